@@ -1,0 +1,47 @@
+"""The three ways a command can fail, each with the exit code that automation reads.
+
+Raise these for anything a user can cause or fix. The message is one or two lines: the cause, then the next step.
+"""
+
+from __future__ import annotations
+
+import errno
+
+
+class CifarExportError(Exception):
+    """Base of every error that is shown without a traceback. `exit_code` is the process's exit status."""
+
+    exit_code = 1
+
+
+class GateFailed(CifarExportError):
+    """A check said no (parity, accuracy, verification). Nothing new stands under the output's name."""
+
+    exit_code = 1
+
+
+class InvalidInput(CifarExportError):
+    """Wrong usage: an option, a file or a checkpoint that is not what the command needs."""
+
+    exit_code = 2
+
+
+class Unavailable(CifarExportError):
+    """This machine lacks something: a GPU, a runtime, the data set, the network, disk space."""
+
+    exit_code = 3
+
+
+# What the operating system says when the machine, not the user, is short of something.
+_MACHINE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+
+
+def from_os_error(error: OSError, doing: str) -> CifarExportError:
+    """Translate `error`, met while `doing` ("write out.onnx"), into one line and the right exit code.
+
+    A full disk and the like are the machine's (3); a missing or unwritable path is the caller's (2).
+    """
+    reason = error.strerror or str(error)
+    if error.errno in _MACHINE_ERRNOS:
+        return Unavailable(f"cannot {doing}: {reason}. Free some space or choose another place, then run it again.")
+    return InvalidInput(f"cannot {doing}: {reason}. Check the path and its permissions.")
