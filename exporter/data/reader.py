@@ -1,0 +1,157 @@
+"""Read CIFAR into arrays: from the official binary version, or from a torchvision folder that is already there.
+
+Sizes and label ranges are checked, checksums are not: the same images in another record order train and evaluate
+alike (`exporter.data.check` tells the official bytes from others).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle  # noqa: TID251  # only published bytes get here, through an unpickler that knows four names; see _Unpickler
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.data.layout import (
+    BINARY,
+    PIXEL_BYTES,
+    PYTHON,
+    BinaryLayout,
+    SplitName,
+    binary_paths,
+    image_count,
+    python_paths,
+)
+from exporter.errors import InvalidInput, Unavailable, from_os_error
+from exporter.zoo import IMAGE_SIZE, DatasetSpec
+
+Labels = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 (N, 32, 32, 3) RGB 0..255 in C order, and their class labels, int64 (N,)."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+def load_split(data_dir: Path, dataset: DatasetSpec, split: SplitName) -> Split:
+    """Load the whole `split` of `dataset` from `data_dir`, in record order.
+
+    `data_dir` holds the binary version (`cifar-10-batches-bin`, `cifar-100-binary`) or, where that is not complete,
+    torchvision's folder (`cifar-10-batches-py`, `cifar-100-python`). Raises `Unavailable` when neither is there, and
+    `InvalidInput` naming the file when one has a wrong size, a label out of range, or is not the published pickle.
+    """
+    read_file: Callable[[Path, DatasetSpec, int], tuple[Labels, NDArray[np.uint8]]]
+    paths, read_file = binary_paths(data_dir, dataset, split), _read_binary
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        paths, read_file = python_paths(data_dir, dataset, split), _read_python
+        if not all(path.is_file() for path in paths):
+            raise Unavailable(_how_to_get(data_dir, dataset, missing[0]))
+    count = image_count(dataset, split)
+    images = np.empty((count, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    labels = np.empty(count, np.int64)
+    part = count // len(paths)
+    for index, path in enumerate(paths):
+        where = slice(index * part, (index + 1) * part)
+        try:
+            labels[where], pixels = read_file(path, dataset, part)
+        except OSError as error:
+            raise from_os_error(error, f"read {path}") from error
+        images[where] = pixels.reshape(part, 3, IMAGE_SIZE, IMAGE_SIZE).transpose(0, 2, 3, 1)
+    return Split(images, labels)
+
+
+def read_records(path: Path, layout: BinaryLayout, count: int) -> NDArray[np.uint8]:
+    """Read the `count` records of the binary file at `path`: uint8 (count, record bytes), sizes checked, labels not.
+
+    Raises `InvalidInput` naming expected and found size, and OSError.
+    """
+    expected, found = count * layout.record_bytes, path.stat().st_size
+    if found != expected:
+        raise InvalidInput(
+            f"{path}: {expected:,} bytes expected ({count:,} records of {layout.record_bytes:,}), {found:,} found. "
+            "Remove the file and run `cifar-export data fetch`."
+        )
+    return np.fromfile(path, np.uint8).reshape(count, layout.record_bytes)
+
+
+def _read_binary(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, NDArray[np.uint8]]:
+    layout = BINARY[dataset.name]
+    records = read_records(path, layout, count)
+    for column, limit in enumerate(layout.label_limits):
+        _check_labels(path, records[:, column], limit)
+    width = len(layout.label_limits)
+    return records[:, width - 1], records[:, width:]
+
+
+def _check_labels(path: Path, labels: Labels, limit: int) -> None:
+    wrong = np.flatnonzero((labels < 0) | (labels >= limit))
+    if len(wrong):
+        raise InvalidInput(
+            f"{path}: record {wrong[0]:,} has label {labels[wrong[0]]}, expected 0 to {limit - 1} "
+            f"({len(wrong):,} such records). Remove the file and run `cifar-export data fetch`."
+        )
+
+
+def _read_python(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, NDArray[np.uint8]]:
+    layout = PYTHON[dataset.name]
+    published = (layout.train_md5 | layout.test_md5)[path.name]
+    data = path.read_bytes()
+    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if found != published:
+        raise InvalidInput(
+            f"{path}: md5 {published} expected, {found} found ({len(data):,} bytes); no pickle but the published one is "
+            f"read.\nGet the binary version: cifar-export data fetch --dataset {dataset.name}"
+        )
+    try:
+        content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        pixels, labels = content[b"data"], np.asarray(content[layout.label_key], np.int64)
+    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise InvalidInput(f"{path}: not a CIFAR batch: {error}. Run `cifar-export data fetch`.") from error
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (count, PIXEL_BYTES):
+        raise InvalidInput(f"{path}: uint8 pixels ({count}, {PIXEL_BYTES}) expected. Run `cifar-export data fetch`.")
+    if labels.shape != (count,):
+        raise InvalidInput(f"{path}: {count:,} labels expected, {labels.size:,} found. Run `cifar-export data fetch`.")
+    _check_labels(path, labels, dataset.classes)
+    return labels, pixels
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the names that an array of bytes needs, and nothing else.
+
+    Two locks: only bytes whose md5 torchvision publishes come here, and of those only what builds arrays is carried
+    out. The md5 alone would do for files nobody forged; the names alone still let a hostile file drive numpy.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+# numpy 1 and 2 call the module `numpy.core` and `numpy._core`; the published files were written with the former.
+_reconstruct = np.empty(0).__reduce__()[0]
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
+def _how_to_get(data_dir: Path, dataset: DatasetSpec, missing: Path) -> str:
+    if (data_dir / missing.name).is_file():
+        return f"no {missing}: {data_dir} is the inner folder. Give its parent, {data_dir.absolute().parent}."
+    return (
+        f"no {dataset.title} in {data_dir}: {missing} is missing.\n"
+        f"Get it: cifar-export data fetch --dataset {dataset.name} --data-dir {data_dir} "
+        "(or point --data-dir or CIFAR_DATA to where it lies)."
+    )
