@@ -72,18 +72,18 @@ class Uint8ResNet(nn.Module):
     def __init__(self, network: ResNet, normalization: Normalization) -> None:
         super().__init__()
         self.network = network
-        # Buffers, so that they follow .to(device) and .double().
+        # Buffers, so that they follow .to(device) and .double(); a plain `mean` collides with a value of the exporter.
         shape = (1, 3, 1, 1)
-        self.register_buffer("mean", torch.tensor(normalization.mean, dtype=torch.float64).view(shape))
-        self.register_buffer("std", torch.tensor(normalization.std, dtype=torch.float64).view(shape))
+        self.register_buffer("pixel_mean", torch.tensor(normalization.mean, dtype=torch.float64).view(shape))
+        self.register_buffer("pixel_std", torch.tensor(normalization.std, dtype=torch.float64).view(shape))
         dtype = network.fc.weight.dtype
         self.to(dtype)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of raw pixels."""
         # contiguous(): without it the exported graph computes shapes at run time
-        x = image.permute(0, 3, 1, 2).contiguous().to(self.mean.dtype)
-        return self.network((x / 255.0 - self.mean) / self.std)
+        x = image.permute(0, 3, 1, 2).contiguous().to(self.pixel_mean.dtype)
+        return self.network((x / 255.0 - self.pixel_mean) / self.pixel_std)
 
 
 def build(spec: NetworkSpec) -> ResNet:

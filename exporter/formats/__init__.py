@@ -1,0 +1,87 @@
+"""One file per format. A new one is a module here and a line in `FORMATS`.
+
+A format module has two functions: `serialize(request) -> bytes`, the whole file, equal for equal inputs whatever the
+folder, the user, the date or the output's name; and `inspect(path) -> FileFacts`, what a file says of itself, read
+back without running any code in it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from exporter.errors import InvalidInput
+from exporter.zoo import InputVariant
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to serialize: a network in eval mode behind one of the input variants.
+
+    `metadata` is the document of `exporter.formats.metadata`; `opset` is None for formats that have none.
+    """
+
+    module: nn.Module
+    variant: InputVariant
+    classes: int
+    metadata: dict[str, Any]
+    opset: int | None = None
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What an exported file says of itself. `metadata` is None where the file carries none of ours."""
+
+    format: str
+    variant: InputVariant | None
+    metadata: dict[str, Any] | None
+    opset: int | None = None
+    ir_version: int | None = None
+
+
+class FormatModule(Protocol):
+    """The two functions of a module in this package."""
+
+    def serialize(self, request: Request) -> bytes:
+        """The whole file."""
+
+    def inspect(self, path: Path) -> FileFacts:
+        """What a file says of itself."""
+
+
+@dataclass(frozen=True)
+class FormatSpec:
+    """A line in the table: `suffix` of file names, module, and the runtime whose parity gates a new file."""
+
+    name: str
+    title: str
+    suffix: str
+    module: str
+    gate: str
+
+    def load(self) -> FormatModule:
+        """Import the format's module, which brings torch and maybe onnx."""
+        return importlib.import_module(self.module)  # type: ignore[return-value]
+
+
+FORMATS: dict[str, FormatSpec] = {
+    spec.name: spec
+    for spec in (
+        FormatSpec("onnx", "ONNX", ".onnx", "exporter.formats.onnx", "onnxruntime-cpu"),
+        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "exporter.formats.torchscript", "torchscript"),
+        FormatSpec("torch-export", "torch.export", ".pt2", "exporter.formats.torch_export", "torch-export"),
+    )
+}
+
+
+def format_of(path: Path) -> FormatSpec:
+    """The format of an exported file, by its suffix. Raises `InvalidInput` for any other."""
+    for spec in FORMATS.values():
+        if path.name.endswith(spec.suffix):
+            return spec
+    known = ", ".join(spec.suffix for spec in FORMATS.values())
+    raise InvalidInput(f"{path}: not an exported file by its name. Known suffixes: {known}.")

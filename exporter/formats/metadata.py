@@ -1,0 +1,83 @@
+"""What every exported file says of itself, whatever its format: one JSON-able document.
+
+| key | value |
+|---|---|
+| `schema` | 1 |
+| `model`, `dataset` | `resnet20`, `cifar10` |
+| `input` | the variant, `float32` or `uint8` |
+| `labels` | class names in index order |
+| `mean`, `std` | three floats each, of pixels scaled to 0..1: what the weights were trained with |
+| `weights_sha256` | of the file that the weights came from |
+| `parity` | `passed`, or `not checked` where `--no-check` was given |
+| `tool`, `tool_version` | `cifar-export` and its version |
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InvalidInput, from_os_error
+from exporter.version import __version__
+from exporter.weights import Weights
+from exporter.zoo import InputVariant
+
+SCHEMA = 1
+EXTRA_FILE = "metadata.json"
+PARITY_PASSED = "passed"
+PARITY_NOT_CHECKED = "not checked"
+# Keys whose values must be those of the weights, or the file is not an export of them.
+IDENTITY_KEYS = ("model", "dataset", "labels", "mean", "std", "weights_sha256")
+
+
+def describe(weights: Weights, variant: InputVariant, *, checked: bool) -> dict[str, Any]:
+    """The metadata document of an export of `weights` with that input variant."""
+    return {
+        "schema": SCHEMA,
+        "model": weights.network.model.name,
+        "dataset": weights.network.dataset.name,
+        "input": variant,
+        "labels": list(weights.network.dataset.labels),
+        **weights.normalization.as_dict(),
+        "weights_sha256": weights.sha256,
+        "parity": PARITY_PASSED if checked else PARITY_NOT_CHECKED,
+        "tool": "cifar-export",
+        "tool_version": __version__,
+    }
+
+
+def contradictions(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Which of the identity keys in `found` differ from `expected`, one readable line each."""
+    problems = []
+    for key in IDENTITY_KEYS:
+        if found.get(key) != expected[key]:
+            shown = "other labels or another order" if key == "labels" else f"{found.get(key)!r}, not {expected[key]!r}"
+            problems.append(f"metadata says {key}: {shown}")
+    return problems
+
+
+def dumps(document: Mapping[str, Any]) -> str:
+    """The document as JSON whose bytes depend on its content only."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def read_archive_metadata(path: Path) -> dict[str, Any] | None:
+    """Our document out of a TorchScript or .pt2 archive, without loading (thus running) the archive; None if absent.
+
+    Raises `InvalidInput` for a file that is no zip archive, or a damaged one.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+            names = [name for name in archive.namelist() if name.split("/", 1)[-1] == f"extra/{EXTRA_FILE}"]
+            if not names:
+                return None
+            document = json.loads(archive.read(names[0]))
+    except OSError as error:
+        raise from_os_error(error, f"read {path}") from error
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError) as error:
+        raise InvalidInput(f"{path}: not a readable archive ({error}). Export it again.") from error
+    return document if isinstance(document, dict) else None

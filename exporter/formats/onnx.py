@@ -1,0 +1,185 @@
+"""ONNX: one file, the opset that was asked for, the lowest IR for it, dynamic batch, metadata inside.
+
+Opsets 18 and up come from the torch.export-based exporter, 13 to 17 from the TorchScript-based one, because the first
+delivers 18 whatever lower opset it is asked for (and says so only in a log line).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from exporter.deprecations import torchscript_deprecations
+from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.formats import FileFacts, Request
+from exporter.formats.metadata import contradictions
+from exporter.formats.onnx_canonical import canonicalize, serialize as to_bytes
+from exporter.formats.ports import BATCH, OUTPUT, example, input_port
+from exporter.version import __version__
+
+DEFAULT_OPSET = 18  # what every runtime of the last years reads
+LOWEST_OPSET, HIGHEST_OPSET = 13, 26  # above: not deliverable by the exporter
+_FIRST_OF_TORCH_EXPORT = 18
+
+# https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md; no value exists there for mean/std-normalized input
+IMAGE_METADATA = {
+    "Image.BitmapPixelFormat": "Rgb8",
+    "Image.ColorSpaceGamma": "SRGB",
+    "Image.NominalPixelRange": "NominalRange_0_255",
+}
+# https://github.com/onnx/onnx/blob/main/docs/DimensionDenotation.md, in NHWC order
+_DENOTATIONS = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
+_JSON_KEYS = ("labels", "mean", "std", "schema")
+
+
+def check_opset(opset: int) -> None:
+    """Raise `InvalidInput` for an opset that cannot be delivered."""
+    if not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
+        raise InvalidInput(f"opset {opset} cannot be delivered. Choose one from {LOWEST_OPSET} to {HIGHEST_OPSET}.")
+
+
+def serialize(request: Request) -> bytes:
+    """The whole file. Raises `GateFailed` where the result is not what was asked for."""
+    opset = DEFAULT_OPSET if request.opset is None else request.opset
+    check_opset(opset)
+    raw = _by_torch_export(request, opset) if opset >= _FIRST_OF_TORCH_EXPORT else _by_torchscript(request, opset)
+    name = f"{request.metadata['dataset']}_{request.metadata['model']}"
+    model = canonicalize(raw, opset=opset, name=name)
+    model.producer_name, model.producer_version = "cifar-export", __version__
+    properties = _to_properties(request.metadata)
+    if request.variant == "uint8":
+        properties |= IMAGE_METADATA
+        _denote(model.graph.input[0])
+    helper.set_model_props(model, dict(sorted(properties.items())))
+    data = to_bytes(model)
+    _check(onnx.load_model_from_string(data), request, opset)
+    return data
+
+
+def inspect(path: Path) -> FileFacts:
+    """Opset, IR version, input variant and metadata of an ONNX file. Raises `InvalidInput` for anything else."""
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise from_os_error(error, f"read {path}") from error
+    except DecodeError as error:
+        raise InvalidInput(f"{path}: not an ONNX file, or a damaged one. Export it again.") from error
+    if not model.graph.node or len(model.graph.output) != 1:
+        raise InvalidInput(f"{path}: an ONNX file without a graph that has one output. Export it again.")
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
+    return FileFacts("onnx", _variant(model), _from_properties(model), opset, model.ir_version)
+
+
+def _by_torch_export(request: Request, opset: int) -> onnx.ModelProto:
+    port = input_port(request.variant)
+    # the exporter logs its progress and notes on versions; what matters of them is read back from the file
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        program = torch.onnx.export(
+            request.module,
+            (example(request.variant),),
+            dynamo=True,
+            opset_version=opset,
+            external_data=False,
+            input_names=[port.name],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
+            verbose=False,
+        )
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+    if program is None:
+        raise GateFailed("the ONNX exporter returned no model. Try another --opset.")
+    return program.model_proto
+
+
+def _by_torchscript(request: Request, opset: int) -> onnx.ModelProto:
+    port = input_port(request.variant)
+    buffer = io.BytesIO()
+    with torchscript_deprecations():
+        torch.onnx.export(
+            request.module,
+            (example(request.variant),),
+            buffer,
+            dynamo=False,
+            opset_version=opset,
+            input_names=[port.name],
+            output_names=[OUTPUT],
+            dynamic_axes={port.name: {0: BATCH}, OUTPUT: {0: BATCH}},
+        )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _check(model: onnx.ModelProto, request: Request, opset: int) -> None:
+    """Read the finished file back: everything that was asked for must be in it."""
+    problems = []
+    delivered = [(entry.domain, entry.version) for entry in model.opset_import]
+    if delivered != [("", opset)]:
+        problems.append(f"opsets {delivered}, not {opset}")
+    if model.ir_version != helper.find_min_ir_version_for(list(model.opset_import)):
+        problems.append(f"IR version {model.ir_version} is not the lowest for opset {opset}")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        problems.append("weights outside the file")
+    if len(model.graph.input) != 1 or _signature(model.graph.input[0]) != input_port(request.variant).signature:
+        problems.append("another input than the contract's")
+    expected = (OUTPUT, onnx.TensorProto.FLOAT, (BATCH, request.classes))
+    if len(model.graph.output) != 1 or _signature(model.graph.output[0]) != expected:
+        problems.append("another output than the contract's")
+    problems += contradictions(_from_properties(model) or {}, request.metadata)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        problems.append(f"onnx.checker: {str(error).splitlines()[0]}")
+    if problems:
+        raise GateFailed(f"the ONNX file is not what was asked for: {'; '.join(problems)}. Nothing was written.")
+
+
+def _signature(value: onnx.ValueInfoProto) -> tuple[str, int, tuple[int | str, ...]]:
+    tensor = value.type.tensor_type
+    return value.name, tensor.elem_type, tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
+
+
+def _variant(model: onnx.ModelProto) -> Any:
+    """The input variant by type and shape, or None for a model with another input."""
+    inputs = [value for value in model.graph.input if value.name not in {t.name for t in model.graph.initializer}]
+    if len(inputs) != 1:
+        return None
+    _, elem_type, shape = _signature(inputs[0])
+    for variant in ("float32", "uint8"):
+        port = input_port(variant)
+        if (elem_type, shape[1:]) == (port.signature[1], port.signature[2][1:]):
+            return variant
+    return None
+
+
+def _denote(value: onnx.ValueInfoProto) -> None:
+    value.type.denotation = "IMAGE"
+    for dim, denotation in zip(value.type.tensor_type.shape.dim, _DENOTATIONS, strict=True):
+        dim.denotation = denotation
+
+
+def _to_properties(metadata: dict[str, Any]) -> dict[str, str]:
+    return {key: json.dumps(value) if key in _JSON_KEYS else str(value) for key, value in metadata.items()}
+
+
+def _from_properties(model: onnx.ModelProto) -> dict[str, Any] | None:
+    properties = {entry.key: entry.value for entry in model.metadata_props if not re.match(r"Image\.", entry.key)}
+    if "schema" not in properties or "weights_sha256" not in properties:
+        return None
+    try:
+        return {key: json.loads(value) if key in _JSON_KEYS else value for key, value in properties.items()}
+    except ValueError:
+        return None

@@ -1,0 +1,39 @@
+"""torch.export: the graph as `.pt2`, dynamic in the batch, for `torch.export.load` and AOTInductor."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+
+from exporter.formats import FileFacts, Request
+from exporter.formats.archive import canonical_archive
+from exporter.formats.metadata import EXTRA_FILE, dumps, read_archive_metadata
+from exporter.formats.ports import BATCH, example
+
+# What the graph's nodes remember of the source that made them: absolute paths, line numbers, object ids.
+_SOURCE_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
+
+
+def serialize(request: Request) -> bytes:
+    """The whole file, metadata and labels inside as the extra file `metadata.json`."""
+    program = torch.export.export(
+        request.module, (example(request.variant),), dynamic_shapes=({0: torch.export.Dim(BATCH)},)
+    )
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                for key in _SOURCE_KEYS:
+                    node.meta.pop(key, None)
+    # Example inputs are saved as a pickle, which torch.export.load would have to trust.
+    program._example_inputs = None
+    buffer = io.BytesIO()  # a path would put its stem into the file
+    torch.export.save(program, buffer, extra_files={EXTRA_FILE: dumps(request.metadata)})
+    return canonical_archive(buffer.getvalue())
+
+
+def inspect(path: Path) -> FileFacts:
+    """What the file says of itself, read without loading it: a `.pt2` may hold pickles."""
+    metadata = read_archive_metadata(path)
+    return FileFacts("torch-export", metadata.get("input") if metadata else None, metadata)

@@ -1,0 +1,34 @@
+"""TorchScript: a traced module that C++ loads with `torch::jit::load` and moves to any device.
+
+Traced, because a scripted module keeps source comments; not frozen, because a frozen module cannot be moved to
+another device or type by its user.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import torch
+
+from exporter.deprecations import torchscript_deprecations
+from exporter.formats import FileFacts, Request
+from exporter.formats.archive import canonical_archive
+from exporter.formats.metadata import EXTRA_FILE, dumps, read_archive_metadata
+from exporter.formats.ports import example
+
+
+def serialize(request: Request) -> bytes:
+    """The whole file, metadata and labels inside as the extra file `metadata.json`."""
+    buffer = io.BytesIO()  # a path would put its stem into the file
+    with torchscript_deprecations(), torch.no_grad():
+        # check_trace would run the trace once more; parity runs it far more thoroughly
+        traced = torch.jit.trace(request.module, (example(request.variant),), check_trace=False)
+        torch.jit.save(traced, buffer, _extra_files={EXTRA_FILE: dumps(request.metadata)})
+    return canonical_archive(buffer.getvalue())
+
+
+def inspect(path: Path) -> FileFacts:
+    """What the file says of itself, read without loading it: a TorchScript file is code."""
+    metadata = read_archive_metadata(path)
+    return FileFacts("torchscript", metadata.get("input") if metadata else None, metadata)

@@ -1,0 +1,21 @@
+"""The tool's version, which stands in setup.cfg alone."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.metadata
+from pathlib import Path
+
+
+def _read() -> str:
+    # A checkout knows its own version better than the metadata of an installation made earlier.
+    setup_cfg = Path(__file__).resolve().parent.parent / "setup.cfg"
+    if setup_cfg.is_file():
+        parser = configparser.ConfigParser()
+        parser.read(setup_cfg, encoding="utf-8")
+        if parser.get("metadata", "name", fallback=None) == "cifar-export":
+            return parser.get("metadata", "version")
+    return importlib.metadata.version("cifar-export")
+
+
+__version__ = _read()
