@@ -108,8 +108,9 @@ def _read_python(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, 
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != published:
         raise InvalidInput(
-            f"{path}: md5 {published} expected, {found} found ({len(data):,} bytes); no pickle but the published one is "
-            f"read.\nGet the binary version: cifar-export data fetch --dataset {dataset.name}"
+            f"{path}: md5 {published} expected, {found} found ({len(data):,} bytes). "
+            "No pickle but the published one is read.\n"
+            f"Get the binary version: cifar-export data fetch --dataset {dataset.name}"
         )
     try:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()

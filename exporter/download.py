@@ -1,0 +1,320 @@
+"""Fetch one file over HTTP: resumable, checked against a digest that is known beforehand, and whole or not there.
+
+urllib3 does the protocol (redirects, retries with back-off, time-outs, bodies shorter than announced); it has no
+dependencies of its own. What is here is what neither it nor requests nor pooch has: going on with a half file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from exporter.errors import GateFailed, InvalidInput, Unavailable, from_os_error
+
+if TYPE_CHECKING:
+    import urllib3
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there so far and the total, or None where the server does not say."""
+
+BLOCK = 1 << 18
+BACKOFF_SECONDS = 0.5
+MAX_REDIRECTS = 5
+MAX_TRIES = 4
+"""Requests without a single new byte until it is given up; each new byte starts the count again."""
+MAX_REQUESTS = 100
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
+LOCK_SECONDS = 600.0
+
+
+def download(
+    url: str,
+    destination: Path,
+    *,
+    md5: str | None = None,
+    sha256: str | None = None,
+    sha256_prefix: str | None = None,
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+    max_bytes: int = 1 << 30,
+    hint: str = "",
+) -> Path:
+    """Get `url` into `destination` and return that path; a file there that already matches is left as it is.
+
+    At least one digest (hex) is needed, and all that are given must match before the file appears under its name, by
+    rename; else the bytes are dropped and an older `destination` stays. What arrives is kept beside it, as
+    `<name>.part`, across failures of the network, a full disk and Ctrl-C, and the next call goes on from there: `Range`
+    with `If-Range`, so that a file that changed meanwhile is taken from its start, as it is from a server that ignores
+    ranges. Only one process at a time works on a destination; a second one waits for the first one's result.
+
+    `timeout` is in seconds, per connection attempt and per pause of the server. More than `max_bytes` are refused.
+    `hint` is what to do without a network, appended to that message.
+
+    Raises `Unavailable` (no network, server errors, a full disk), `GateFailed` (a digest differs) and `InvalidInput`
+    (a URL other than http and https, a destination that can't be written). Proxies are taken from the environment.
+    """
+    digests = _Digests(md5, sha256, sha256_prefix)
+    _check_url(url)
+    try:
+        if digests.match(destination):
+            return destination
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with _only_one(destination):
+            if not digests.match(destination):  # else another process was quicker
+                transfer = _Transfer(url, destination, progress, timeout, max_bytes, hint)
+                _fetch_and_check(transfer, digests)
+        return destination
+    except OSError as error:
+        raise from_os_error(error, f"write {destination}") from error
+
+
+@dataclass(frozen=True)
+class _Digests:
+    """What a file must hash to, in lower-case hex."""
+
+    md5: str | None
+    sha256: str | None
+    sha256_prefix: str | None
+
+    def __post_init__(self) -> None:
+        if not (self.md5 or self.sha256 or self.sha256_prefix):
+            raise ValueError("download() needs a digest: md5, sha256 or sha256_prefix")
+
+    def match(self, path: Path) -> bool:
+        return path.is_file() and not self.mismatch(path)
+
+    def mismatch(self, path: Path) -> str:
+        """Return "" when the file at `path` is the right one, else which digest was expected and found."""
+        hashes = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
+        with path.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                for hash_ in hashes.values():
+                    hash_.update(block)
+        for name, expected in (("sha256", self.sha256), ("sha256", self.sha256_prefix), ("md5", self.md5)):
+            found = hashes[name].hexdigest()
+            if expected and not found.startswith(expected.lower()):
+                return f"{name} {expected} expected, {found} found ({path.stat().st_size:,} bytes)"
+        return ""
+
+
+def _fetch_and_check(transfer: _Transfer, digests: _Digests) -> None:
+    """Complete the part file and rename it; bytes left by an earlier run that turn out wrong are fetched anew, once."""
+    went_on = transfer.part.is_file() and transfer.part.stat().st_size > 0
+    if not (went_on and digests.match(transfer.part)):
+        transfer.run()
+    problem = digests.mismatch(transfer.part)
+    if problem and went_on:
+        transfer.forget()
+        transfer.run()
+        problem = digests.mismatch(transfer.part)
+    if problem:
+        transfer.forget()
+        raise GateFailed(
+            f"{transfer.url} is not the expected file: {problem}.\n"
+            "It was dropped. Run it again; if it stays so, the server or something on the way to it is at fault."
+        )
+    transfer.part.replace(transfer.destination)
+    transfer.forget()
+
+
+class _Transfer:
+    """One URL on its way into one part file."""
+
+    def __init__(
+        self, url: str, destination: Path, progress: Progress | None, timeout: float, max_bytes: int, hint: str
+    ) -> None:
+        self.url, self.destination = url, destination
+        self.part = destination.with_name(f"{destination.name}.part")
+        self.state = destination.with_name(f"{destination.name}.part.json")
+        self._progress, self._timeout, self._max_bytes, self._hint = progress, timeout, max_bytes, hint
+        self._host = urlsplit(url).hostname or url
+
+    def forget(self) -> None:
+        """Remove the part file and what is known about it."""
+        self.part.unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
+
+    def run(self) -> None:
+        """Request until the body is complete: each request goes on where the one before was cut off."""
+        from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
+
+        most, tries, failure = self._size(), 0, ""
+        for _ in range(MAX_REQUESTS):
+            try:
+                if self._request():
+                    return
+                failure = "it does not answer ranges properly"
+            except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
+                failure = _describe(error)
+            except HTTPError as error:
+                cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+                raise self._unavailable(_describe(cause)) from error
+            most, tries = (size, 0) if (size := self._size()) > most else (most, tries + 1)
+            if tries == MAX_TRIES:
+                break
+        raise self._unavailable(failure)
+
+    def _request(self) -> bool:
+        """Make one request and append what comes; True when the body is complete. Raises urllib3's HTTPError."""
+        import urllib3
+
+        offset = self._size()
+        # identity: some servers label .tar.gz as an encoding, and clients would unpack it
+        headers = {"User-Agent": "cifar-export", "Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+            if validator := self._validator():
+                headers["If-Range"] = validator
+        retries = urllib3.Retry(
+            MAX_TRIES - 1,
+            redirect=MAX_REDIRECTS,
+            status_forcelist=RETRIED_STATUSES,
+            backoff_factor=BACKOFF_SECONDS,
+            respect_retry_after_header=False,  # it may ask for hours
+        )
+        timeout = urllib3.Timeout(self._timeout)
+        response = _pool(self.url).request(
+            "GET", self.url, headers=headers, preload_content=False, retries=retries, timeout=timeout
+        )
+        try:
+            if response.status == 416 and response.headers.get("Content-Range") == f"bytes */{offset}":
+                return True  # nothing is missing
+            if response.status == 416 or (response.status == 206 and _range_start(response) != offset):
+                self.forget()
+                return False
+            if response.status not in (200, 206):
+                raise self._unavailable(f"HTTP status {response.status} {response.reason or ''}".rstrip())
+            if response.status == 200:
+                offset = 0
+                self._remember(response)
+            remaining = response.headers.get("Content-Length", "")
+            total = offset + int(remaining) if remaining.isdecimal() else None
+            if total is not None and total > self._max_bytes:
+                raise self._unavailable(f"{total:,} bytes announced, at most {self._max_bytes:,} expected")
+            with self.part.open("ab" if offset else "wb") as stream:
+                self._copy(response, stream, offset, total)
+        finally:
+            response.close()
+        return True
+
+    def _copy(self, response: urllib3.BaseHTTPResponse, stream: BinaryIO, done: int, total: int | None) -> None:
+        if self._progress:
+            self._progress(done, total)
+        for block in response.stream(BLOCK, decode_content=False):
+            stream.write(block)
+            done += len(block)
+            if done > self._max_bytes:
+                self.forget()
+                raise self._unavailable(f"more than the {self._max_bytes:,} bytes expected at most")
+            if self._progress:
+                self._progress(done, total)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+    def _size(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def _remember(self, response: urllib3.BaseHTTPResponse) -> None:
+        # RFC 9110, 13.1.5: only a strong ETag may stand in If-Range
+        etag = response.headers.get("ETag", "")
+        validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+        self.state.write_text(json.dumps({"url": self.url, "validator": validator}))
+
+    def _validator(self) -> str:
+        """Return the part's validator; "" where none is known for this URL: then the digest alone decides."""
+        try:
+            state = json.loads(self.state.read_text())
+            return str(state["validator"]) if state["url"] == self.url else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def _unavailable(self, reason: str) -> Unavailable:
+        size = self._size()
+        kept = f" ({size:,} bytes are kept; the next run goes on from there)" if size else ""
+        return Unavailable(
+            f"cannot download {self.url} from {self._host}: {reason}{kept}.\n"
+            f"Check the network and its proxy settings, then run it again{'; ' + self._hint if self._hint else ''}."
+        )
+
+
+def _range_start(response: urllib3.BaseHTTPResponse) -> int | None:
+    """Return the first byte of `Content-Range: bytes FIRST-LAST/TOTAL`."""
+    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
+    first = rest.partition("-")[0]
+    return int(first) if unit == "bytes" and first.isdecimal() else None
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        supported = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        supported = False
+    if not supported:
+        raise InvalidInput(f"cannot download {url}: only http and https URLs with a host name are supported.")
+
+
+def _pool(url: str) -> urllib3.PoolManager:
+    """Open connections for `url`, by way of the proxy that the environment names for it (urllib3 leaves that to us)."""
+    import urllib3
+
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+        return urllib3.PoolManager()
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    login = urlsplit(proxy)
+    if login.username is None:
+        return urllib3.ProxyManager(proxy)
+    basic_auth = f"{unquote(login.username)}:{unquote(login.password or '')}"
+    return urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=basic_auth))
+
+
+def _describe(error: Exception) -> str:
+    """Say in a few words what urllib3 says in many."""
+    from urllib3 import exceptions
+
+    if isinstance(error, exceptions.NameResolutionError):
+        return "its name can't be resolved; there seems to be no network"
+    if isinstance(error, exceptions.NewConnectionError):
+        cause = error.__cause__ or error.__context__
+        return f"no connection ({getattr(cause, 'strerror', None) or 'refused or unreachable'})"
+    if isinstance(error, exceptions.TimeoutError):
+        return "it does not answer in time"
+    if isinstance(error, exceptions.SSLError):
+        return f"TLS failed ({error})"
+    if isinstance(error, exceptions.ProxyError):
+        return "the proxy does not connect"
+    if isinstance(error, exceptions.ProtocolError):
+        return "the connection breaks off before the end"
+    return str(error)
+
+
+@contextlib.contextmanager
+def _only_one(destination: Path) -> Iterator[None]:
+    """Hold the lock of `destination`; a process that dies lets go of it."""
+    import filelock
+
+    lock = filelock.FileLock(destination.with_name(f"{destination.name}.part.lock"), timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise Unavailable(
+            f"another process has been downloading {destination} for {LOCK_SECONDS:.0f} seconds.\n"
+            "Wait for it or end it, then run this again."
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes it itself, on release
+            Path(lock.lock_file).unlink()
+        lock.release()
