@@ -8,5 +8,15 @@ from exporter.weights.core import Weights, build_network
 from exporter.weights.native import save_weights
 from exporter.weights.seeded import random_weights
 from exporter.weights.sources import load_weights
+from exporter.weights_index import BundledEntry, add_to_index, bundled_entries
 
-__all__ = ["Weights", "build_network", "load_weights", "random_weights", "save_weights"]
+__all__ = [
+    "BundledEntry",
+    "Weights",
+    "add_to_index",
+    "build_network",
+    "bundled_entries",
+    "load_weights",
+    "random_weights",
+    "save_weights",
+]
