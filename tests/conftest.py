@@ -1,0 +1,156 @@
+"""Fixtures that several rooms share: the real data sets, tiny seeded ones, and a web server that can misbehave."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.zoo import DatasetSpec
+
+RECORDS = {  # folder, training files, test files, label bytes
+    "cifar10": ("cifar-10-batches-bin", [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"], 1),
+    "cifar100": ("cifar-100-binary", ["train.bin"], ["test.bin"], 2),
+}
+
+
+@pytest.fixture(scope="session")
+def cifar_data() -> Path:
+    """The folder of the real data sets."""
+    folder = os.environ.get("CIFAR_DATA")
+    if not folder:
+        pytest.skip("needs the real data sets: set CIFAR_DATA to their folder")
+    if not Path(folder).is_dir():
+        pytest.skip(f"needs the real data sets: CIFAR_DATA={folder} is no folder")
+    return Path(folder)
+
+
+@pytest.fixture
+def write_cifar() -> Callable[..., DatasetSpec]:
+    """Write a seeded data set in the binary layout; the spec that comes back tells its size."""
+
+    def write(folder: Path, dataset: DatasetSpec, *, train: int = 200, test: int = 100, seed: int = 0) -> DatasetSpec:
+        rng = np.random.default_rng(seed)
+        name, train_files, test_files, width = RECORDS[dataset.name]
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for files, count in ((train_files, train), (test_files, test)):
+            fine = rng.permutation(np.arange(count) % dataset.classes).astype(np.uint8)
+            pixels = rng.integers(0, 256, (count, 3072), np.uint8)
+            records = np.concatenate([fine[:, None] % 20, fine[:, None], pixels], 1)[:, 2 - width :]
+            for file, part in zip(files, np.array_split(records, len(files)), strict=True):
+                (folder / name / file).write_bytes(part.tobytes())
+        return replace(dataset, train_images=train, test_images=test)
+
+    return write
+
+
+@dataclass
+class Server:
+    """Serves the files of `root` on 127.0.0.1 and does what its fields say; `requests` holds path and headers."""
+
+    root: Path
+    port: int = 0
+    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    ranges: bool = True
+    """Honour Range and If-Range."""
+    etag: str = '"1"'
+    cut_after: int | None = None
+    """Hang up after so many bytes of a body, the announced length notwithstanding."""
+    cuts: int | None = None
+    """How many times it hangs up; None: each time."""
+    length_error: int = 0
+    """Added to the Content-Length that is announced."""
+    chunked: bool = False
+    """Send bodies in chunks, without their length."""
+    statuses: list[int] = field(default_factory=list)
+    """Answer the next requests with these, without a body."""
+    redirects: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        """Address of the root, with a slash at its end."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def ranges_asked(self) -> list[str | None]:
+        """The Range header of each request so far."""
+        return [headers.get("range") for _, headers in self.requests]
+
+
+def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
+    headers = {key.lower(): value for key, value in handler.headers.items()}
+    server.requests.append((handler.path, headers))
+    handler.close_connection = True
+
+    def head(status: int, fields: dict[str, str]) -> None:
+        handler.send_response(status)
+        for key, value in {**fields, "Connection": "close"}.items():
+            handler.send_header(key, value)
+        handler.end_headers()
+
+    if server.statuses:
+        return head(server.statuses.pop(0), {"Content-Length": "0"})
+    if handler.path in server.redirects:
+        return head(302, {"Location": server.redirects[handler.path], "Content-Length": "0"})
+    file = server.root / handler.path.lstrip("/")
+    if not file.is_file():
+        return head(404, {"Content-Length": "0"})
+    body, status, fields = file.read_bytes(), 200, {"ETag": server.etag}
+    asked = headers.get("range", "")
+    if asked and server.ranges and headers.get("if-range", server.etag) == server.etag:
+        first = int(asked.removeprefix("bytes=").rstrip("-"))
+        if first >= len(body):
+            return head(416, {"Content-Range": f"bytes */{len(body)}", "Content-Length": "0"})
+        status, fields["Content-Range"] = 206, f"bytes {first}-{len(body) - 1}/{len(body)}"
+        body = body[first:]
+    if server.chunked:
+        fields["Transfer-Encoding"] = "chunked"
+    else:
+        fields["Content-Length"] = str(len(body) + server.length_error)
+    head(status, fields)
+    cut = server.cut_after is not None and server.cuts != 0
+    if cut and server.cuts is not None:
+        server.cuts -= 1
+    sent = body[: server.cut_after] if cut else body
+    if server.chunked:
+        sent = b"%x\r\n%b\r\n" % (len(sent), sent) + (b"" if cut else b"0\r\n\r\n")
+    handler.wfile.write(sent)
+    return None
+
+
+@pytest.fixture
+def http_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A web server over an empty folder; downloads don't wait between tries and take no proxy to it."""
+    monkeypatch.setattr("exporter.download.BACKOFF_SECONDS", 0.0)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    root = tmp_path / "www"
+    root.mkdir()
+    server = Server(root)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            _answer(server, self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Listener(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass  # a client that hangs up is part of the tests
+
+    with Listener(("127.0.0.1", 0), Handler) as listener:
+        server.port = listener.server_port
+        thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        listener.shutdown()
+        thread.join()
