@@ -1,0 +1,1 @@
+"""Training: recipes as data (`recipe`), batched augmentation, the loop, and runs that can be interrupted (`run`)."""

@@ -1,0 +1,100 @@
+"""Random crops and mirrorings of a whole batch at once, on the device where the images lie as uint8.
+
+The same distribution as torchvision's `RandomCrop(32, padding)` and `RandomHorizontalFlip()`. All chance of an epoch
+is drawn before it begins, from (seed, epoch) alone: a resumed run and each of several processes draw the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exporter.training.recipe import Flip, Recipe
+from exporter.zoo import IMAGE_SIZE, Normalization
+
+# Names of the streams of chance, so that no two draws of one seed ever share numbers.
+_EPOCH, _ALTERNATION, _INITIALIZATION = 0, 1, 2
+
+
+def _generator(seed: int, stream: int, epoch: int = 0) -> torch.Generator:
+    """A CPU generator that depends on nothing but its arguments."""
+    state = np.random.SeedSequence([seed, stream, epoch]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state) & (2**63 - 1))
+
+
+def initialization_seed(seed: int) -> int:
+    """What to seed torch's global generator with before the network is made."""
+    return _generator(seed, _INITIALIZATION).initial_seed()
+
+
+@dataclass(frozen=True)
+class EpochDraws:
+    """One epoch's chance: `order` is a permutation of the images; the rest is indexed by image, not by position.
+
+    `top` and `left` (int64, 0..2*padding) are the crop's corner in the padded image, `mirrored` is bool.
+    """
+
+    order: Tensor
+    top: Tensor
+    left: Tensor
+    mirrored: Tensor
+
+    def to(self, device: torch.device) -> EpochDraws:
+        """The same draws on `device`."""
+        return EpochDraws(*(tensor.to(device) for tensor in (self.order, self.top, self.left, self.mirrored)))
+
+
+def _mirrored(flip: Flip, images: int, seed: int, epoch: int, generator: torch.Generator) -> Tensor:
+    if flip == "none":
+        return torch.zeros(images, dtype=torch.bool)
+    if flip == "random":
+        return torch.rand(images, generator=generator) < 0.5
+    first = torch.rand(images, generator=_generator(seed, _ALTERNATION)) < 0.5
+    return first ^ (epoch % 2 == 1)
+
+
+def draw_epoch(recipe: Recipe, images: int, seed: int, epoch: int) -> EpochDraws:
+    """Order, crops and mirrorings of `images` images in epoch `epoch` (from 0) of a run seeded with `seed`."""
+    generator = _generator(seed, _EPOCH, epoch)
+    corners = 2 * recipe.crop_padding + 1
+    return EpochDraws(
+        order=torch.randperm(images, generator=generator),
+        top=torch.randint(corners, (images,), generator=generator),
+        left=torch.randint(corners, (images,), generator=generator),
+        mirrored=_mirrored(recipe.flip, images, seed, epoch, generator),
+    )
+
+
+def pad(images: Tensor, padding: int) -> Tensor:
+    """uint8 (n, height, width, 3) with `padding` black pixels added on each side: done once, before training."""
+    return torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
+
+
+def crop(padded: Tensor, picked: Tensor, draws: EpochDraws) -> Tensor:
+    """The crops of the images `picked` (int64 (batch,)), mirrored where drawn: uint8 (batch, 32, 32, 3).
+
+    One gather: mirroring is reading a crop's columns from right to left.
+    """
+    pixels = torch.arange(IMAGE_SIZE, device=padded.device)
+    rows = draws.top[picked][:, None] + pixels
+    columns = (
+        torch.where(draws.mirrored[picked][:, None], IMAGE_SIZE - 1 - pixels, pixels) + draws.left[picked][:, None]
+    )
+    return padded[picked[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+class Normalizer:
+    """uint8 (batch, 32, 32, 3) to normalized float32 (batch, 3, 32, 32) in channels-last memory."""
+
+    def __init__(self, normalization: Normalization, device: torch.device) -> None:
+        mean = torch.tensor(normalization.mean, dtype=torch.float64)
+        std = torch.tensor(normalization.std, dtype=torch.float64)
+        self._scale = (1 / (255 * std)).float().to(device)
+        self._shift = (-mean / std).float().to(device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """`(x / 255 - mean) / std` as one multiply-add; the permutation only renames axes, no byte moves."""
+        return torch.addcmul(self._shift, images.float(), self._scale).permute(0, 3, 1, 2)

@@ -1,0 +1,85 @@
+"""The state between two epochs, in one file that is replaced atomically.
+
+All chance comes from (seed, epoch), so network, optimizer and the epoch's number are enough to continue exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from exporter.errors import InvalidInput, from_os_error
+from exporter.files import staged
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is a run of. A checkpoint continues only the run whose identity is the same."""
+
+    network: str
+    recipe: Mapping[str, Any]
+    seed: int
+    holdout: bool
+
+    def refuse_unless_same(self, other: Identity, path: Path) -> None:
+        """Raise `InvalidInput` that names the first difference between this run and the checkpoint's (`other`)."""
+        for what, here, there in (
+            ("network", self.network, other.network),
+            ("recipe", self.recipe["name"], other.recipe.get("name")),
+            *((f"recipe's {key}", value, other.recipe.get(key)) for key, value in self.recipe.items()),
+            ("seed", self.seed, other.seed),
+            ("holdout", self.holdout, other.holdout),
+        ):
+            if here != there:
+                raise InvalidInput(
+                    f"{path} is the checkpoint of another run: its {what} is {there}, not {here}.\n"
+                    "Resume with the same options, or name another --output."
+                )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `epochs_done` epochs.
+
+    `model`, `optimizer` and `average` (None without a weight average) are state dicts on the CPU; `history` has one
+    dict of JSON data per epoch; `seconds` is the time trained so far, over all interruptions.
+    """
+
+    identity: Identity
+    epochs_done: int
+    seconds: float
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    average: dict[str, Tensor] | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` to `path`: afterwards it is the old file or the whole new one, also after a power cut.
+
+    Raises `Unavailable` on a full disk and `InvalidInput` where `path` cannot be written.
+    """
+    content = {"format": FORMAT, **vars(checkpoint), "identity": {**vars(checkpoint.identity)}}
+    # Through a Python stream: torch's own writer turns a full disk into a RuntimeError without errno.
+    with staged(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read what `save` wrote. Raises `InvalidInput` for anything else; nothing in the file is executed."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise from_os_error(error, f"read the checkpoint {path}") from error
+    except Exception as error:
+        raise InvalidInput(f"{path} is not a readable checkpoint. Remove it to start the run anew.") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise InvalidInput(f"{path} is not a checkpoint of this version. Remove it to start the run anew.")
+    return Checkpoint(**{**content, "identity": Identity(**content["identity"])})

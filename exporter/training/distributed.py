@@ -1,0 +1,66 @@
+"""One process or several under torchrun: who am I, and sums over all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's `rank` among `count`; `device` is its own."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and reports."""
+        return self.rank == 0
+
+    def sum(self, totals: Tensor) -> Tensor:
+        """`totals` added up over all processes, in place."""
+        if self.count > 1:
+            torch.distributed.all_reduce(totals)
+        return totals
+
+    def wait(self) -> None:
+        """Return when all processes have come here."""
+        if self.count > 1:
+            torch.distributed.barrier()
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """`network` with gradients averaged over all processes; itself when there is one."""
+        if self.count == 1:
+            return network
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """The processes that torchrun started (NCCL on CUDA, else gloo), or this one alone.
+
+    Raises `InvalidInput` when `device` is neither the CPU nor CUDA under torchrun.
+    """
+    if "WORLD_SIZE" not in os.environ or torch.distributed.is_initialized():
+        yield Processes(0, 1, device)
+        return
+    if device.type not in ("cpu", "cuda"):
+        raise InvalidInput(f"several processes train on cpu or cuda, not on {device.type}.")
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
+    finally:
+        torch.distributed.destroy_process_group()

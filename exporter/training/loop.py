@@ -1,0 +1,219 @@
+"""The training loop: from a recipe and images in memory to the weights of the last epoch.
+
+Within an epoch nothing waits for the device: losses are summed there and read once, at the epoch's end.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from exporter import resnet
+from exporter.data import Split
+from exporter.errors import GateFailed
+from exporter.training import augment, checkpoint, environment
+from exporter.training.checkpoint import Checkpoint, Identity
+from exporter.training.distributed import Processes
+from exporter.training.recipe import Recipe
+from exporter.zoo import NetworkSpec
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is, after some steps of epoch `epoch` (from 1).
+
+    `result` is the epoch's log entry once it is complete, else None. `seconds_left` is for the whole run.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    images_per_second: float
+    seconds_left: float
+    result: dict[str, Any] | None = None
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train and on which images; `report` is the set whose accuracy is reported and never chosen by.
+
+    `evaluate_every`: epochs between two reports (the last epoch always has one).
+    """
+
+    network: NetworkSpec
+    recipe: Recipe
+    train: Split
+    report: Split
+    seed: int = 0
+    holdout: bool = False
+    evaluate_every: int = 1
+
+    @property
+    def identity(self) -> Identity:
+        """What a checkpoint of this job must be of."""
+        return Identity(self.network.name, self.recipe.as_dict(), self.seed, self.holdout)
+
+
+class Trainer:
+    """The state of one run: network, optimizer, average and history. `fit` drives it."""
+
+    def __init__(self, job: Job, processes: Processes) -> None:
+        self.job, self.processes = job, processes
+        recipe, device = job.recipe, processes.device
+        torch.manual_seed(augment.initialization_seed(job.seed))
+        self.network: nn.Module = resnet.build(job.network).to(device).to(memory_format=torch.channels_last)
+        self.network.train()
+        self.optimizer = _optimizer(self.network, recipe)
+        self.average = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
+        self.history: list[dict[str, Any]] = []
+        self.epochs_done = 0
+        self.seconds = 0.0
+        self._callable = processes.wrap(self.network)
+        if device.type == "cuda":
+            self._callable = torch.compile(self._callable)  # type: ignore[assignment]
+        self._autocast = environment.precision(recipe, device) == "bf16"
+        self._images = augment.pad(torch.from_numpy(job.train.images), recipe.crop_padding).to(device)
+        self._labels = torch.from_numpy(job.train.labels).to(device)
+        self._report = torch.from_numpy(job.report.images).to(device), torch.from_numpy(job.report.labels).to(device)
+        self._normalize = augment.Normalizer(job.network.dataset.normalization, device)
+
+    def result(self) -> nn.Module:
+        """The network that the run yields: the weights' average where the recipe keeps one."""
+        return self.network if self.average is None else self.average
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Continue from `saved`, which is of this job."""
+        self.network.load_state_dict(saved.model)
+        self.optimizer.load_state_dict(saved.optimizer)
+        if self.average is not None and saved.average is not None:
+            self.average.load_state_dict(saved.average)
+        self.history, self.epochs_done, self.seconds = list(saved.history), saved.epochs_done, saved.seconds
+
+    def save(self, path: Path) -> None:
+        """Write the state after the last complete epoch to `path`."""
+        average = None if self.average is None else _on_cpu(self.average.state_dict())
+        model, optimizer = _on_cpu(self.network.state_dict()), _on_cpu(self.optimizer.state_dict())
+        state = Checkpoint(self.job.identity, self.epochs_done, self.seconds, model, optimizer, average, self.history)
+        checkpoint.save(path, state)
+
+    def train_epoch(self, on_step: Callable[[int, int], None]) -> dict[str, Any]:
+        """Train the next epoch; returns its log entry. `on_step` hears the steps done and to do.
+
+        Raises `GateFailed` when the loss or a weight is no longer a finite number.
+        """
+        job, recipe, device = self.job, self.job.recipe, self.processes.device
+        epoch, started = self.epochs_done, time.perf_counter()
+        images = len(self._images)
+        draws = augment.draw_epoch(recipe, images, job.seed, epoch).to(device)
+        steps = recipe.steps_per_epoch(images)
+        totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, images
+        for step in range(steps):
+            batch = draws.order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            for group in self.optimizer.param_groups:
+                group["lr"] = recipe.learning_rate(epoch * steps + step, steps)
+            self._step(batch, draws, totals)
+            on_step(step + 1, steps)
+        loss, right, seen = self.processes.sum(totals).tolist()
+        if not math.isfinite(loss) or not _all_finite(self.network):
+            raise GateFailed(f"the loss became {loss / seen:g} in epoch {epoch + 1}.")
+        self.epochs_done += 1
+        seconds = time.perf_counter() - started
+        entry: dict[str, Any] = {
+            "epoch": self.epochs_done,
+            "loss": loss / seen,
+            "train_top1": 100 * right / seen,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "images_per_second": seen / seconds,
+        }
+        if self.epochs_done % job.evaluate_every == 0 or self.epochs_done == recipe.epochs:
+            entry |= self.evaluate()
+        spent = time.perf_counter() - started
+        self.seconds += spent
+        self.history.append(entry | {"seconds": spent})
+        return self.history[-1]
+
+    def _step(self, batch: Tensor, draws: augment.EpochDraws, totals: Tensor) -> None:
+        """One step on the images `batch` (indices), of which each process takes its share."""
+        mine = batch[self.processes.rank :: self.processes.count]
+        inputs = self._normalize(augment.crop(self._images, mine, draws))
+        labels = self._labels[mine]
+        with torch.autocast(inputs.device.type, torch.bfloat16) if self._autocast else nullcontext():
+            logits = self._callable(inputs)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.job.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        # Over all processes the mean of these gradients is that of the mean loss of the global batch.
+        (loss * (self.processes.count / len(batch))).backward()
+        self.optimizer.step()
+        if self.average is not None:
+            _move_towards(self.average, self.network, 1 - self.job.recipe.ema_decay)
+        with torch.no_grad():
+            right = (logits.argmax(1) == labels).sum()
+            totals += torch.stack((loss.detach().double(), right.double(), totals.new_tensor(len(mine))))
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Top-1 and top-5 in percent on the report images, of the result as it stands, in float32."""
+        network = self.result().eval()
+        images, labels = self._report
+        right = torch.zeros(2, dtype=torch.int64, device=images.device)
+        for start in range(0, len(images), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            best = network(self._normalize(images[part])).topk(5).indices
+            hits = best == labels[part, None]
+            right += torch.stack((hits[:, 0].sum(), hits.sum()))
+        network.train()
+        top1, top5 = (100 * right.double() / len(images)).tolist()
+        return {"top1": top1, "top5": top5}
+
+
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": recipe.weight_decay if recipe.decay_norm_and_bias else 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=recipe.momentum, nesterov=recipe.nesterov, foreach=True)
+
+
+@torch.no_grad()
+def _move_towards(average: nn.Module, network: nn.Module, weight: float) -> None:
+    """Move `average`'s floating-point state by `weight` of the way to `network`'s; counters are copied."""
+    ours, theirs = average.state_dict().values(), network.state_dict().values()
+    floating = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in floating], [b for _, b in floating], weight)
+    for a, b in zip(ours, theirs, strict=True):
+        if not a.is_floating_point():
+            a.copy_(b)
+
+
+def _all_finite(network: nn.Module) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())
+
+
+def _on_cpu(state: Any) -> Any:
+    """A copy of a nested state dict with every tensor on the CPU."""
+    if isinstance(state, Tensor):
+        return state.detach().cpu().clone()
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_on_cpu(value) for value in state]
+    return state
