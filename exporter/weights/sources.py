@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+import platformdirs
+
+from exporter.download import download
+from exporter.errors import InvalidInput, Unavailable
+from exporter.files import sha256_bytes
+from exporter.normalization import normalization_from
 from exporter.weights.core import Weights
-from exporter.zoo import NetworkSpec, Normalization
+from exporter.weights.foreign import fit
+from exporter.weights.native import SCHEMA
+from exporter.weights.reader import MAX_BYTES, is_safetensors, read_bytes, read_checkpoint, read_safetensors
+from exporter.weights_index import bundled_entries, bundled_folder
+from exporter.zoo import NETWORKS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization
+
+UPSTREAM_URL = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/resnet"
 
 
 def load_weights(
@@ -14,5 +30,138 @@ def load_weights(
     normalization: Normalization | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Weights:
-    """Load the weights of `network` from `source`: "bundled", "upstream" or the path of a file."""
-    raise NotImplementedError
+    """Load the weights of `network` from `source`: "bundled", "upstream" or the path of a file.
+
+    `normalization` overrides what is known about them; metrics, which were measured with theirs, are dropped then.
+    `progress` is called with (bytes so far, bytes in all or None) during a download.
+
+    Raises `InvalidInput` for a file that is not this network, or whose normalization is unknown, and where nothing is
+    bundled; `Unavailable` without a network or with a damaged installation; `GateFailed` where the upstream server
+    sends another file.
+    """
+    if source == "bundled":
+        weights = _bundled(network)
+    elif source == "upstream":
+        weights = _upstream(network, progress)
+    else:
+        return _from_file(Path(source), network, normalization)
+    return weights if normalization is None else _renormalized(weights, normalization)
+
+
+def upstream_url(network: NetworkSpec) -> str:
+    """Address of the upstream file; `CIFAR_EXPORT_UPSTREAM_URL` names another base than GitHub (a mirror)."""
+    base = os.environ.get("CIFAR_EXPORT_UPSTREAM_URL") or UPSTREAM_URL
+    return f"{base.rstrip('/')}/{network.upstream_file}"
+
+
+def cache_folder() -> Path:
+    """Find where downloads are kept: `CIFAR_EXPORT_CACHE`, else the user's cache folder of this system."""
+    return Path(os.environ.get("CIFAR_EXPORT_CACHE") or platformdirs.user_cache_dir("cifar-export"))
+
+
+def _bundled(network: NetworkSpec) -> Weights:
+    folder = bundled_folder()
+    entry = bundled_entries(folder).get(network.name)
+    if entry is None:
+        raise InvalidInput(
+            f"no weights of {network.name} are bundled yet.\n"
+            "Give `--weights upstream` (downloads published ones) or `--weights PATH` (a checkpoint of yours)."
+        )
+    path = folder / entry.file
+    try:
+        data = read_bytes(path)
+        if (found := sha256_bytes(data)) != entry.sha256:
+            raise InvalidInput(f"{path} has sha256 {found}, expected {entry.sha256}.")
+        weights = _parse(path, data, network, None)
+    except InvalidInput as error:  # not the caller's fault: nobody chose that file
+        raise Unavailable(
+            f"the bundled weights of {network.name} are damaged: {error}\n"
+            "Install cifar-export again, or restore that file from version control."
+        ) from error
+    return dataclasses.replace(
+        weights, source="bundled", normalization=entry.normalization, recipe=entry.recipe, metrics=entry.metrics
+    )
+
+
+def _upstream(network: NetworkSpec, progress: Callable[[int, int | None], None] | None) -> Weights:
+    path = cache_folder() / "upstream" / network.upstream_file
+    download(
+        upstream_url(network),
+        path,
+        sha256_prefix=network.upstream_sha256,
+        progress=progress,
+        max_bytes=MAX_BYTES,
+        hint=f"or put the file there by hand: {path}",
+    )
+    data = read_bytes(path)
+    if not sha256_bytes(data).startswith(network.upstream_sha256):
+        raise Unavailable(f"{path} was changed while it was read. Run it again.")
+    weights = _parse(path, data, network, UPSTREAM_NORMALIZATION[network.dataset.name])
+    return dataclasses.replace(weights, source="upstream")
+
+
+def _from_file(path: Path, network: NetworkSpec, normalization: Normalization | None) -> Weights:
+    try:
+        path = path.expanduser()  # shells leave --weights=~/x alone
+    except RuntimeError as error:
+        raise InvalidInput(f"no file {path}: {error}") from error
+    return _parse(path, read_bytes(path), network, normalization)
+
+
+def _parse(path: Path, data: bytes, network: NetworkSpec, normalization: Normalization | None) -> Weights:
+    """Make `Weights` of the bytes of the file at `path`, with `normalization` or what the file says of it."""
+    sha256 = sha256_bytes(data)
+    document: str | None = None
+    content: object
+    if is_safetensors(data):
+        content, document = read_safetensors(path, data)
+    else:
+        content = read_checkpoint(path, data)
+    ours = None if document is None else _described(path, document, network)
+    try:
+        state, changes = fit(content, network)
+    except InvalidInput as error:
+        raise InvalidInput(f"cannot load {path} as {network.name}: {error}") from None
+    weights = ours or Weights(network, {}, _known_normalization(path, sha256, normalization), "file", sha256)
+    weights = dataclasses.replace(weights, state=state, sha256=sha256, changes=changes)
+    return weights if normalization is None else _renormalized(weights, normalization)
+
+
+def _described(path: Path, document: str, network: NetworkSpec) -> Weights:
+    """Read our metadata document: everything but the state. Raises `InvalidInput` if it is of another network."""
+    try:
+        meta = json.loads(document)
+        if meta["schema"] != SCHEMA:
+            raise ValueError(f"schema {meta['schema']}, known is {SCHEMA}; a newer cifar-export may read it")
+        held = NETWORKS[f"{meta['dataset']}_{meta['model']}"]
+        normalization = normalization_from(meta["normalization"])
+        recipe, metrics = meta["recipe"], meta["metrics"]
+        if not all(part is None or isinstance(part, dict) for part in (recipe, metrics)):
+            raise ValueError("recipe or metrics is not an object")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InvalidInput(f"cannot load {path}: its cifar-export metadata is damaged ({error}).") from error
+    if held != network:
+        raise InvalidInput(
+            f"{path} holds {held.name}, not {network.name}. "
+            f"Ask for `{held.model.name} --dataset {held.dataset.name}`, or give other weights."
+        )
+    return Weights(network, {}, normalization, "file", "", recipe, metrics)
+
+
+def _known_normalization(path: Path, sha256: str, given: Normalization | None) -> Normalization:
+    """Find the normalization of a foreign checkpoint: as given, or of the upstream file that it is."""
+    if given is not None:
+        return given
+    for spec in NETWORKS.values():
+        if sha256 == spec.upstream_sha256:
+            return UPSTREAM_NORMALIZATION[spec.dataset.name]
+    raise InvalidInput(
+        f"{path} does not say which normalization it was trained with, and guessing costs accuracy unseen.\n"
+        "Give --mean R,G,B and --std R,G,B of pixels scaled to 0..1, as its training script has them."
+    )
+
+
+def _renormalized(weights: Weights, normalization: Normalization) -> Weights:
+    """Return `weights` to be fed with `normalization`; figures measured with another one are dropped."""
+    metrics = weights.metrics if normalization == weights.normalization else None
+    return dataclasses.replace(weights, normalization=normalization, metrics=metrics)
