@@ -151,12 +151,12 @@ class _Transfer:
             try:
                 if self._request():
                     return
-                failure = "it does not answer ranges properly"
+                failure = f"{self._host} does not answer ranges properly"
             except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
-                failure = _describe(error)
+                failure = _describe(error, self._host)
             except HTTPError as error:
                 cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-                raise self._unavailable(_describe(cause)) from error
+                raise self._unavailable(_describe(cause, self._host)) from error
             most, tries = (size, 0) if (size := self._size()) > most else (most, tries + 1)
             if tries == MAX_TRIES:
                 break
@@ -191,7 +191,7 @@ class _Transfer:
                 self.forget()
                 return False
             if response.status not in (200, 206):
-                raise self._unavailable(f"HTTP status {response.status} {response.reason or ''}".rstrip())
+                raise self._unavailable(f"HTTP status {response.status}", "Check that address")
             if response.status == 200:
                 offset = 0
                 self._remember(response)
@@ -236,13 +236,13 @@ class _Transfer:
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
-    def _unavailable(self, reason: str) -> Unavailable:
+    def _unavailable(
+        self, reason: str, remedy: str = "Check the network and its proxy settings, then run it again"
+    ) -> Unavailable:
         size = self._size()
-        kept = f" ({size:,} bytes are kept; the next run goes on from there)" if size else ""
-        return Unavailable(
-            f"cannot download {self.url} from {self._host}: {reason}{kept}.\n"
-            f"Check the network and its proxy settings, then run it again{'; ' + self._hint if self._hint else ''}."
-        )
+        kept = f" ({size:,} bytes are kept, the next run goes on from there)" if size else ""
+        hint = f"; {self._hint}" if self._hint else ""
+        return Unavailable(f"cannot download {self.url}: {reason}{kept}.\n{remedy}{hint}.")
 
 
 def _range_start(response: urllib3.BaseHTTPResponse) -> int | None:
@@ -279,24 +279,19 @@ def _pool(url: str) -> urllib3.PoolManager:
     return urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=basic_auth))
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: Exception, host: str) -> str:
     """Say in a few words what urllib3 says in many."""
     from urllib3 import exceptions
 
     if isinstance(error, exceptions.NameResolutionError):
-        return "its name can't be resolved; there seems to be no network"
+        return f"the name {host} can't be resolved; there seems to be no network"
     if isinstance(error, exceptions.NewConnectionError):
-        cause = error.__cause__ or error.__context__
-        return f"no connection ({getattr(cause, 'strerror', None) or 'refused or unreachable'})"
+        return f"no connection to {host} ({getattr(error.__cause__, 'strerror', None) or 'unreachable'})"
     if isinstance(error, exceptions.TimeoutError):
-        return "it does not answer in time"
-    if isinstance(error, exceptions.SSLError):
-        return f"TLS failed ({error})"
-    if isinstance(error, exceptions.ProxyError):
-        return "the proxy does not connect"
+        return f"{host} does not answer in time"
     if isinstance(error, exceptions.ProtocolError):
-        return "the connection breaks off before the end"
-    return str(error)
+        return f"{host} breaks off before the end"
+    return f"{host}: {error}"  # TLS, proxies, too many redirects or server errors: urllib3 is brief about these
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ class BinaryLayout:
     train_files: tuple[str, ...]
     test_files: tuple[str, ...]
     label_limits: tuple[int, ...]
+    text_files: tuple[str, ...]
 
     @property
     def record_bytes(self) -> int:
@@ -48,6 +49,7 @@ class PythonLayout:
     train_md5: dict[str, str]
     test_md5: dict[str, str]
     label_key: bytes
+    other_files: tuple[str, ...]
 
     def files(self, split: SplitName) -> dict[str, str]:
         """md5 by file name of `split`, in record order, without the folder."""
@@ -60,9 +62,14 @@ BINARY: dict[str, BinaryLayout] = {
         train_files=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
         test_files=("test_batch.bin",),
         label_limits=(10,),
+        text_files=("batches.meta.txt", "readme.html"),
     ),
     CIFAR100.name: BinaryLayout(
-        folder="cifar-100-binary", train_files=("train.bin",), test_files=("test.bin",), label_limits=(20, 100)
+        folder="cifar-100-binary",
+        train_files=("train.bin",),
+        test_files=("test.bin",),
+        label_limits=(20, 100),
+        text_files=("coarse_label_names.txt", "fine_label_names.txt"),
     ),
 }
 
@@ -79,12 +86,14 @@ PYTHON: dict[str, PythonLayout] = {
         },
         test_md5={"test_batch": "40351d587109b95175f43aff81a1287e"},
         label_key=b"labels",
+        other_files=("batches.meta", "readme.html"),
     ),
     CIFAR100.name: PythonLayout(
         folder="cifar-100-python",
         train_md5={"train": "16019d7e3df5f24257cddd939b257f8d"},
         test_md5={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
         label_key=b"fine_labels",
+        other_files=("meta", "file.txt~"),
     ),
 }
 

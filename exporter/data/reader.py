@@ -21,7 +21,6 @@ from exporter.data.layout import (
     BINARY,
     PIXEL_BYTES,
     PYTHON,
-    BinaryLayout,
     SplitName,
     binary_paths,
     image_count,
@@ -69,59 +68,71 @@ def load_split(data_dir: Path, dataset: DatasetSpec, split: SplitName) -> Split:
     return Split(images, labels)
 
 
-def read_records(path: Path, layout: BinaryLayout, count: int) -> NDArray[np.uint8]:
-    """Read the `count` records of the binary file at `path`: uint8 (count, record bytes), sizes checked, labels not.
+def read_records(path: Path, dataset: DatasetSpec, count: int) -> NDArray[np.uint8]:
+    """Read the `count` records of the binary file at `path`: uint8 (count, label bytes + 3,072), checked.
 
-    Raises `InvalidInput` naming expected and found size, and OSError.
+    Raises `InvalidInput` when its size is another or a label is out of range (cause and next step on a line each), and
+    OSError.
     """
+    layout = BINARY[dataset.name]
     expected, found = count * layout.record_bytes, path.stat().st_size
     if found != expected:
         raise InvalidInput(
-            f"{path}: {expected:,} bytes expected ({count:,} records of {layout.record_bytes:,}), {found:,} found. "
-            "Remove the file and run `cifar-export data fetch`."
+            f"{path}: {expected:,} bytes expected ({count:,} records of {layout.record_bytes:,}), {found:,} found"
+            f"{_next_step(path, dataset)}"
         )
-    return np.fromfile(path, np.uint8).reshape(count, layout.record_bytes)
-
-
-def _read_binary(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, NDArray[np.uint8]]:
-    layout = BINARY[dataset.name]
-    records = read_records(path, layout, count)
+    records = np.fromfile(path, np.uint8).reshape(count, layout.record_bytes)
     for column, limit in enumerate(layout.label_limits):
-        _check_labels(path, records[:, column], limit)
-    width = len(layout.label_limits)
-    return records[:, width - 1], records[:, width:]
+        _check_labels(path, dataset, records[:, column], limit)
+    return records
 
 
-def _check_labels(path: Path, labels: Labels, limit: int) -> None:
+def md5_file(path: Path) -> str:
+    """Return the hex md5 of the file at `path`. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _next_step(path: Path, dataset: DatasetSpec) -> str:
+    data_dir = path.parent.parent
+    return f".\nGet the binary version: cifar-export data fetch --dataset {dataset.name} --data-dir {data_dir}"
+
+
+def _check_labels(path: Path, dataset: DatasetSpec, labels: Labels, limit: int) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= limit))
     if len(wrong):
         raise InvalidInput(
             f"{path}: record {wrong[0]:,} has label {labels[wrong[0]]}, expected 0 to {limit - 1} "
-            f"({len(wrong):,} such records). Remove the file and run `cifar-export data fetch`."
+            f"({len(wrong):,} such records){_next_step(path, dataset)}"
         )
+
+
+def _read_binary(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, NDArray[np.uint8]]:
+    records = read_records(path, dataset, count)
+    width = len(BINARY[dataset.name].label_limits)
+    return records[:, width - 1], records[:, width:]
 
 
 def _read_python(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, NDArray[np.uint8]]:
     layout = PYTHON[dataset.name]
     published = (layout.train_md5 | layout.test_md5)[path.name]
-    data = path.read_bytes()
+    data = path.read_bytes()  # once, so that the bytes that were checked are those that are read
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != published:
         raise InvalidInput(
-            f"{path}: md5 {published} expected, {found} found ({len(data):,} bytes). "
-            "No pickle but the published one is read.\n"
-            f"Get the binary version: cifar-export data fetch --dataset {dataset.name}"
+            f"{path}: md5 {published} expected, {found} found ({len(data):,} bytes), and no other pickle is read"
+            f"{_next_step(path, dataset)}"
         )
     try:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         pixels, labels = content[b"data"], np.asarray(content[layout.label_key], np.int64)
     except (pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise InvalidInput(f"{path}: not a CIFAR batch: {error}. Run `cifar-export data fetch`.") from error
+        raise InvalidInput(f"{path}: not a CIFAR batch: {error}{_next_step(path, dataset)}") from error
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (count, PIXEL_BYTES):
-        raise InvalidInput(f"{path}: uint8 pixels ({count}, {PIXEL_BYTES}) expected. Run `cifar-export data fetch`.")
+        raise InvalidInput(f"{path}: uint8 pixels ({count}, {PIXEL_BYTES}) expected{_next_step(path, dataset)}")
     if labels.shape != (count,):
-        raise InvalidInput(f"{path}: {count:,} labels expected, {labels.size:,} found. Run `cifar-export data fetch`.")
-    _check_labels(path, labels, dataset.classes)
+        raise InvalidInput(f"{path}: {count:,} labels expected, {labels.size:,} found{_next_step(path, dataset)}")
+    _check_labels(path, dataset, labels, dataset.classes)
     return labels, pixels
 
 
