@@ -1,0 +1,103 @@
+"""One file per runtime. A new one is a module here and a line in `RUNTIMES`.
+
+A runtime module offers `open_...(subject) -> Runtime` and `missing_...() -> str | None`, the reason why it cannot run
+on this machine, with the fix; both are named in the table.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.errors import InvalidInput, Unavailable
+
+Images = NDArray[np.float32] | NDArray[np.uint8]
+
+
+class Runtime(Protocol):
+    """A network ready to run. `provider` is what really runs it, asked of the runtime after it was opened."""
+
+    name: str
+    provider: str
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """Logits, float32 (batch, classes), of one batch in the input variant that the network was exported with.
+
+        `images`: float32 (batch, 3, 32, 32) normalized, or uint8 (batch, 32, 32, 3).
+        """
+
+
+@dataclass(frozen=True)
+class RuntimeSpec:
+    """A line in the table.
+
+    `reads` is what `open` takes: "network" (a torch module in eval mode) or the name of an export format (a path).
+    `open` and `missing` are `module:function`. `by_default`: part of a parity run that names no runtimes.
+    """
+
+    name: str
+    title: str
+    reads: str
+    open: str
+    missing: str | None = None
+    by_default: bool = True
+
+
+RUNTIMES: dict[str, RuntimeSpec] = {
+    spec.name: spec
+    for spec in (
+        RuntimeSpec("pytorch", "PyTorch eager, CPU", "network", "pytorch:open_cpu"),
+        RuntimeSpec("pytorch-cuda", "PyTorch eager, CUDA", "network", "pytorch:open_cuda", "pytorch:missing_cuda"),
+        RuntimeSpec("torchscript", "TorchScript, CPU", "torchscript", "torchscript:open_cpu"),
+        RuntimeSpec("torch-export", "torch.export, CPU", "torch-export", "torch_export:open_cpu"),
+        RuntimeSpec("onnxruntime-cpu", "ONNX Runtime, CPU", "onnx", "onnxruntime:open_cpu", "onnxruntime:missing_cpu"),
+        RuntimeSpec(
+            "onnxruntime-cuda", "ONNX Runtime, CUDA", "onnx", "onnxruntime:open_cuda", "onnxruntime:missing_cuda"
+        ),
+        RuntimeSpec("openvino", "OpenVINO, CPU", "onnx", "openvino:open_cpu", "openvino:missing_cpu"),
+    )
+}
+
+
+def _resolve(target: str) -> Callable[..., Any]:
+    module, function = target.split(":")
+    resolved: Callable[..., Any] = getattr(importlib.import_module(f"exporter.runtimes.{module}"), function)
+    return resolved
+
+
+def spec_of(name: str) -> RuntimeSpec:
+    """The table's line for `name`. Raises `InvalidInput` naming the known ones."""
+    if name not in RUNTIMES:
+        raise InvalidInput(f"no runtime {name!r}. Known: {', '.join(RUNTIMES)}.")
+    return RUNTIMES[name]
+
+
+def why_missing(name: str) -> str | None:
+    """Why this machine cannot run `name`, and the fix; None where it can."""
+    spec = spec_of(name)
+    return _resolve(spec.missing)() if spec.missing else None
+
+
+def open_runtime(name: str, subject: Any) -> Runtime:
+    """Make `subject` (a torch module, or the path of an exported file: see `RuntimeSpec.reads`) ready to run.
+
+    Raises `Unavailable` where the machine lacks the runtime or another provider ran than the one asked for, and
+    `InvalidInput` where the file cannot be loaded.
+    """
+    reason = why_missing(name)
+    if reason:
+        raise Unavailable(f"{name} cannot run here: {reason}")
+    runtime: Runtime = _resolve(spec_of(name).open)(subject)
+    return runtime
+
+
+def unreadable(path: Path, runtime: str, error: BaseException) -> InvalidInput:
+    """The error for a file that `runtime` refuses to load."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return InvalidInput(f"{runtime} cannot load {path}: {lines[0][:200]}. Export it again.")

@@ -1,0 +1,91 @@
+"""Numbers and the gate: is this runtime's output what float32 arithmetic can explain?
+
+The reference is the network in float64. PyTorch's own float32 forward makes an error against it, the yardstick; a
+runtime that computes the same function in float32, in another order, makes one of the same size. So a runtime passes
+when, in each input set, its largest error is at most `MULTIPLE` times the yardstick plus `ULPS` units in the last
+place of the largest logit, and when it names the same class on every image whose float64 margin between the best two
+classes exceeds twice that bound. Nothing needs tuning to a network or a machine; a TF32 or bfloat16 slip is hundreds
+of times too large.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Measured (docs/parity.md): correct float32 runtimes stay below 3; 4 leaves room.
+MULTIPLE = 4.0
+ULPS = 4.0
+# A yardstick above this many float32 roundings of the largest logit is no float32 forward: TF32 or bf16 was on.
+YARDSTICK_LIMIT_ULPS = 512.0
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What one input set allows: the reference's size, the yardstick's error and the largest error that passes."""
+
+    largest_logit: float
+    yardstick: float
+    allowed: float
+    yardstick_is_float32: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A runtime against the reference on one input set. Errors are absolute, in logits."""
+
+    inputs: str
+    images: int
+    max_abs_error: float
+    mean_abs_error: float
+    allowed: float
+    agreeing: int
+    must_agree: int
+    broken: int
+    problem: str | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether this set raised no problem."""
+        return self.problem is None
+
+
+def bound(reference: NDArray[np.float64], yardsticks: list[NDArray[np.float32]]) -> Bound:
+    """The bound of one input set from the float64 logits and one or more PyTorch float32 forwards, (N, classes) each.
+
+    With several (CPU and CUDA), the largest error among them is the yardstick.
+    """
+    largest = float(np.abs(reference).max())
+    error = max(float(np.abs(logits.astype(np.float64) - reference).max()) for logits in yardsticks)
+    ulp = float(np.spacing(np.float32(largest)))
+    sane = bool(np.isfinite(error)) and error <= YARDSTICK_LIMIT_ULPS * ulp
+    return Bound(largest, error, MULTIPLE * error + ULPS * ulp, sane)
+
+
+def compare(name: str, reference: NDArray[np.float64], logits: NDArray[np.float32], limit: Bound) -> Comparison:
+    """Measure `logits` against `reference`, (N, classes) each, on the input set called `name`, and judge them."""
+    images = len(reference)
+    if logits.shape != reference.shape or logits.dtype != np.float32:
+        found = f"{logits.dtype} {logits.shape}, not float32 {reference.shape}"
+        return Comparison(name, images, np.inf, np.inf, limit.allowed, 0, images, images, f"logits are {found}")
+    error = np.abs(logits.astype(np.float64) - reference)
+    broken = int((~np.isfinite(logits)).any(axis=1).sum())
+    best_two = np.partition(reference, -2, axis=1)[:, -2:]
+    decided = best_two[:, 1] - best_two[:, 0] > 2 * limit.allowed
+    same = logits.argmax(axis=1) == reference.argmax(axis=1)
+    largest = float(error.max()) if not broken else np.inf
+    mean = float(error.mean()) if not broken else np.inf
+    problem = None
+    if broken:
+        problem = f"NaN or infinite logits on {broken} of {images} images"
+    elif not limit.yardstick_is_float32:
+        problem = f"PyTorch's own error, {limit.yardstick:.1e}, is no float32 error: reduced precision is on"
+    elif largest > limit.allowed:
+        problem = f"error {largest:.1e} exceeds {limit.allowed:.1e}"
+    elif not same[decided].all():
+        problem = f"another class on {int((~same[decided]).sum())} of {int(decided.sum())} clear images"
+    return Comparison(
+        name, images, largest, mean, limit.allowed, int(same.sum()), int(decided.sum()), broken, problem
+    )

@@ -1,0 +1,45 @@
+"""OpenVINO on the CPU, told to compute in float32: by default it picks bfloat16 on processors that have it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.runtimes import Images, unreadable
+
+
+class OpenVino:
+    """A compiled OpenVINO model."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path) -> None:
+        import openvino as ov
+
+        try:
+            self._model = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        except RuntimeError as error:
+            raise unreadable(path, self.name, error) from error
+        # asked of the compiled model, not repeated from the request
+        precision = self._model.get_property("INFERENCE_PRECISION_HINT").to_string()
+        self.provider = f"{self._model.get_property('EXECUTION_DEVICES')[0]} {precision}"
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """See `exporter.runtimes.Runtime`."""
+        result: NDArray[np.float32] = self._model(images)[0]
+        return result
+
+
+def open_cpu(path: Path) -> OpenVino:
+    """Load the ONNX file at `path`."""
+    return OpenVino(path)
+
+
+def missing_cpu() -> str | None:
+    """Why OpenVINO cannot run here."""
+    if importlib.util.find_spec("openvino") is None:
+        return "openvino is not installed. `pip install cifar-export[openvino]`."
+    return None

@@ -1,0 +1,106 @@
+"""PyTorch eager, float32 for real: TF32 and reduced-precision kernels off while a network runs.
+
+`Reference` is the same network in float64 on the CPU, which everything else is measured against.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from exporter.errors import GateFailed
+from exporter.runtimes import Images
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """float32 arithmetic in full precision (no TF32, no bf16 shortcuts) inside the block; the old state after it.
+
+    Uses torch's `fp32_precision` settings alone: mixing them with the older `allow_tf32` flags raises.
+    """
+    # conv and matmul of both back ends; what is set globally is overruled by what is set on these
+    holders = (
+        torch.backends.cudnn.conv,
+        torch.backends.cudnn.rnn,
+        torch.backends.cuda.matmul,
+        torch.backends.mkldnn.conv,
+        torch.backends.mkldnn.matmul,
+    )
+    before = [holder.fp32_precision for holder in holders]
+    try:
+        for holder in holders:
+            holder.fp32_precision = "ieee"
+        yield
+    finally:
+        for holder, precision in zip(holders, before, strict=True):
+            holder.fp32_precision = precision
+
+
+def refuse_training_mode(module: nn.Module) -> None:
+    """Raise `GateFailed` for a network that is not wholly in eval mode.
+
+    Exporters disagree about such a network: batch norm with the batch's own statistics is another function.
+    """
+    training = [name or "the network" for name, part in module.named_modules() if part.training]
+    if training:
+        raise GateFailed(f"{training[0]} is in training mode. Call .eval() before exporting or running it.")
+
+
+class Eager:
+    """A torch module as it is, on one device."""
+
+    def __init__(self, module: nn.Module, device: str) -> None:
+        refuse_training_mode(module)
+        self.name = "pytorch" if device == "cpu" else "pytorch-cuda"
+        self._module = module if device == "cpu" else copy.deepcopy(module).to(device)
+        self._device = torch.device(device)
+        self.provider = torch.cuda.get_device_name(self._device) if device != "cpu" else "CPU"
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """See `exporter.runtimes.Runtime`."""
+        with torch.inference_mode(), full_float32():
+            result: NDArray[np.float32] = self._module(torch.from_numpy(images).to(self._device)).cpu().numpy()
+        return result
+
+
+class Reference:
+    """The network in float64 on the CPU. `logits` returns float64."""
+
+    name = "reference"
+    provider = "PyTorch float64, CPU"
+
+    def __init__(self, module: nn.Module) -> None:
+        refuse_training_mode(module)
+        self._module = module
+
+    def logits(self, images: Images) -> NDArray[np.float64]:
+        """Logits, float64 (batch, classes); float32 images are taken as they are, exactly."""
+        batch = torch.from_numpy(images)
+        with torch.inference_mode():
+            result: NDArray[np.float64] = self._module(batch.double() if batch.is_floating_point() else batch).numpy()
+        return result
+
+
+def open_cpu(module: nn.Module) -> Eager:
+    """Run `module` on the CPU."""
+    return Eager(module, "cpu")
+
+
+def open_cuda(module: nn.Module) -> Eager:
+    """Run a copy of `module` on the first GPU."""
+    return Eager(module, "cuda:0")
+
+
+def missing_cuda() -> str | None:
+    """Why PyTorch cannot use a GPU here."""
+    if torch.version.cuda is None:
+        return "this PyTorch was built without CUDA. Install the CUDA build of torch and torchvision."
+    if not torch.cuda.is_available():
+        return "PyTorch finds no NVIDIA GPU (or no driver for one). Run `nvidia-smi` to see whether the driver works."
+    return None

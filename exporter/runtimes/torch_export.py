@@ -1,0 +1,37 @@
+"""torch.export's `.pt2` from a file. Loading one may unpickle: the caller has made sure that it may be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exporter.runtimes import Images, unreadable
+from exporter.runtimes.pytorch import full_float32
+
+
+class TorchExport:
+    """`torch.export.load(...).module()` on the CPU."""
+
+    name = "torch-export"
+    provider = "CPU"
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as stream:
+                self._module = torch.export.load(stream).module()
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            raise unreadable(path, self.name, error) from error
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """See `exporter.runtimes.Runtime`."""
+        with torch.inference_mode(), full_float32():
+            result: NDArray[np.float32] = self._module(torch.from_numpy(images)).numpy()
+        return result
+
+
+def open_cpu(path: Path) -> TorchExport:
+    """Load the file at `path`."""
+    return TorchExport(path)
