@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import urllib.request
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are there so far and the total, or None where the server does not say."""
+
+Digests = list[tuple[str, str]]
+"""Pairs of an algorithm and the hex digest, or its beginning, that is expected."""
 
 BLOCK = 1 << 18
 BACKOFF_SECONDS = 0.5
@@ -61,60 +65,44 @@ def download(
     Raises `Unavailable` (no network, server errors, a full disk), `GateFailed` (a digest differs) and `InvalidInput`
     (a URL other than http and https, a destination that can't be written). Proxies are taken from the environment.
     """
-    digests = _Digests(md5, sha256, sha256_prefix)
+    given = (("sha256", sha256), ("sha256", sha256_prefix), ("md5", md5))
+    digests = [(name, digest) for name, digest in given if digest]
+    if not digests:
+        raise ValueError("download() needs a digest: md5, sha256 or sha256_prefix")
     _check_url(url)
     try:
-        if digests.match(destination):
+        if destination.is_file() and not _mismatch(destination, digests):
             return destination
         destination.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(destination):
-            if not digests.match(destination):  # else another process was quicker
-                transfer = _Transfer(url, destination, progress, timeout, max_bytes, hint)
-                _fetch_and_check(transfer, digests)
+            if not destination.is_file() or _mismatch(destination, digests):  # else another process was quicker
+                _fetch_and_check(_Transfer(url, destination, progress, timeout, max_bytes, hint), digests)
         return destination
     except OSError as error:
         raise from_os_error(error, f"write {destination}") from error
 
 
-@dataclass(frozen=True)
-class _Digests:
-    """What a file must hash to, in lower-case hex."""
-
-    md5: str | None
-    sha256: str | None
-    sha256_prefix: str | None
-
-    def __post_init__(self) -> None:
-        if not (self.md5 or self.sha256 or self.sha256_prefix):
-            raise ValueError("download() needs a digest: md5, sha256 or sha256_prefix")
-
-    def match(self, path: Path) -> bool:
-        return path.is_file() and not self.mismatch(path)
-
-    def mismatch(self, path: Path) -> str:
-        """Return "" when the file at `path` is the right one, else which digest was expected and found."""
-        hashes = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
+def _mismatch(path: Path, digests: Digests) -> str:
+    """Return "" when the file at `path` is the right one, else which digest was expected and found."""
+    for name, expected in digests:
         with path.open("rb") as stream:
-            while block := stream.read(BLOCK):
-                for hash_ in hashes.values():
-                    hash_.update(block)
-        for name, expected in (("sha256", self.sha256), ("sha256", self.sha256_prefix), ("md5", self.md5)):
-            found = hashes[name].hexdigest()
-            if expected and not found.startswith(expected.lower()):
-                return f"{name} {expected} expected, {found} found ({path.stat().st_size:,} bytes)"
-        return ""
+            found = hashlib.file_digest(stream, name).hexdigest()
+        if not found.startswith(expected.lower()):
+            return f"{name} {expected} expected, {found} found ({path.stat().st_size:,} bytes)"
+    return ""
 
 
-def _fetch_and_check(transfer: _Transfer, digests: _Digests) -> None:
+def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
     """Complete the part file and rename it; bytes left by an earlier run that turn out wrong are fetched anew, once."""
-    went_on = transfer.part.is_file() and transfer.part.stat().st_size > 0
-    if not (went_on and digests.match(transfer.part)):
+    went_on = transfer.size > 0
+    problem = _mismatch(transfer.part, digests) if went_on else "nothing is there"
+    if problem:
         transfer.run()
-    problem = digests.mismatch(transfer.part)
+        problem = _mismatch(transfer.part, digests)
     if problem and went_on:
         transfer.forget()
         transfer.run()
-        problem = digests.mismatch(transfer.part)
+        problem = _mismatch(transfer.part, digests)
     if problem:
         transfer.forget()
         raise GateFailed(
@@ -125,17 +113,25 @@ def _fetch_and_check(transfer: _Transfer, digests: _Digests) -> None:
     transfer.forget()
 
 
+@dataclass(frozen=True)
 class _Transfer:
     """One URL on its way into one part file."""
 
-    def __init__(
-        self, url: str, destination: Path, progress: Progress | None, timeout: float, max_bytes: int, hint: str
-    ) -> None:
-        self.url, self.destination = url, destination
-        self.part = destination.with_name(f"{destination.name}.part")
-        self.state = destination.with_name(f"{destination.name}.part.json")
-        self._progress, self._timeout, self._max_bytes, self._hint = progress, timeout, max_bytes, hint
-        self._host = urlsplit(url).hostname or url
+    url: str
+    destination: Path
+    progress: Progress | None
+    timeout: float
+    max_bytes: int
+    hint: str
+
+    @property
+    def part(self) -> Path:
+        return self.destination.with_name(f"{self.destination.name}.part")
+
+    @property
+    def state(self) -> Path:
+        """What is known about the part: the URL it is from and its ETag."""
+        return self.destination.with_name(f"{self.destination.name}.part.json")
 
     def forget(self) -> None:
         """Remove the part file and what is known about it."""
@@ -146,27 +142,29 @@ class _Transfer:
         """Request until the body is complete: each request goes on where the one before was cut off."""
         from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 
-        most, tries, failure = self._size(), 0, ""
+        host = str(urlsplit(self.url).hostname)
+        most, tries, failure = self.size, 0, ""
         for _ in range(MAX_REQUESTS):
             try:
-                if self._request():
-                    return
-                failure = f"{self._host} does not answer ranges properly"
+                with _pool(self.url) as pool:
+                    if self._request(pool):
+                        return
+                failure = f"{host} does not answer ranges properly"
             except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
-                failure = _describe(error, self._host)
+                failure = _describe(error, host)
             except HTTPError as error:
                 cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-                raise self._unavailable(_describe(cause, self._host)) from error
-            most, tries = (size, 0) if (size := self._size()) > most else (most, tries + 1)
+                raise self._unavailable(_describe(cause, host)) from error
+            most, tries = (size, 0) if (size := self.size) > most else (most, tries + 1)
             if tries == MAX_TRIES:
                 break
         raise self._unavailable(failure)
 
-    def _request(self) -> bool:
+    def _request(self, pool: urllib3.PoolManager) -> bool:
         """Make one request and append what comes; True when the body is complete. Raises urllib3's HTTPError."""
         import urllib3
 
-        offset = self._size()
+        offset = self.size
         # identity: some servers label .tar.gz as an encoding, and clients would unpack it
         headers = {"User-Agent": "cifar-export", "Accept-Encoding": "identity"}
         if offset:
@@ -180,14 +178,14 @@ class _Transfer:
             backoff_factor=BACKOFF_SECONDS,
             respect_retry_after_header=False,  # it may ask for hours
         )
-        timeout = urllib3.Timeout(self._timeout)
-        response = _pool(self.url).request(
-            "GET", self.url, headers=headers, preload_content=False, retries=retries, timeout=timeout
+        response = pool.request(
+            "GET", self.url, headers=headers, preload_content=False, retries=retries, timeout=self.timeout
         )
         try:
-            if response.status == 416 and response.headers.get("Content-Range") == f"bytes */{offset}":
+            where = response.headers.get("Content-Range", "")
+            if response.status == 416 and where == f"bytes */{offset}":
                 return True  # nothing is missing
-            if response.status == 416 or (response.status == 206 and _range_start(response) != offset):
+            if response.status == 416 or (response.status == 206 and not where.startswith(f"bytes {offset}-")):
                 self.forget()
                 return False
             if response.status not in (200, 206):
@@ -197,8 +195,6 @@ class _Transfer:
                 self._remember(response)
             remaining = response.headers.get("Content-Length", "")
             total = offset + int(remaining) if remaining.isdecimal() else None
-            if total is not None and total > self._max_bytes:
-                raise self._unavailable(f"{total:,} bytes announced, at most {self._max_bytes:,} expected")
             with self.part.open("ab" if offset else "wb") as stream:
                 self._copy(response, stream, offset, total)
         finally:
@@ -206,20 +202,20 @@ class _Transfer:
         return True
 
     def _copy(self, response: urllib3.BaseHTTPResponse, stream: BinaryIO, done: int, total: int | None) -> None:
-        if self._progress:
-            self._progress(done, total)
-        for block in response.stream(BLOCK, decode_content=False):
+        for block in itertools.chain([b""], response.stream(BLOCK, decode_content=False)):
             stream.write(block)
             done += len(block)
-            if done > self._max_bytes:
+            if max(done, total or 0) > self.max_bytes:
                 self.forget()
-                raise self._unavailable(f"more than the {self._max_bytes:,} bytes expected at most")
-            if self._progress:
-                self._progress(done, total)
+                raise self._unavailable(f"it has more than {self.max_bytes:,} bytes", "Check that address")
+            if self.progress:
+                self.progress(done, total)
         stream.flush()
         os.fsync(stream.fileno())
 
-    def _size(self) -> int:
+    @property
+    def size(self) -> int:
+        """Bytes of the part so far."""
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def _remember(self, response: urllib3.BaseHTTPResponse) -> None:
@@ -239,17 +235,10 @@ class _Transfer:
     def _unavailable(
         self, reason: str, remedy: str = "Check the network and its proxy settings, then run it again"
     ) -> Unavailable:
-        size = self._size()
+        size = self.size
         kept = f" ({size:,} bytes are kept, the next run goes on from there)" if size else ""
-        hint = f"; {self._hint}" if self._hint else ""
+        hint = f"; {self.hint}" if self.hint else ""
         return Unavailable(f"cannot download {self.url}: {reason}{kept}.\n{remedy}{hint}.")
-
-
-def _range_start(response: urllib3.BaseHTTPResponse) -> int | None:
-    """Return the first byte of `Content-Range: bytes FIRST-LAST/TOTAL`."""
-    unit, _, rest = response.headers.get("Content-Range", "").partition(" ")
-    first = rest.partition("-")[0]
-    return int(first) if unit == "bytes" and first.isdecimal() else None
 
 
 def _check_url(url: str) -> None:
