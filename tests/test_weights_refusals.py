@@ -94,7 +94,7 @@ NO_CHECKPOINTS: dict[str, tuple[Callable[[], bytes], str]] = {
     "one byte": (lambda: b"\x80", "no PyTorch checkpoint"),
     "zip": (lambda: zip_of(readme=b"hello"), "no data.pkl"),
     "pickle": (lambda: pickle.dumps({"a": 1}), "Python pickle, but no PyTorch checkpoint"),
-    "bomb": (lambda: zip_of(**{"a/data.pkl": b"", "a/data/0": bytes(MAX_BYTES)}), "unpacks to more than 64 MiB"),
+    "bomb": (lambda: zip_of(**{"a/data.pkl": b"", "a/data/0": bytes(MAX_BYTES + 1)}), "unpacks to more than 64 MiB"),
     "huge header": (lambda: (2**62).to_bytes(8, "little") + b"{" + bytes(99), "neither safetensors nor"),
     "bad header": (lambda: (9).to_bytes(8, "little") + b"{not json" + bytes(9), "damaged safetensors"),
     "list": (lambda: saved([torch.zeros(2)]), "it holds a list, no state dict"),
@@ -153,6 +153,11 @@ def test_torch_export_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     path.write_bytes(zip_of(**{"m/archive_format": b"pt2", "m/models/model.json": b"{}"}))
     refuse(path, r"a torch\.export archive")
+
+
+def test_text_out_of_a_file_cannot_write_to_the_terminal(tmp_path: Path) -> None:
+    torch.save({**STATE, "\x1b[2J\nDone.": torch.zeros(1)}, tmp_path / "w.pt")
+    assert r"1 extra key (\x1b[2J\nDone.)" in refuse(tmp_path / "w.pt", "extra key")
 
 
 def test_another_network_is_named(tmp_path: Path) -> None:

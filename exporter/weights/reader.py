@@ -151,4 +151,9 @@ def _brief(error: Exception) -> str:
     """Take the first sentence of an error that may be pages long."""
     lines = str(error).strip().splitlines()
     first = re.split(r"\. |: file", lines[0])[0].strip(" .") if lines else ""
-    return f"{type(error).__name__}: {first}"[:120] if first else type(error).__name__
+    return printable(f"{type(error).__name__}: {first}"[:120]) if first else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Escape what would move a terminal's cursor or fake a line: text out of a stranger's file goes into messages."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

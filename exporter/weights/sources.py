@@ -17,7 +17,7 @@ from exporter.normalization import normalization_from
 from exporter.weights.core import Weights
 from exporter.weights.foreign import fit
 from exporter.weights.native import SCHEMA
-from exporter.weights.reader import MAX_BYTES, is_safetensors, read_bytes, read_checkpoint, read_safetensors
+from exporter.weights.reader import MAX_BYTES, is_safetensors, printable, read_bytes, read_checkpoint, read_safetensors
 from exporter.weights_index import bundled_entries, bundled_folder
 from exporter.zoo import NETWORKS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization
 
@@ -121,7 +121,7 @@ def _parse(path: Path, data: bytes, network: NetworkSpec, normalization: Normali
     try:
         state, changes = fit(content, network)
     except InvalidInput as error:
-        raise InvalidInput(f"cannot load {path} as {network.name}: {error}") from None
+        raise InvalidInput(f"cannot load {path} as {network.name}: {printable(str(error))}") from None
     weights = ours or Weights(network, {}, _known_normalization(path, sha256, normalization), "file", sha256)
     weights = dataclasses.replace(weights, state=state, sha256=sha256, changes=changes)
     return weights if normalization is None else _renormalized(weights, normalization)
@@ -139,7 +139,9 @@ def _described(path: Path, document: str, network: NetworkSpec) -> Weights:
         if not all(part is None or isinstance(part, dict) for part in (recipe, metrics)):
             raise ValueError("recipe or metrics is not an object")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidInput(f"cannot load {path}: its cifar-export metadata is damaged ({error}).") from error
+        raise InvalidInput(
+            f"cannot load {path}: its cifar-export metadata is damaged ({printable(str(error))})."
+        ) from error
     if held != network:
         raise InvalidInput(
             f"{path} holds {held.name}, not {network.name}. "
