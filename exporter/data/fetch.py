@@ -140,11 +140,11 @@ def _unpack_into(staging: Path, archive: Path, dataset: DatasetSpec) -> None:
                 raise _not_official(archive, f"{name} has {member.size:,} bytes, {sizes[name]:,} expected")
             if name not in sizes and member.size > MAX_TEXT_BYTES:
                 raise _not_official(archive, f"{name} has {member.size:,} bytes, at most {MAX_TEXT_BYTES:,} expected")
-            if name in sizes or name in layout.text_files:
-                source = tar.extractfile(member)
-                if source is None:  # not with a regular file
-                    continue
-                with source, (staging / name).open("xb") as file:  # our path, not the archive's; and no name twice
+            if (staging / name).is_file():
+                raise _not_official(archive, f"{name} comes twice")
+            source = tar.extractfile(member) if name in sizes or name in layout.text_files else None
+            if source:
+                with source, (staging / name).open("wb") as file:  # a path of ours, none of the archive's
                     shutil.copyfileobj(source, file)
                 missing.discard(name)
     if missing:
