@@ -20,13 +20,13 @@ _EPOCH, _ALTERNATION, _INITIALIZATION = 0, 1, 2
 
 
 def _generator(seed: int, stream: int, epoch: int = 0) -> torch.Generator:
-    """A CPU generator that depends on nothing but its arguments."""
+    """Make a CPU generator that depends on nothing but these arguments."""
     state = np.random.SeedSequence([seed, stream, epoch]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) & (2**63 - 1))
 
 
 def initialization_seed(seed: int) -> int:
-    """What to seed torch's global generator with before the network is made."""
+    """Say what to seed torch's global generator with before the network is made."""
     return _generator(seed, _INITIALIZATION).initial_seed()
 
 
@@ -43,7 +43,7 @@ class EpochDraws:
     mirrored: Tensor
 
     def to(self, device: torch.device) -> EpochDraws:
-        """The same draws on `device`."""
+        """Copy the draws to `device`."""
         return EpochDraws(*(tensor.to(device) for tensor in (self.order, self.top, self.left, self.mirrored)))
 
 
@@ -74,7 +74,7 @@ def pad(images: Tensor, padding: int) -> Tensor:
 
 
 def crop(padded: Tensor, picked: Tensor, draws: EpochDraws) -> Tensor:
-    """The crops of the images `picked` (int64 (batch,)), mirrored where drawn: uint8 (batch, 32, 32, 3).
+    """Crop the images `picked` (int64 (batch,)) and mirror them where drawn: uint8 (batch, 32, 32, 3).
 
     One gather: mirroring is reading a crop's columns from right to left.
     """
@@ -87,14 +87,21 @@ def crop(padded: Tensor, picked: Tensor, draws: EpochDraws) -> Tensor:
 
 
 class Normalizer:
-    """uint8 (batch, 32, 32, 3) to normalized float32 (batch, 3, 32, 32) in channels-last memory."""
+    """uint8 (batch, 32, 32, 3) to normalized float32 (batch, 3, 32, 32) in channels-last memory.
+
+    Called, it is one multiply-add in float32, up to an ulp from the true value: for training.
+    """
 
     def __init__(self, normalization: Normalization, device: torch.device) -> None:
-        mean = torch.tensor(normalization.mean, dtype=torch.float64)
-        std = torch.tensor(normalization.std, dtype=torch.float64)
-        self._scale = (1 / (255 * std)).float().to(device)
-        self._shift = (-mean / std).float().to(device)
+        self._mean = torch.tensor(normalization.mean, dtype=torch.float64, device=device)
+        self._std = torch.tensor(normalization.std, dtype=torch.float64, device=device)
+        self._scale = (1 / (255 * self._std)).float()
+        self._shift = (-self._mean / self._std).float()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """`(x / 255 - mean) / std` as one multiply-add; the permutation only renames axes, no byte moves."""
+        """`(x / 255 - mean) / std`; the permutation only renames axes, no byte moves."""
         return torch.addcmul(self._shift, images.float(), self._scale).permute(0, 3, 1, 2)
+
+    def exactly(self, images: Tensor) -> Tensor:
+        """Compute the same in float64 and round once, as every evaluation of exported files does: for reports."""
+        return ((images.double() / 255 - self._mean) / self._std).float().permute(0, 3, 1, 2)

@@ -5,6 +5,8 @@ All chance comes from (seed, epoch), so network, optimizer and the epoch's numbe
 
 from __future__ import annotations
 
+import io
+import pickle  # noqa: TID251 - only for the name of its error
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 from exporter.errors import InvalidInput, from_os_error
-from exporter.files import staged
+from exporter.files import write_atomically
 
 FORMAT = 1
 
@@ -48,8 +50,8 @@ class Identity:
 class Checkpoint:
     """A run after `epochs_done` epochs.
 
-    `model`, `optimizer` and `average` (None without a weight average) are state dicts on the CPU; `history` has one
-    dict of JSON data per epoch; `seconds` is the time trained so far, over all interruptions.
+    `model`, `optimizer` and `average` (None without a weight average) are state dicts on the CPU; `events` are the
+    lines of the log so far; `seconds` is the time trained so far, over all interruptions.
     """
 
     identity: Identity
@@ -58,7 +60,7 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     average: dict[str, Tensor] | None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -67,19 +69,21 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises `Unavailable` on a full disk and `InvalidInput` where `path` cannot be written.
     """
     content = {"format": FORMAT, **vars(checkpoint), "identity": {**vars(checkpoint.identity)}}
-    # Through a Python stream: torch's own writer turns a full disk into a RuntimeError without errno.
-    with staged(path) as temporary, temporary.open("wb") as stream:
-        torch.save(content, stream)
+    # By way of memory (a few MB): torch's own writer turns a full disk into a RuntimeError without errno.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
 
 
 def load(path: Path) -> Checkpoint:
     """Read what `save` wrote. Raises `InvalidInput` for anything else; nothing in the file is executed."""
+    refusal = f"{path} is not a checkpoint that this version can read. Remove it to start the run anew."
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise from_os_error(error, f"read the checkpoint {path}") from error
-    except Exception as error:
-        raise InvalidInput(f"{path} is not a readable checkpoint. Remove it to start the run anew.") from error
+    except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise InvalidInput(refusal) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise InvalidInput(f"{path} is not a checkpoint of this version. Remove it to start the run anew.")
+        raise InvalidInput(refusal)
     return Checkpoint(**{**content, "identity": Identity(**content["identity"])})

@@ -15,7 +15,7 @@ from exporter.errors import InvalidInput
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's `rank` among `count`; `device` is its own."""
+    """The `rank` of this process among `count`; `device` is its own."""
 
     rank: int
     count: int
@@ -47,11 +47,11 @@ class Processes:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """The processes that torchrun started (NCCL on CUDA, else gloo), or this one alone.
+    """Join the processes that torchrun started (NCCL on CUDA, else gloo); without torchrun be the only one.
 
     Raises `InvalidInput` when `device` is neither the CPU nor CUDA under torchrun.
     """
-    if "WORLD_SIZE" not in os.environ or torch.distributed.is_initialized():
+    if "WORLD_SIZE" not in os.environ:
         yield Processes(0, 1, device)
         return
     if device.type not in ("cpu", "cuda"):

@@ -38,13 +38,13 @@ def pick_device(name: str) -> torch.device:
 def computes_bf16(device: torch.device) -> bool:
     """Whether `device` has bfloat16 arithmetic, so that autocast to it is faster rather than slower."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Not mkldnn's own answer, which is yes where bfloat16 is only emulated.
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def precision(recipe: Recipe, device: torch.device) -> str:
-    """The recipe's precision as far as `device` has it: `bf16` or `float32`."""
+    """Choose the recipe's precision as far as `device` has it: `bf16` or `float32`."""
     return "bf16" if recipe.precision == "bf16" and computes_bf16(device) else "float32"
 
 
@@ -79,7 +79,7 @@ def hardware(device: torch.device, processes: int) -> str:
 
 
 def source_commit() -> str | None:
-    """The git commit of the checkout this code runs from, `-dirty` if its Python files were changed; None outside."""
+    """Ask git for the commit of the checkout this code runs from, `-dirty` if its code was changed; None outside."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
@@ -99,7 +99,7 @@ def source_commit() -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions that a run's result depends on."""
+    """List the versions that a run's result depends on."""
     return {"cifar-export": __version__, "python": platform.python_version(), "torch": torch.__version__}
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,8 @@ from torch import Tensor, nn
 from exporter import resnet
 from exporter.data import Split
 from exporter.errors import GateFailed
-from exporter.training import augment, checkpoint, environment
+from exporter.runtimes.pytorch import full_float32
+from exporter.training import augment, environment
 from exporter.training.checkpoint import Checkpoint, Identity
 from exporter.training.distributed import Processes
 from exporter.training.recipe import Recipe
@@ -71,22 +71,22 @@ class Job:
 
 
 class Trainer:
-    """The state of one run: network, optimizer, average and history. `fit` drives it."""
+    """The state of one run: network, optimizer and average. `run.fit` drives it, epoch by epoch."""
 
     def __init__(self, job: Job, processes: Processes) -> None:
         self.job, self.processes = job, processes
         recipe, device = job.recipe, processes.device
-        torch.manual_seed(augment.initialization_seed(job.seed))
-        self.network: nn.Module = resnet.build(job.network).to(device).to(memory_format=torch.channels_last)
-        self.network.train()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(augment.initialization_seed(job.seed))
+            network = resnet.build(job.network)
+        self.network: nn.Module = network.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = _optimizer(self.network, recipe)
         self.average = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
-        self.history: list[dict[str, Any]] = []
         self.epochs_done = 0
         self.seconds = 0.0
-        self._callable = processes.wrap(self.network)
-        if device.type == "cuda":
-            self._callable = torch.compile(self._callable)  # type: ignore[assignment]
+        self._callable: Callable[[Tensor], Tensor] = processes.wrap(self.network)
+        if device.type == "cuda":  # on a CPU compiling costs a minute and gains nothing
+            self._callable = torch.compile(self._callable)
         self._autocast = environment.precision(recipe, device) == "bf16"
         self._images = augment.pad(torch.from_numpy(job.train.images), recipe.crop_padding).to(device)
         self._labels = torch.from_numpy(job.train.labels).to(device)
@@ -94,7 +94,7 @@ class Trainer:
         self._normalize = augment.Normalizer(job.network.dataset.normalization, device)
 
     def result(self) -> nn.Module:
-        """The network that the run yields: the weights' average where the recipe keeps one."""
+        """Return the network that the run yields: the average where the recipe keeps one."""
         return self.network if self.average is None else self.average
 
     def restore(self, saved: Checkpoint) -> None:
@@ -103,14 +103,13 @@ class Trainer:
         self.optimizer.load_state_dict(saved.optimizer)
         if self.average is not None and saved.average is not None:
             self.average.load_state_dict(saved.average)
-        self.history, self.epochs_done, self.seconds = list(saved.history), saved.epochs_done, saved.seconds
+        self.epochs_done, self.seconds = saved.epochs_done, saved.seconds
 
-    def save(self, path: Path) -> None:
-        """Write the state after the last complete epoch to `path`."""
+    def checkpoint(self, events: list[dict[str, Any]]) -> Checkpoint:
+        """Copy the state after the last complete epoch, with the log's lines so far."""
         average = None if self.average is None else _on_cpu(self.average.state_dict())
         model, optimizer = _on_cpu(self.network.state_dict()), _on_cpu(self.optimizer.state_dict())
-        state = Checkpoint(self.job.identity, self.epochs_done, self.seconds, model, optimizer, average, self.history)
-        checkpoint.save(path, state)
+        return Checkpoint(self.job.identity, self.epochs_done, self.seconds, model, optimizer, average, events)
 
     def train_epoch(self, on_step: Callable[[int, int], None]) -> dict[str, Any]:
         """Train the next epoch; returns its log entry. `on_step` hears the steps done and to do.
@@ -122,14 +121,18 @@ class Trainer:
         images = len(self._images)
         draws = augment.draw_epoch(recipe, images, job.seed, epoch).to(device)
         steps = recipe.steps_per_epoch(images)
-        totals = torch.zeros(3, dtype=torch.float64, device=device)  # loss, right, images
+        totals = torch.zeros(2, dtype=torch.float64, device=device)  # loss, right
+        seen = 0
         for step in range(steps):
             batch = draws.order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            if len(batch) < self.processes.count:
+                continue  # a rest too small to be shared out
+            seen += len(batch)
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate(epoch * steps + step, steps)
-            self._step(batch, draws, totals)
+            self._step(epoch * steps + step, batch, draws, totals)
             on_step(step + 1, steps)
-        loss, right, seen = self.processes.sum(totals).tolist()
+        loss, right = self.processes.sum(totals).tolist()
         if not math.isfinite(loss) or not _all_finite(self.network):
             raise GateFailed(f"the loss became {loss / seen:g} in epoch {epoch + 1}.")
         self.epochs_done += 1
@@ -141,14 +144,18 @@ class Trainer:
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "images_per_second": seen / seconds,
         }
-        if self.epochs_done % job.evaluate_every == 0 or self.epochs_done == recipe.epochs:
+        due = self.epochs_done % job.evaluate_every == 0 or self.epochs_done == recipe.epochs
+        if due and self.processes.is_first:
             entry |= self.evaluate()
         spent = time.perf_counter() - started
         self.seconds += spent
-        self.history.append(entry | {"seconds": spent})
-        return self.history[-1]
+        return entry | {"seconds": spent}
 
-    def _step(self, batch: Tensor, draws: augment.EpochDraws, totals: Tensor) -> None:
+    def _average_decay(self, step: int) -> float:
+        # Short at first, so that the random initialization is forgotten; as in TensorFlow's ExponentialMovingAverage.
+        return min(self.job.recipe.ema_decay, (1 + step) / (10 + step))
+
+    def _step(self, step: int, batch: Tensor, draws: augment.EpochDraws, totals: Tensor) -> None:
         """One step on the images `batch` (indices), of which each process takes its share."""
         mine = batch[self.processes.rank :: self.processes.count]
         inputs = self._normalize(augment.crop(self._images, mine, draws))
@@ -162,12 +169,13 @@ class Trainer:
         (loss * (self.processes.count / len(batch))).backward()
         self.optimizer.step()
         if self.average is not None:
-            _move_towards(self.average, self.network, 1 - self.job.recipe.ema_decay)
+            _move_towards(self.average, self.network, 1 - self._average_decay(step))
         with torch.no_grad():
             right = (logits.argmax(1) == labels).sum()
-            totals += torch.stack((loss.detach().double(), right.double(), totals.new_tensor(len(mine))))
+            totals += torch.stack((loss.detach().double(), right.double()))
 
     @torch.no_grad()
+    @full_float32()
     def evaluate(self) -> dict[str, float]:
         """Top-1 and top-5 in percent on the report images, of the result as it stands, in float32."""
         network = self.result().eval()
@@ -175,7 +183,7 @@ class Trainer:
         right = torch.zeros(2, dtype=torch.int64, device=images.device)
         for start in range(0, len(images), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
-            best = network(self._normalize(images[part])).topk(5).indices
+            best = network(self._normalize.exactly(images[part])).topk(5).indices
             hits = best == labels[part, None]
             right += torch.stack((hits[:, 0].sum(), hits.sum()))
         network.train()
@@ -190,7 +198,15 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": recipe.weight_decay if recipe.decay_norm_and_bias else 0.0},
     ]
-    return torch.optim.SGD(groups, lr=recipe.peak_lr, momentum=recipe.momentum, nesterov=recipe.nesterov, foreach=True)
+    fused = matrices[0].is_cuda
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.peak_lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        foreach=not fused,
+        fused=fused,
+    )
 
 
 @torch.no_grad()
@@ -209,7 +225,7 @@ def _all_finite(network: nn.Module) -> bool:
 
 
 def _on_cpu(state: Any) -> Any:
-    """A copy of a nested state dict with every tensor on the CPU."""
+    """Copy a nested state dict with every tensor on the CPU."""
     if isinstance(state, Tensor):
         return state.detach().cpu().clone()
     if isinstance(state, dict):

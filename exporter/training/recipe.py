@@ -60,20 +60,20 @@ class Recipe:
             raise InvalidInput(f"recipe {self.name}: epochs and batch size must be at least 1.")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON data; `from_dict(r.as_dict()) == r`."""
+        """Turn into plain JSON data; `from_dict(r.as_dict()) == r`."""
         return dataclasses.asdict(self)
 
     def with_epochs(self, epochs: int | None) -> Recipe:
-        """The same recipe stretched or shrunk to `epochs`; itself when None."""
+        """Stretch or shrink the recipe to `epochs`; itself when None."""
         return self if epochs is None else dataclasses.replace(self, epochs=epochs)
 
     def steps_per_epoch(self, images: int) -> int:
-        """Steps that one pass over `images` takes."""
+        """Count the steps that one pass over `images` takes."""
         whole = images // self.batch_size
         return whole if self.drop_last and whole else math.ceil(images / self.batch_size)
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Learning rate of global step `step` (from 0): linear warm-up to `peak_lr`, then a cosine to `final_lr`."""
+        """Give the learning rate of global step `step` (from 0): linear warm-up to `peak_lr`, then a cosine to `final_lr`."""
         if self.schedule_unit == "epoch":
             position, total = step // steps_per_epoch, self.epochs
         else:
@@ -86,7 +86,7 @@ class Recipe:
 
 
 def from_dict(fields: Mapping[str, Any]) -> Recipe:
-    """The recipe that `Recipe.as_dict` wrote. Raises `InvalidInput` for unknown or missing fields."""
+    """Read what `Recipe.as_dict` wrote. Raises `InvalidInput` for unknown or missing fields."""
     try:
         return Recipe(**fields)
     except TypeError as error:
@@ -166,7 +166,7 @@ PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in (SEED, QUICK, RE
 
 
 def preset(name: str) -> Recipe:
-    """The preset of that name. Raises `InvalidInput` naming the known ones."""
+    """Find the preset of that name. Raises `InvalidInput` naming the known ones."""
     if name not in PRESETS:
         raise InvalidInput(f"no recipe {name!r}. Known: {', '.join(PRESETS)}.")
     return PRESETS[name]

@@ -1,0 +1,53 @@
+"""The log of a run: JSON lines that survive an interruption without a gap or a double epoch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import InvalidInput, from_os_error
+from exporter.files import write_atomically
+
+
+def _line(event: dict[str, Any]) -> str:
+    # NaN is no JSON; a loss that is not finite never gets here
+    return json.dumps(event, allow_nan=False) + "\n"
+
+
+class Log:
+    """The events so far (`events`), and the file at `path` that holds one line for each.
+
+    Event kinds: `start` (also after an interruption: what is trained on what), `epoch`, `end`. The file is begun
+    with the events that a checkpoint kept, so that what was logged after the checkpoint is not there twice.
+    """
+
+    def __init__(self, path: Path, events: Iterable[dict[str, Any]] = ()) -> None:
+        self.path = path
+        self.events = list(events)
+
+    def begin(self) -> None:
+        """Make the file say what `events` says. Raises `InvalidInput` or `Unavailable` where that can't be."""
+        write_atomically(self.path, "".join(map(_line, self.events)).encode())
+
+    def write(self) -> None:
+        """Append the newest event to the file. Raises `InvalidInput` or `Unavailable` where that can't be."""
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(_line(self.events[-1]))
+        except OSError as error:
+            raise from_os_error(error, f"write {self.path}") from error
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read the events of a log file. Raises `InvalidInput` for a file that is missing or no log."""
+    try:
+        events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except OSError as error:
+        raise from_os_error(error, f"read {path}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{path} is not the log of a training run: {error}.") from error
+    if not events or not all(isinstance(event, dict) and "event" in event for event in events):
+        raise InvalidInput(f"{path} is not the log of a training run.")
+    return events
