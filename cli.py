@@ -5,9 +5,358 @@ Nothing heavy is imported here: `--help` must stay instant, so commands import w
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from exporter.console import (
+    INTERRUPTED,
+    Group,
+    data_dir_option,
+    dataset_option,
+    echo_json,
+    end_on_termination,
+    file_options,
+    input_option,
+    json_option,
+    network_options,
+    output_option,
+)
+from exporter.runtimes import RUNTIMES
+from exporter.version import __version__
+from exporter.zoo import DATASETS, MODELS, InputVariant, NetworkSpec, network
 
-@click.group()
+if TYPE_CHECKING:
+    from exporter.weights import Weights
+
+Load = Callable[[], "Weights"]
+
+
+@click.group(cls=Group)
+@click.version_option(__version__, prog_name="cifar-export")
 def main() -> None:
-    """Export CIFAR ResNets."""
+    r"""Train, export, prove and package ResNets for CIFAR-10 and CIFAR-100.
+
+    \b
+    cifar-export onnx resnet20 --dataset cifar100
+
+    Exit codes: 0 done; 1 a check failed, and nothing new was written; 2 wrong usage; 3 this machine lacks something.
+    """
+    end_on_termination()
+
+
+@main.command()
+@json_option
+def models(as_json: bool) -> None:
+    """List the eight networks: size, accuracy, where their weights come from."""
+    from exporter.catalog import catalog
+
+    rows = catalog()
+    if as_json:
+        echo_json([row.as_dict() for row in rows])
+        return
+    from exporter.display import catalog_table
+
+    catalog_table(rows)
+
+
+def _export(spec: NetworkSpec, load: Load, format_name: str, as_json: bool, **options: Any) -> None:
+    """What the three export commands share."""
+    from exporter.display import artifact_summary, steps
+    from exporter.export import export
+
+    with steps(quiet=as_json) as progress:
+        progress(f"loading {spec.name}")
+        artifact = export(load(), format_name, progress=progress, **options)
+    if as_json:
+        echo_json(artifact.as_dict())
+    else:
+        artifact_summary(artifact)
+
+
+no_check_option = click.option(
+    "--no-check", "checked", flag_value=False, default=True, help="Skip parity; the file's metadata says so."
+)
+
+
+@main.command()
+@network_options
+@input_option
+@click.option("--opset", type=int, help="Default opset, 13 to 26.  [default: 18]")
+@output_option(".onnx")
+@no_check_option
+@json_option
+def onnx(
+    spec: NetworkSpec,
+    load: Load,
+    variant: InputVariant | None,
+    opset: int | None,
+    output: Path | None,
+    checked: bool,
+    as_json: bool,
+) -> None:
+    """Export MODEL to one ONNX file, proved in ONNX Runtime before it appears."""
+    if opset is not None:
+        from exporter.formats.onnx import check_opset
+
+        check_opset(opset)
+    options = {"variant": variant or "float32", "opset": opset, "output": output, "checked": checked}
+    _export(spec, load, "onnx", as_json, **options)
+
+
+@main.command()
+@network_options
+@input_option
+@output_option(".torchscript.pt")
+@no_check_option
+@json_option
+def torchscript(
+    spec: NetworkSpec, load: Load, variant: InputVariant | None, output: Path | None, checked: bool, as_json: bool
+) -> None:
+    """Export MODEL to a TorchScript file for C++ (torch::jit::load), proved before it appears."""
+    _export(spec, load, "torchscript", as_json, variant=variant or "float32", output=output, checked=checked)
+
+
+@main.command("torch-export")
+@network_options
+@input_option
+@output_option(".pt2")
+@no_check_option
+@json_option
+def torch_export(
+    spec: NetworkSpec, load: Load, variant: InputVariant | None, output: Path | None, checked: bool, as_json: bool
+) -> None:
+    """Export MODEL to a .pt2 file (torch.export, dynamic batch), proved before it appears."""
+    _export(spec, load, "torch-export", as_json, variant=variant or "float32", output=output, checked=checked)
+
+
+@main.command()
+@network_options
+@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(list(RUNTIMES)), help="Only this one; repeat.")
+@input_option
+@file_options
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CIFAR_DATA",
+    show_envvar=True,
+    help="Add the whole test set of that folder to the images compared.",
+)
+@json_option
+def parity(
+    spec: NetworkSpec,
+    load: Load,
+    runtimes: tuple[str, ...],
+    variant: InputVariant | None,
+    file: Path | None,
+    trust_file: bool,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare every runtime with PyTorch in float64 on MODEL, on the bundled images and more."""
+    from exporter.assess import prove
+    from exporter.display import parity_table, steps
+
+    more = {}
+    if data_dir is not None:
+        from exporter.data import load_split
+
+        more["test"] = load_split(data_dir, spec.dataset, "test").images
+    with steps(quiet=as_json) as progress:
+        progress(f"loading {spec.name}")
+        report = prove(
+            load(),
+            variant=variant,
+            runtimes=runtimes,
+            file=file,
+            trust_file=trust_file,
+            more_pixels=more,
+            progress=progress,
+        )
+    if as_json:
+        echo_json(report.as_dict())
+    else:
+        parity_table(report)
+    for line in report.failures:
+        click.echo(f"error: {line}", err=True)
+    sys.exit(0 if report.passed else 1)
+
+
+@main.command()
+@network_options
+@click.option(
+    "--runtime", default="onnxruntime-cpu", show_default=True, type=click.Choice(list(RUNTIMES)), help="What runs it."
+)
+@input_option
+@file_options
+@data_dir_option
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N test images.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=250, show_default=True, help="Images a forward pass.")
+@json_option
+def evaluate(
+    spec: NetworkSpec,
+    load: Load,
+    runtime: str,
+    variant: InputVariant | None,
+    file: Path | None,
+    trust_file: bool,
+    data_dir: Path,
+    limit: int | None,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Top-1 and top-5 accuracy of MODEL on the test set, in any runtime."""
+    from exporter.assess import score
+    from exporter.data import load_split
+    from exporter.display import bar, evaluation_summary
+
+    split = load_split(data_dir, spec.dataset, "test")
+    with bar("evaluating", quiet=as_json) as progress:
+        result = score(
+            load(),
+            split,
+            runtime,
+            variant=variant,
+            file=file,
+            trust_file=trust_file,
+            batch_size=batch_size,
+            limit=limit,
+            progress=progress,
+        )
+    if as_json:
+        echo_json(result.as_dict())
+    else:
+        evaluation_summary(spec.name, result)
+
+
+@main.group()
+def data() -> None:
+    """Get CIFAR-10 and CIFAR-100, and tell what is there."""
+
+
+datasets_option = click.option(
+    "--dataset", "names", type=click.Choice([*DATASETS, "all"]), default="all", show_default=True, help="Which of them."
+)
+
+
+@data.command("fetch")
+@datasets_option
+@data_dir_option
+@json_option
+def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
+    """Download the official binary archives, check and unpack them; what is complete stays as it is.
+
+    An archive that lies in the folder already is used without a network. CIFAR_EXPORT_DATA_URL names a mirror.
+    """
+    from exporter.data.fetch import fetch
+    from exporter.display import bar, data_summary
+
+    reports = []
+    for dataset in DATASETS.values():
+        if names in (dataset.name, "all"):
+            try:
+                with bar(f"downloading {dataset.title}", quiet=as_json) as progress:
+                    reports.append(fetch(dataset, data_dir, progress=progress))
+            except KeyboardInterrupt:
+                click.echo("interrupted: what has arrived is kept, and the next run goes on from there.", err=True)
+                sys.exit(INTERRUPTED)
+            if not as_json:
+                data_summary(reports[-1].data, "fetched" if reports[-1].fetched else "already there")
+    if as_json:
+        echo_json({"datasets": [report.as_dict() for report in reports]})
+
+
+@data.command("check")
+@datasets_option
+@data_dir_option
+@json_option
+def data_check(names: str, data_dir: Path, as_json: bool) -> None:
+    """Tell whether the data sets are complete, and whether they are the official bytes.
+
+    Missing, short and foreign files and labels out of range end with exit code 1; other bytes than the official ones,
+    such as another order of the images, do not.
+    """
+    from exporter.data.check import check
+    from exporter.display import data_summary
+
+    reports = [check(dataset, data_dir) for dataset in DATASETS.values() if names in (dataset.name, "all")]
+    ok = all(report.ok for report in reports)
+    if as_json:
+        echo_json({"ok": ok, "datasets": [report.as_dict() for report in reports]})
+    for report in reports:
+        if not as_json:
+            data_summary(report)
+        for line in report.problems:
+            click.echo(f"error: {line}", err=True)
+        if not report.complete:
+            command = f"cifar-export data fetch --dataset {report.dataset} --data-dir {data_dir}"
+            click.echo(f"Get it: {command}", err=True)
+    sys.exit(0 if ok else 1)
+
+
+@main.command()
+@click.argument("model", metavar="MODEL", type=click.Choice(list(MODELS)))
+@dataset_option
+@click.option(
+    "--recipe", "recipe_name", default="quick", show_default=True, type=click.Choice(("quick", "seed", "release"))
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Stretch or shrink the recipe to so many epochs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")
+@data_dir_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the run.  [default: artifacts/runs/<dataset>_<model>-<recipe>-seed<seed>]",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in that folder, to the same weights.")
+@click.option("--holdout", is_flag=True, help="Report on 5,000 images held out of training, not on the test set.")
+@click.option("--show-recipe", is_flag=True, help="Print the recipe and train nothing.")
+@click.option("--device", default="auto", show_default=True, type=click.Choice(("auto", "cpu", "cuda")))
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard files to the run's folder too.")
+@json_option
+def train(
+    model: str,
+    dataset: str,
+    recipe_name: str,
+    epochs: int | None,
+    output: Path | None,
+    show_recipe: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train MODEL by a recipe, resumably; torchrun -m cli train ... trains on several devices."""
+    from exporter.training.recipe import preset
+
+    spec, recipe = network(model, dataset), preset(recipe_name).with_epochs(epochs)
+    if show_recipe:
+        if as_json:
+            return echo_json(recipe.as_dict())
+        from exporter.display import fields
+
+        return fields(list(recipe.as_dict().items()))
+    from exporter.training.display import live, result_lines
+    from exporter.training.run import Options
+    from exporter.training.run import train as train_network
+
+    asked = Options(spec, recipe, output=output, **options)
+    try:
+        with live() as progress:
+            result = train_network(asked, progress)
+    except KeyboardInterrupt:
+        click.echo(f"interrupted: the last complete epoch is kept in {asked.folder}. Continue with --resume.", err=True)
+        sys.exit(INTERRUPTED)
+    if result is None:
+        return None  # under torchrun the first process reports
+    if as_json:
+        return echo_json(result.as_dict())
+    from exporter.display import fields
+
+    return fields(result_lines(result))
+
+
+if __name__ == "__main__":
+    main()

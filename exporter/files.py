@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,28 +26,58 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on any exit else removed.
+    """`staged_together` for one file."""
+    with staged_together(path) as (temporary,):
+        yield temporary
 
-    The rename is atomic, so `path` is either its old self or the complete new file, also after a crash. Missing
-    parent folders are made. The temporary name ends with the full name of `path`, so that tools that look at the
-    suffix see the right one. Raises `InvalidInput` or `Unavailable` for what the file system refuses.
+
+@contextlib.contextmanager
+def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Yield a temporary path beside each of `paths`; on success all are synced and renamed, on any exit else removed.
+
+    A rename is atomic, so each of `paths` is either its old self or the complete new file, also after a crash, and
+    Ctrl-C waits until the last rename. Missing parent folders are made. A temporary name ends with the full name of
+    its file, so that tools that look at the suffix see the right one. The body writes every temporary file. Raises
+    `InvalidInput` or `Unavailable` for what the file system refuses.
     """
-    if path.is_dir():
-        raise InvalidInput(f"cannot write {path}: it is a folder. Name a file.")
-    temporary = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+    for path in paths:
+        if path.is_dir():
+            raise InvalidInput(f"cannot write {path}: it is a folder. Name a file.")
+    token = secrets.token_hex(4)
+    temporaries = tuple(path.with_name(f".{token}.tmp.{path.name}") for path in paths)
     try:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporaries
+            for temporary in temporaries:
+                with temporary.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            with _interrupts_held():
+                for temporary, path in zip(temporaries, paths, strict=True):
+                    temporary.replace(path)
         except OSError as error:
-            if error.filename not in (None, str(temporary), str(path), str(path.parent)):
+            ours = {str(path) for path in (*temporaries, *paths, *(parent for p in paths for parent in p.parents))}
+            if error.filename is not None and str(error.filename) not in ours:
                 raise  # someone else's file, met inside the `with`
-            raise from_os_error(error, f"write {path}") from error
+            raise from_os_error(error, f"write {paths[0]}") from error
     finally:
-        temporary.unlink(missing_ok=True) if temporary.parent.is_dir() else None
+        for temporary in temporaries:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C and a termination wait until the block is through, where the system can."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -32,10 +32,10 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x`: float (batch, in_channels, height, width)."""
-        shortcut = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        return self.relu(out + shortcut)
+        shortcut: Tensor = x if self.downsample is None else self.downsample(x)
+        residual: Tensor = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out: Tensor = self.relu(residual + shortcut)
+        return out
 
 
 class ResNet(nn.Module):
@@ -47,12 +47,14 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(STAGE_WIDTHS[0])
         self.relu = nn.ReLU(inplace=True)
         in_channels = STAGE_WIDTHS[0]
+        stages = []
         for stage, channels in enumerate(STAGE_WIDTHS):
             blocks = []
             for block in range(model.blocks_per_stage):
                 blocks.append(BasicBlock(in_channels, channels, stride=2 if stage > 0 and block == 0 else 1))
                 in_channels = channels
-            setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
+            stages.append(nn.Sequential(*blocks))
+        self.layer1, self.layer2, self.layer3 = stages
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
         self.fc = nn.Linear(in_channels, classes)
         for module in self.modules():  # as the seed initialises: He et al. 2015, fan out
@@ -63,11 +65,15 @@ class ResNet(nn.Module):
         """Logits of normalized images."""
         x = self.relu(self.bn1(self.conv1(input)))
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.fc(torch.flatten(self.avgpool(x), 1))
+        logits: Tensor = self.fc(torch.flatten(self.avgpool(x), 1))
+        return logits
 
 
 class Uint8ResNet(nn.Module):
     """RGB pixels 0..255, uint8 (batch, 32, 32, 3), to logits: the normalization is part of the network."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, network: ResNet, normalization: Normalization) -> None:
         super().__init__()
@@ -76,14 +82,14 @@ class Uint8ResNet(nn.Module):
         shape = (1, 3, 1, 1)
         self.register_buffer("pixel_mean", torch.tensor(normalization.mean, dtype=torch.float64).view(shape))
         self.register_buffer("pixel_std", torch.tensor(normalization.std, dtype=torch.float64).view(shape))
-        dtype = network.fc.weight.dtype
-        self.to(dtype)
+        self.to(network.fc.weight.dtype)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of raw pixels."""
         # contiguous(): without it the exported graph computes shapes at run time
         x = image.permute(0, 3, 1, 2).contiguous().to(self.pixel_mean.dtype)
-        return self.network((x / 255.0 - self.pixel_mean) / self.pixel_std)
+        logits: Tensor = self.network((x / 255.0 - self.pixel_mean) / self.pixel_std)
+        return logits
 
 
 def build(spec: NetworkSpec) -> ResNet:

@@ -65,7 +65,7 @@ class FormatSpec:
 
     def load(self) -> FormatModule:
         """Import the format's module, which brings torch and maybe onnx."""
-        return importlib.import_module(self.module)  # type: ignore[return-value]
+        return importlib.import_module(self.module)
 
 
 FORMATS: dict[str, FormatSpec] = {

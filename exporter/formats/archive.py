@@ -103,10 +103,10 @@ def _renumber_temporaries(body: str) -> str:
 
 
 def _rename_globals(content: bytes, rename: Callable[[str], str]) -> bytes:
-    """Rewrite the class references (GLOBAL opcodes: `c<module>\\n<name>\\n`) of a pickle without loading it."""
+    """Rewrite the class references of a pickle (GLOBAL opcodes, each two lines of text) without loading it."""
     pieces, last = [], 0
     for opcode, argument, position in pickletools.genops(content):
-        if opcode.name == "GLOBAL" and str(argument).startswith("__torch__."):
+        if position is not None and opcode.name == "GLOBAL" and str(argument).startswith("__torch__."):
             module, name = str(argument).split(" ")
             old = f"c{module}\n{name}\n".encode()
             new_module, _, new_name = rename(f"{module}.{name}").rpartition(".")

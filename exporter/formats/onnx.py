@@ -22,7 +22,8 @@ from exporter.deprecations import torchscript_deprecations
 from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.formats import FileFacts, Request
 from exporter.formats.metadata import contradictions
-from exporter.formats.onnx_canonical import canonicalize, serialize as to_bytes
+from exporter.formats.onnx_canonical import canonicalize
+from exporter.formats.onnx_canonical import serialize as to_bytes
 from exporter.formats.ports import BATCH, OUTPUT, example, input_port
 from exporter.version import __version__
 
@@ -113,7 +114,7 @@ def _by_torchscript(request: Request, opset: int) -> onnx.ModelProto:
         torch.onnx.export(
             request.module,
             (example(request.variant),),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # takes file objects, says its own test
             dynamo=False,
             opset_version=opset,
             input_names=[port.name],

@@ -90,7 +90,8 @@ def canonicalize(model: onnx.ModelProto, *, opset: int, name: str) -> onnx.Model
 
 def serialize(model: onnx.ModelProto) -> bytes:
     """The model's bytes, map entries in a fixed order."""
-    return model.SerializeToString(deterministic=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 def _label(node: onnx.NodeProto, renamed: dict[str, str]) -> str:
@@ -99,7 +100,9 @@ def _label(node: onnx.NodeProto, renamed: dict[str, str]) -> str:
         return _layer(node)
     source = renamed.get(node.input[0], "") if node.input else ""
     if node.op_type == "Add":  # the end of a block: one operand is the block's conv2
-        block = next((renamed[i].removesuffix(".conv2") for i in node.input if renamed.get(i, "").endswith(".conv2")), "")
+        block = next(
+            (renamed[i].removesuffix(".conv2") for i in node.input if renamed.get(i, "").endswith(".conv2")), ""
+        )
         return f"{block}.add" if block else "add"
     if node.op_type == "Relu":
         return f"{source.removesuffix('.add')}.relu"
@@ -113,7 +116,7 @@ def _layer(node: onnx.NodeProto) -> str:
     (`/network/layer2/layer2.0/downsample/downsample.0/Conv`).
     """
     if node.input[1].endswith(".weight"):
-        path = node.input[1].removesuffix(".weight")
+        path = str(node.input[1]).removesuffix(".weight")
     else:
         scopes = [scope for scope in node.name.split("/") if scope][:-1]
         # a scope that the next one repeats as its prefix is its container

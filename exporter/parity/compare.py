@@ -1,4 +1,4 @@
-"""Numbers and the gate: is this runtime's output what float32 arithmetic can explain?
+"""Numbers and the gate: can float32 arithmetic explain what this runtime returned.
 
 The reference is the network in float64. PyTorch's own float32 forward makes an error against it, the yardstick; a
 runtime that computes the same function in float32, in another order, makes one of the same size. So a runtime passes
@@ -86,6 +86,4 @@ def compare(name: str, reference: NDArray[np.float64], logits: NDArray[np.float3
         problem = f"error {largest:.1e} exceeds {limit.allowed:.1e}"
     elif not same[decided].all():
         problem = f"another class on {int((~same[decided]).sum())} of {int(decided.sum())} clear images"
-    return Comparison(
-        name, images, largest, mean, limit.allowed, int(same.sum()), int(decided.sum()), broken, problem
-    )
+    return Comparison(name, images, largest, mean, limit.allowed, int(same.sum()), int(decided.sum()), broken, problem)

@@ -20,15 +20,13 @@ from collections.abc import Iterator
 from importlib import resources
 
 import numpy as np
-from numpy.typing import NDArray
 
 from exporter.errors import InvalidInput
-from exporter.runtimes import Images
-from exporter.zoo import IMAGE_SIZE, InputVariant, Normalization
+from exporter.preprocess import Images, Pixels
+from exporter.zoo import IMAGE_SIZE
 
 BATCH_SIZES = (1, 2, 7, 64)
 _SIZE = IMAGE_SIZE
-Pixels = NDArray[np.uint8]
 
 
 def input_sets() -> dict[str, Pixels]:
@@ -52,17 +50,6 @@ def bundled_images() -> Pixels:
     return images
 
 
-def as_variant(pixels: Pixels, variant: InputVariant, normalization: Normalization) -> Images:
-    """`pixels` as that input variant wants them: as they are, or normalized float32 (N, 3, 32, 32).
-
-    Computed in float64 and rounded once, so that every runtime gets the float32 images nearest to the true ones.
-    """
-    if variant == "uint8":
-        return pixels
-    scaled = (pixels.astype(np.float64) / 255.0 - normalization.mean) / normalization.std
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2).astype(np.float32))
-
-
 def batches(images: Images) -> Iterator[Images]:
     """Cut `images` into batches of 1, 2, 7 and then 64: the dynamic batch is tested, not promised."""
     sizes = iter(BATCH_SIZES)
@@ -79,9 +66,8 @@ def _noise() -> Pixels:
 
 
 def _extremes() -> Pixels:
-    images = []
-    for corner in range(8):  # black, white and the six pure colors between
-        images.append(np.full((_SIZE, _SIZE, 3), [255 * (corner >> bit & 1) for bit in range(3)]))
+    corners = [[255 * (corner >> bit & 1) for bit in range(3)] for corner in range(8)]  # black, white, pure colors
+    images = [np.full((_SIZE, _SIZE, 3), corner) for corner in corners]
     y, x = np.mgrid[:_SIZE, :_SIZE]
     for period in (1, 2, 4, 8, 16):
         board = (x // period + y // period) % 2 * 255

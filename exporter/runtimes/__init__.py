@@ -10,14 +10,15 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from exporter.errors import InvalidInput, Unavailable
 
-Images = NDArray[np.float32] | NDArray[np.uint8]
+if TYPE_CHECKING:  # the table is read by --help, which stays instant
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from exporter.preprocess import Images
 
 
 class Runtime(Protocol):
@@ -84,15 +85,20 @@ def why_missing(name: str) -> str | None:
     return _resolve(spec.missing)() if spec.missing else None
 
 
+def require_runtime(name: str) -> None:
+    """Raise `Unavailable` with the reason and the fix where this machine cannot run `name`."""
+    reason = why_missing(name)
+    if reason:
+        raise Unavailable(f"{name} cannot run here: {reason}")
+
+
 def open_runtime(name: str, subject: Any) -> Runtime:
     """Make `subject` (a torch module, or the path of an exported file: see `RuntimeSpec.reads`) ready to run.
 
     Raises `Unavailable` where the machine lacks the runtime or another provider ran than the one asked for, and
     `InvalidInput` where the file cannot be loaded.
     """
-    reason = why_missing(name)
-    if reason:
-        raise Unavailable(f"{name} cannot run here: {reason}")
+    require_runtime(name)
     runtime: Runtime = _resolve(spec_of(name).open)(subject)
     return runtime
 

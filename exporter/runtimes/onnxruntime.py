@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.errors import Unavailable
-from exporter.runtimes import Images, unreadable
+from exporter.preprocess import Images
+from exporter.runtimes import unreadable
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # float32 in full: TF32 is on by default in this provider. HEURISTIC: the exhaustive search costs seconds per shape.
@@ -32,7 +33,7 @@ class Session:
         self.name = name
         try:
             self._session = _start(ort, str(path), provider, options)
-        except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class
+        except Exception as error:
             if provider == CUDA:
                 raise Unavailable(f"the CUDA provider did not start: {_first_line(error)}. {_DOCTOR}") from error
             raise unreadable(path, name, error) from error
@@ -112,7 +113,8 @@ def _one_node_model() -> bytes:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", ports[:1], ports[1:])
     opsets = [helper.make_opsetid("", 13)]
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=7)
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.runtimes import Images, unreadable
+from exporter.preprocess import Images
+from exporter.runtimes import unreadable
 
 
 class OpenVino:

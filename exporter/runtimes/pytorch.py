@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from exporter.errors import GateFailed
-from exporter.runtimes import Images
+from exporter.preprocess import Images
 
 
 @contextlib.contextmanager
@@ -25,12 +26,11 @@ def full_float32() -> Iterator[None]:
     Uses torch's `fp32_precision` settings alone: mixing them with the older `allow_tf32` flags raises.
     """
     # conv and matmul of both back ends; what is set globally is overruled by what is set on these
-    holders = (
-        torch.backends.cudnn.conv,
-        torch.backends.cudnn.rnn,
+    holders: tuple[Any, ...] = (
+        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
         torch.backends.cuda.matmul,
-        torch.backends.mkldnn.conv,
-        torch.backends.mkldnn.matmul,
+        torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
+        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
     )
     before = [holder.fp32_precision for holder in holders]
     try:

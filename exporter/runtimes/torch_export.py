@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exporter.runtimes import Images, unreadable
+from exporter.preprocess import Images
+from exporter.runtimes import unreadable
 from exporter.runtimes.pytorch import full_float32
 
 

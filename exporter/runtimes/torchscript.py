@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from exporter.deprecations import torchscript_deprecations
-from exporter.runtimes import Images, unreadable
+from exporter.preprocess import Images
+from exporter.runtimes import unreadable
 from exporter.runtimes.pytorch import full_float32
 
 
@@ -29,7 +30,7 @@ class TorchScript:
     def logits(self, images: Images) -> NDArray[np.float32]:
         """See `exporter.runtimes.Runtime`."""
         # the profiling executor would compile anew for the first batches of each size
-        with torch.inference_mode(), full_float32(), torch.jit.optimized_execution(False):
+        with torch.inference_mode(), full_float32(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             result: NDArray[np.float32] = self._module(torch.from_numpy(images)).numpy()
         return result
 

@@ -1,0 +1,170 @@
+"""Parity and accuracy of a network in any runtime: on exports made for the occasion, or on a file that exists."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from exporter import evaluation
+from exporter.data import Split
+from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.export import export
+from exporter.files import sha256_file
+from exporter.formats import FORMATS, FileFacts, format_of
+from exporter.formats.metadata import contradictions, describe
+from exporter.parity.check import check
+from exporter.parity.inputs import input_sets
+from exporter.parity.report import ParityReport
+from exporter.preprocess import Pixels
+from exporter.resnet import with_input
+from exporter.runtimes import RUNTIMES, open_runtime, require_runtime, spec_of
+from exporter.weights import Weights, build_network
+from exporter.zoo import InputVariant
+
+Progress = Callable[[str], None]
+
+
+def prove(
+    weights: Weights,
+    *,
+    variant: InputVariant | None = None,
+    runtimes: Sequence[str] = (),
+    file: Path | None = None,
+    trust_file: bool = False,
+    more_pixels: Mapping[str, Pixels] | None = None,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Parity of every runtime (or of those named) on fresh exports of `weights`, or on one exported `file`.
+
+    Fresh exports live in a temporary folder. With `file`, the runtimes are those that read its format, the input
+    variant is the file's own, and its metadata must be that of `weights`. `more_pixels`: further named sets of uint8
+    images. A runtime that is missing is a row; one that was named and is missing raises `Unavailable`.
+    """
+    pixels = {**input_sets(), **(more_pixels or {})}
+    names = list(runtimes) or [name for name, spec in RUNTIMES.items() if spec.by_default]
+    for name in runtimes:
+        require_runtime(name)
+    if file is not None:
+        facts = _facts(file, variant, trust=trust_file)
+        fitting = [name for name in names if spec_of(name).reads in (facts.format, "network")]
+        _require_fit(file, facts, [name for name in runtimes if name not in fitting])
+        chosen = facts.variant or "float32"
+        problems = _contradictions(facts, weights)
+        return check(weights, chosen, {facts.format: file}, fitting, pixels, problems=problems, progress=progress)
+
+    chosen = variant or "float32"
+    with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
+        files = {}
+        for format_name in dict.fromkeys(spec_of(name).reads for name in names):
+            if format_name != "network":
+                files[format_name] = Path(folder) / f"model{FORMATS[format_name].suffix}"
+                output = files[format_name]
+                export(weights, format_name, variant=chosen, output=output, checked=False, progress=progress)
+        return check(weights, chosen, files, names, pixels, progress=progress)
+
+
+def score(
+    weights: Weights,
+    split: Split,
+    runtime: str,
+    *,
+    variant: InputVariant | None = None,
+    file: Path | None = None,
+    trust_file: bool = False,
+    batch_size: int = evaluation.DEFAULT_BATCH,
+    limit: int | None = None,
+    progress: evaluation.Progress | None = None,
+) -> evaluation.Evaluation:
+    """Top-1 and top-5 of `weights` in `runtime`, on a fresh export or on `file`.
+
+    A `file` is fed the normalization that it states itself; one that states other weights is refused (`GateFailed`),
+    and so is one of another format than the runtime reads (`InvalidInput`).
+    """
+    require_runtime(runtime)
+    if file is not None:
+        facts = _facts(file, variant, trust=trust_file)
+        _require_fit(file, facts, [] if spec_of(runtime).reads == facts.format else [runtime])
+        problems = _contradictions(facts, weights)
+        if problems:
+            raise GateFailed(f"{file} is no export of these weights: {'; '.join(problems)}.")
+        variant = facts.variant
+    chosen = variant or "float32"
+    with _subject(weights, runtime, chosen, file) as subject:
+        return evaluation.evaluate(
+            open_runtime(runtime, subject),
+            split,
+            weights.normalization,
+            chosen,
+            batch_size=batch_size,
+            limit=limit,
+            progress=progress,
+        )
+
+
+def require_trusted(path: Path, *, trust: bool) -> None:
+    """Refuse to run a file that is code unless it is the one its sidecar describes, or the user vouches for it.
+
+    TorchScript is code, and loading a .pt2 may unpickle; an ONNX file is data. The sidecar protects against files
+    damaged, mixed up or replaced since the export, not against someone who can write both.
+    """
+    if trust or format_of(path).name == "onnx":
+        return
+    how = "Pass --trust-file only if you know who made it."
+    sidecar = path.with_name(f"{path.name}.json")
+    try:
+        described = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InvalidInput(f"{path} is code, and no sidecar {sidecar.name} of ours vouches for it. {how}") from None
+    expected = described.get("sha256") if isinstance(described, dict) else None
+    if expected != sha256_file(path):
+        raise InvalidInput(f"{path} is code, and not the file that its sidecar describes. {how}")
+
+
+@contextlib.contextmanager
+def _subject(weights: Weights, runtime: str, variant: InputVariant, file: Path | None) -> Iterator[Path | nn.Module]:
+    """What `runtime` opens: `file`, or a module, or a fresh export that lives as long as the block."""
+    reads = spec_of(runtime).reads
+    if file is not None:
+        yield file
+    elif reads == "network":
+        yield with_input(build_network(weights), variant, weights.normalization).eval()
+    else:
+        with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
+            output = Path(folder) / f"model{FORMATS[reads].suffix}"
+            yield export(weights, reads, variant=variant, output=output, checked=False).path
+
+
+def _facts(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFacts:
+    """What `file` says of itself, once it is known to exist, to be ours to run and to have the input asked for."""
+    spec = format_of(file)
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        raise from_os_error(error, f"read {file}") from error
+    require_trusted(file, trust=trust)
+    facts = spec.load().inspect(file)
+    if facts.variant is None and spec.name != "onnx" and variant is not None:
+        return FileFacts(facts.format, variant, None)  # a foreign archive does not say; its user did
+    if facts.variant is None:
+        hint = "Export a file with one input as documented." if spec.name == "onnx" else "Say which with --input."
+        raise InvalidInput(f"{file}: its input is not known to be float32 or uint8 images. {hint}")
+    if variant is not None and facts.variant != variant:
+        raise InvalidInput(f"{file}: its input is {facts.variant}, not {variant}. Leave --input away.")
+    return facts
+
+
+def _require_fit(file: Path, facts: FileFacts, unfit: Sequence[str]) -> None:
+    if unfit:
+        readers = ", ".join(name for name, spec in RUNTIMES.items() if spec.reads == facts.format)
+        raise InvalidInput(f"{unfit[0]} does not read {file.name}. Choose a --runtime that does: {readers}.")
+
+
+def _contradictions(facts: FileFacts, weights: Weights) -> list[str]:
+    if facts.metadata is None or facts.variant is None:
+        return []
+    return contradictions(facts.metadata, describe(weights, facts.variant, checked=True))

@@ -1,0 +1,165 @@
+"""Tables and progress for people, made with rich. Results go to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from exporter.catalog import CatalogRow
+    from exporter.data.check import DataReport
+    from exporter.evaluation import Evaluation
+    from exporter.export import Artifact
+    from exporter.parity.report import ParityReport
+
+
+def table(title: str | None, columns: list[str], rows: list[list[str]], *, right: tuple[str, ...] = ()) -> None:
+    """Print a table to stdout; columns named in `right` are aligned to the right."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)  # a pipe has no width to fit in
+    grid = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    console.print(grid)
+
+
+@contextlib.contextmanager
+def steps(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows what is being done now: a spinner on a terminal, nothing in a log."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda what: None
+        return
+    with console.status("starting") as status:
+        yield lambda what: status.update(what)
+
+
+@contextlib.contextmanager
+def bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+    """Yield a function (done, total) that moves a progress bar on stderr; None as total is an unknown end."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def parity_table(report: ParityReport) -> None:
+    """Print a parity report: one row a runtime, then the verdict."""
+    rows = []
+    for result in report.runtimes:
+        verdict = {True: "passed", False: "FAILED", None: "-"}[result.passed]
+        rows.append(
+            [
+                result.runtime,
+                result.provider or "-",
+                _scientific(result.max_abs_error),
+                _scientific(result.mean_abs_error),
+                "-" if result.top1_agreement is None else f"{100 * result.top1_agreement:.2f} %",
+                str(result.images),
+                verdict,
+                result.reason or "",
+            ]
+        )
+    columns = ["runtime", "provider", "max error", "mean error", "top-1 agrees", "images", "verdict", ""]
+    title = f"Parity of {report.network}, {report.input} input, against PyTorch float64"
+    table(title, columns, rows, right=("max error", "mean error", "top-1 agrees", "images"))
+    allowed = ", ".join(f"{name} {value:.1e}" for name, value in report.allowed.items())
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"allowed error: {allowed}")
+    for problem in report.problems:
+        console.print(problem, markup=False)
+    console.print("parity passed" if report.passed else "parity FAILED")
+
+
+def catalog_table(rows: list[CatalogRow]) -> None:
+    """Print the eight networks."""
+    lines = []
+    for row in rows:
+        spec, bundled = row.spec, row.bundled
+        accuracy = f"{bundled.metrics['top1']:.2f} / {bundled.metrics['top5']:.2f}" if bundled else "-"
+        if bundled and bundled.below_reference:
+            accuracy += " (below reference)"
+        lines.append(
+            [
+                spec.model.name,
+                spec.dataset.name,
+                str(spec.dataset.classes),
+                f"{row.size.parameters / 1e6:.2f} M",
+                f"{row.size.multiply_adds / 1e6:.2f} M",
+                f"{_triple(row.normalization.mean)} / {_triple(row.normalization.std)}",
+                "bundled" if bundled else "upstream only",
+                accuracy,
+                f"{spec.reference.top1:.2f} / {spec.reference.top5:.2f}",
+            ]
+        )
+    columns = ["model", "data set", "classes", "parameters", "multiply-adds", "mean / std", "weights", "top-1 / top-5"]
+    table(None, [*columns, "reference"], lines, right=("classes", "parameters", "multiply-adds"))
+
+
+def artifact_summary(artifact: Artifact) -> None:
+    """Print what an export made and how it was proved."""
+    pairs = [("file", str(artifact.path)), ("sha256", artifact.sha256), ("bytes", f"{artifact.bytes:,}")]
+    pairs.append(("input", artifact.input))
+    if artifact.opset is not None:
+        pairs.append(("opset", f"{artifact.opset} (IR version {artifact.ir_version})"))
+    weights = artifact.weights
+    pairs.append(("weights", f"{weights.source}, sha256 {weights.sha256[:8]}"))
+    pairs.append(("mean / std", f"{_triple(weights.normalization.mean)} / {_triple(weights.normalization.std)}"))
+    if artifact.parity is None:
+        pairs.append(("parity", "not checked (--no-check)"))
+    for result in artifact.parity.runtimes if artifact.parity else ():
+        error = _scientific(result.max_abs_error)
+        pairs.append(
+            ("parity", f"passed: {result.runtime} ({result.provider}), largest error {error} on {result.images} images")
+        )
+    fields(pairs)
+
+
+def evaluation_summary(network: str, result: Evaluation) -> None:
+    """Print an accuracy."""
+    fields(
+        [
+            ("network", network),
+            ("runtime", f"{result.runtime} ({result.provider}), {result.input} input"),
+            ("top-1", f"{result.top1:.2f} %"),
+            ("top-5", f"{result.top5:.2f} %"),
+            ("images", f"{result.images:,} ({result.images_per_second:,.0f} a second)"),
+        ]
+    )
+
+
+def data_summary(report: DataReport, note: str = "") -> None:
+    """Print what stands in a data folder; `note` says what has just been done about it."""
+    from exporter.data.check import STATES
+
+    pairs = [("data set", report.dataset), ("folder", str(report.data_dir / report.files[0].path.split("/")[0]))]
+    pairs.append(("state", f"{note}; {STATES[report.state]}" if note else STATES[report.state]))
+    fields(pairs)
+
+
+def fields(pairs: list[tuple[str, Any]]) -> None:
+    """Print `name  value` lines to stdout, values aligned."""
+    width = max(len(name) for name, _ in pairs)
+    console = Console(highlight=False, soft_wrap=True)
+    for name, value in pairs:
+        console.print(f"{name:<{width}}  {value}", markup=False)
+
+
+def _triple(values: tuple[float, float, float]) -> str:
+    return " ".join(f"{value:.4f}".lstrip("0") for value in values)
+
+
+def _scientific(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1e}"

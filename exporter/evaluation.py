@@ -1,0 +1,107 @@
+"""Top-1 and top-5 of anything that maps images to logits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.data import Split
+from exporter.errors import GateFailed, InvalidInput
+from exporter.preprocess import as_variant
+from exporter.runtimes import Runtime
+from exporter.zoo import InputVariant, Normalization
+
+Progress = Callable[[int, int], None]
+DEFAULT_BATCH = 250
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy in percent over `images` images; `images_per_second` counts the forward passes alone.
+
+    `predictions`: the predicted class of each image, int64 (N,), in the data set's order.
+    """
+
+    runtime: str
+    provider: str
+    input: InputVariant
+    top1: float
+    top5: float
+    images: int
+    images_per_second: float
+    predictions: NDArray[np.int64] = field(repr=False, compare=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "runtime": self.runtime,
+            "provider": self.provider,
+            "input": self.input,
+            "top1": self.top1,
+            "top5": self.top5,
+            "images": self.images,
+            "images_per_second": round(self.images_per_second, 1),
+        }
+
+
+def evaluate(
+    runtime: Runtime,
+    split: Split,
+    normalization: Normalization,
+    variant: InputVariant = "float32",
+    *,
+    batch_size: int = DEFAULT_BATCH,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Run `runtime` over the first `limit` images of `split` (all by default) and score it.
+
+    Ties between logits count as torch.topk counts them on the CPU: the lower class index first. Raises `GateFailed`
+    for NaN or infinite logits or a wrong shape.
+    """
+    if batch_size < 1 or (limit is not None and limit < 1):
+        raise InvalidInput("--batch-size and --limit must be at least 1.")
+    total = len(split.images) if limit is None else min(limit, len(split.images))
+    top1 = top5 = 0
+    seconds = 0.0
+    predictions = np.empty(total, dtype=np.int64)
+    for start in range(0, total, batch_size):
+        stop = min(start + batch_size, total)
+        images = as_variant(split.images[start:stop], variant, normalization)
+        began = time.perf_counter()
+        logits = runtime.logits(images)
+        seconds += time.perf_counter() - began
+        _check(logits, stop - start, int(split.labels.max()))
+        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+        hits = best == split.labels[start:stop, None]
+        predictions[start:stop] = best[:, 0]
+        top1 += int(hits[:, 0].sum())
+        top5 += int(hits.any(axis=1).sum())
+        if progress is not None:
+            progress(stop, total)
+    return Evaluation(
+        runtime.name,
+        runtime.provider,
+        variant,
+        100.0 * top1 / total,
+        100.0 * top5 / total,
+        total,
+        total / seconds if seconds else float("inf"),
+        predictions,
+    )
+
+
+def _check(logits: NDArray[np.float32], images: int, highest_label: int) -> None:
+    if logits.ndim != 2 or logits.shape[0] != images or logits.shape[1] <= highest_label:
+        raise GateFailed(
+            f"logits have shape {logits.shape} for {images} images with labels up to {highest_label}. "
+            "The file is of another data set: check --dataset and --file."
+        )
+    if not np.isfinite(logits).all():
+        raise GateFailed("the network returns NaN or infinite logits. Run `cifar-export parity` on it.")

@@ -1,0 +1,141 @@
+"""One artifact from start to end: weights, format, read-back, parity, rename.
+
+A file stands under its name only after everything that was asked of it has been checked; otherwise nothing new does,
+and an older file of that name is untouched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from exporter.errors import GateFailed, InvalidInput
+from exporter.files import sha256_bytes, staged_together
+from exporter.formats import FORMATS, FormatSpec, Request
+from exporter.formats.metadata import describe
+from exporter.formats.ports import OUTPUT, input_port
+from exporter.parity.check import check
+from exporter.parity.inputs import input_sets
+from exporter.parity.report import ParityReport
+from exporter.resnet import with_input
+from exporter.runtimes.pytorch import refuse_training_mode
+from exporter.weights import Weights, build_network
+from exporter.zoo import InputVariant, NetworkSpec
+
+EXPORTS = Path("artifacts") / "exports"
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported file that stands under its name. `parity` is None where it was not checked."""
+
+    path: Path
+    format: str
+    sha256: str
+    bytes: int
+    input: InputVariant
+    opset: int | None
+    ir_version: int | None
+    weights: Weights
+    parity: ParityReport | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "opset": self.opset,
+            "ir_version": self.ir_version,
+            "input": self.input,
+            "weights": {
+                "source": self.weights.source,
+                "sha256": self.weights.sha256,
+                "normalization": self.weights.normalization.as_dict(),
+            },
+            "parity": self.parity.as_dict() if self.parity else {"passed": None, "reason": "not checked (--no-check)"},
+        }
+
+
+def default_path(network: NetworkSpec, format_name: str, variant: InputVariant) -> Path:
+    """`artifacts/exports/<dataset>_<model>[-uint8]<suffix>`, relative to the current folder."""
+    suffix = "-uint8" if variant == "uint8" else ""
+    return EXPORTS / f"{network.name}{suffix}{FORMATS[format_name].suffix}"
+
+
+def export(
+    weights: Weights,
+    format_name: str,
+    *,
+    variant: InputVariant = "float32",
+    opset: int | None = None,
+    output: Path | None = None,
+    checked: bool = True,
+    module: nn.Module | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
+
+    `output` must end with the format's suffix. `module` replaces the network built from `weights` (in eval mode,
+    behind the input variant) for callers that made it themselves; parity holds it against `weights` all the same.
+    Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
+    path, `Unavailable` where the disk is full.
+    """
+    spec = FORMATS[format_name]
+    path = output or default_path(weights.network, format_name, variant)
+    _check_name(path, spec)
+    module = module if module is not None else with_input(build_network(weights), variant, weights.normalization).eval()
+    refuse_training_mode(module)
+    _tell(progress, f"exporting to {spec.title}")
+    metadata = describe(weights, variant, checked=checked)
+    request = Request(module, variant, weights.network.dataset.classes, metadata, opset)
+    data = spec.load().serialize(request)
+    sidecar = path.with_name(f"{path.name}.json")
+    with staged_together(path, sidecar) as (temporary, temporary_sidecar):
+        temporary.write_bytes(data)
+        facts = spec.load().inspect(temporary)
+        if facts.variant != variant or facts.metadata != metadata:
+            raise GateFailed("the file does not say of itself what was asked for. Nothing was written.")
+        report = None
+        if checked:
+            report = check(weights, variant, {format_name: temporary}, [spec.gate], input_sets(), progress=progress)
+            if not report.passed:
+                raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
+        artifact = Artifact(
+            path, format_name, sha256_bytes(data), len(data), variant, facts.opset, facts.ir_version, weights, report
+        )
+        temporary_sidecar.write_text(_sidecar(artifact, metadata), encoding="utf-8")
+    return artifact
+
+
+def _check_name(path: Path, spec: FormatSpec) -> None:
+    if not path.name.endswith(spec.suffix) or path.name == spec.suffix:
+        raise InvalidInput(f"{path}: the name of a {spec.title} file must end with {spec.suffix}.")
+
+
+def _sidecar(artifact: Artifact, metadata: dict[str, Any]) -> str:
+    """The metadata beside the file, for readers that cannot look inside: no names of folders, nothing of this run."""
+    port = input_port(artifact.input)
+    document = {
+        **metadata,
+        "format": artifact.format,
+        "sha256": artifact.sha256,
+        "bytes": artifact.bytes,
+        "opset": artifact.opset,
+        "ir_version": artifact.ir_version,
+        "inputs": [{"name": port.name, "dtype": artifact.input, "shape": ["batch", *port.shape]}],
+        "outputs": [{"name": OUTPUT, "dtype": "float32", "shape": ["batch", artifact.weights.network.dataset.classes]}],
+    }
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def _tell(progress: Progress | None, what: str) -> None:
+    if progress is not None:
+        progress(what)
