@@ -29,6 +29,8 @@ STATES: dict[State, str] = {
     "incomplete": "not complete",
 }
 
+MISSING = "not there"
+
 OFFICIAL_SHA256: dict[str, dict[str, str]] = {
     "cifar10": {
         "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
@@ -157,7 +159,7 @@ def _check_split(dataset: DatasetSpec, data_dir: Path, split: SplitName) -> tupl
             digests += [hashlib.sha256(record).digest() for record in records]
             official = hashlib.sha256(records.data).hexdigest() == OFFICIAL_SHA256[dataset.name][path.name]
         except FileNotFoundError:
-            problem = "not there"
+            problem = MISSING
         except InvalidInput as error:
             problem = str(error).partition("\n")[0].removeprefix(f"{path}: ")
         files.append(FileReport(f"{layout.folder}/{path.name}", problem, official))
@@ -207,5 +209,7 @@ def _report(
 ) -> DataReport:
     worst = max(states, key=list(STATES).index)
     lines = [f"{file.path}: {file.problem}" for file in files if file.problem]
+    if all(file.problem == MISSING for file in files):
+        lines = [f"{files[0].path.partition('/')[0]}: {MISSING}"]
     lines += [f"{path}: does not belong here" for path in foreign]
     return DataReport(dataset.name, data_dir, layout, worst, tuple(files), foreign, (*lines, *problems))
