@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_files import Mirror, contents, declare_official, folder_member, pack
 
-from exporter.zoo import DatasetSpec
+from exporter.data.fetch import ARCHIVES
+from exporter.zoo import CIFAR10, DatasetSpec
 
 RECORDS = {  # folder, training files, test files, label bytes
     "cifar10": ("cifar-10-batches-bin", [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"], 1),
@@ -154,3 +156,20 @@ def http_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
         yield server
         listener.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def mirror(
+    tmp_path: Path, write_cifar: Callable[..., DatasetSpec], http_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> Mirror:
+    """A mirror of a tiny CIFAR-10 that has the official layout; its spec, and its files by path."""
+    source = tmp_path / "source"
+    spec = write_cifar(source, CIFAR10)
+    files = contents(source)
+    files["cifar-10-batches-bin/batches.meta.txt"] = "\n".join(CIFAR10.labels).encode()
+    archive = pack(
+        http_server.root / ARCHIVES["cifar10"].name, [(folder_member("cifar-10-batches-bin"), b""), *files.items()]
+    )
+    declare_official(archive, monkeypatch)
+    monkeypatch.setenv("CIFAR_EXPORT_DATA_URL", http_server.url)
+    return spec, files
