@@ -53,7 +53,7 @@ class BundledEntry:
         return float(self.metrics["top5"])
 
     def as_dict(self) -> dict[str, Any]:
-        """The JSON object of the index."""  # noqa: D401
+        """Return the JSON object of the index."""
         return asdict(self) | {"normalization": self.normalization.as_dict()}
 
     @classmethod
