@@ -38,10 +38,9 @@ Load = Callable[[], "Weights"]
 @click.group(cls=Group)
 @click.version_option(__version__, prog_name="cifar-export")
 def main() -> None:
-    r"""Train, export, prove and package ResNets for CIFAR-10 and CIFAR-100.
+    """Train, export, prove and package ResNets for CIFAR-10 and CIFAR-100.
 
-    \b
-    cifar-export onnx resnet20 --dataset cifar100
+    Try `cifar-export onnx resnet20 --dataset cifar100`.
 
     Exit codes: 0 done; 1 a check failed, and nothing new was written; 2 wrong usage; 3 this machine lacks something.
     """

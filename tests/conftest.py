@@ -11,10 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from data_files import Mirror, contents, declare_official, folder_member, pack
 
+import cli
 from exporter.data.fetch import ARCHIVES
-from exporter.zoo import CIFAR10, DatasetSpec
+from exporter.export import Artifact, export
+from exporter.formats import FORMATS
+from exporter.weights import Weights, random_weights, save_weights
+from exporter.zoo import CIFAR10, NETWORKS, DatasetSpec
 
 RECORDS = {  # folder, training files, test files, label bytes
     "cifar10": ("cifar-10-batches-bin", [f"data_batch_{i}.bin" for i in range(1, 6)], ["test_batch.bin"], 1),
@@ -173,3 +178,43 @@ def mirror(
     declare_official(archive, monkeypatch)
     monkeypatch.setenv("CIFAR_EXPORT_DATA_URL", http_server.url)
     return spec, files
+
+
+@pytest.fixture(scope="session")
+def weights20() -> Weights:
+    """Seeded weights of the CIFAR-10 ResNet-20."""
+    return random_weights(NETWORKS["cifar10_resnet20"], seed=0)
+
+
+@pytest.fixture(scope="session")
+def weights20_file(weights20: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a safetensors file."""
+    path = tmp_path_factory.mktemp("weights") / "cifar10_resnet20.safetensors"
+    save_weights(path, weights20)
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(weights20: Weights, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
+    """Export `weights20` once for each (format, variant, opset) and give the same artifact to every test."""
+    folder = tmp_path_factory.mktemp("exported")
+    made: dict[tuple[str, str, int | None], Artifact] = {}
+
+    def make(format_name: str, variant: str = "float32", opset: int | None = None) -> Artifact:
+        key = (format_name, variant, opset)
+        if key not in made:
+            output = folder / f"{variant}-{opset}{FORMATS[format_name].suffix}"
+            made[key] = export(weights20, format_name, variant=variant, opset=opset, output=output)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    """Run the command line in this process: `run("models", "--json")`."""
+
+    def invoke(*arguments: object) -> Result:
+        return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+    return invoke
