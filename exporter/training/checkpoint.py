@@ -79,9 +79,11 @@ def load(path: Path) -> Checkpoint:
     """Read what `save` wrote. Raises `InvalidInput` for anything else; nothing in the file is executed."""
     refusal = f"{path} is not a checkpoint that this version can read. Remove it to start the run anew."
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
     except OSError as error:
         raise from_os_error(error, f"read the checkpoint {path}") from error
+    try:  # from memory: what torch raises then is about the content
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise InvalidInput(refusal) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:

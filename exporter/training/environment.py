@@ -100,7 +100,7 @@ def source_commit() -> str | None:
 
 def versions() -> dict[str, str]:
     """List the versions that a run's result depends on."""
-    return {"cifar-export": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    return {"cifar-export": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
 
 
 def describe(device: torch.device, processes: int, recipe: Recipe) -> dict[str, Any]:

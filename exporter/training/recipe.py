@@ -73,7 +73,7 @@ class Recipe:
         return whole if self.drop_last and whole else math.ceil(images / self.batch_size)
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
-        """Give the learning rate of global step `step` (from 0): linear warm-up to `peak_lr`, then a cosine to `final_lr`."""
+        """Give the learning rate of step `step` of the run (from 0): linear warm-up, then a cosine to `final_lr`."""
         if self.schedule_unit == "epoch":
             position, total = step // steps_per_epoch, self.epochs
         else:

@@ -77,9 +77,14 @@ class TrainingResult:
     seconds: float
     hardware: str
 
+    @property
+    def weights(self) -> Path:
+        """The file with the weights."""
+        return self.output / WEIGHTS
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**vars(self), "output": str(self.output), "weights": str(self.output / WEIGHTS)}
+        return {**vars(self), "output": str(self.output), "weights": str(self.weights)}
 
 
 def train(options: Options, on_progress: ProgressCallback | None = None) -> TrainingResult | None:
@@ -109,7 +114,7 @@ def train(options: Options, on_progress: ProgressCallback | None = None) -> Trai
         evaluate_every=5 if device.type == "cpu" else 1,
     )
     with processes(device) as here:
-        callbacks = [on_progress] if on_progress else []
+        callbacks = [on_progress] if on_progress and here.is_first else []
         if options.tensorboard and here.is_first:
             callbacks.append(tensorboard.writer(options.folder / "tensorboard"))
 
@@ -123,10 +128,10 @@ def train(options: Options, on_progress: ProgressCallback | None = None) -> Trai
     return result
 
 
-def hold_out(train: Split, images: int = HELD_OUT_IMAGES) -> tuple[Split, Split]:
-    """Split the training set in two: the rest, and `images` to report on. The same for every run and seed."""
+def hold_out(train: Split) -> tuple[Split, Split]:
+    """Split the training set in two: the rest, and 5,000 images to report on. The same for every run and seed."""
     order = np.random.default_rng(0).permutation(len(train.images))
-    held, kept = np.sort(order[:images]), np.sort(order[images:])
+    held, kept = np.sort(order[:HELD_OUT_IMAGES]), np.sort(order[HELD_OUT_IMAGES:])
     return Split(train.images[kept], train.labels[kept]), Split(train.images[held], train.labels[held])
 
 

@@ -1,0 +1,73 @@
+"""Live progress of a run on stderr: a bar and a line per epoch on a terminal, the lines alone in a log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from exporter.training.loop import Progress, ProgressCallback
+from exporter.training.run import TrainingResult
+
+
+def _left(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def epoch_line(progress: Progress, result: dict[str, Any]) -> str:
+    """Say in one line what a complete epoch brought; `result` is its log entry."""
+    parts = [
+        f"epoch {progress.epoch:>3}/{progress.epochs}",
+        f"loss {result['loss']:.3f}",
+        f"training {result['train_top1']:5.2f} %",
+    ]
+    if "top1" in result:
+        parts.append(f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %")
+    parts += [f"{result['images_per_second']:,.0f} images/s", f"{_left(progress.seconds_left)} left"]
+    return "  ".join(parts)
+
+
+def result_lines(result: TrainingResult) -> list[tuple[str, str]]:
+    """Describe a complete run as names and values."""
+    reported = "held-out images" if result.holdout else "test images"
+    return [
+        ("network", result.network),
+        ("recipe", f"{result.recipe}, seed {result.seed}"),
+        ("top-1", f"{result.top1:.2f} % of the {reported}"),
+        ("top-5", f"{result.top5:.2f} %"),
+        ("trained for", f"{_left(result.seconds)} on {result.hardware}"),
+        ("weights", str(result.weights)),
+        ("sha256", result.sha256),
+    ]
+
+
+@contextlib.contextmanager
+def live() -> Iterator[ProgressCallback]:
+    """Yield a callback for `run.train`. Nothing is shown before its first call, so other processes stay silent."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    bar = Bar(TextColumn("{task.description}"), BarColumn(), console=console, transient=True)
+    task = bar.add_task("", total=1.0)
+
+    def show(progress: Progress) -> None:
+        if progress.result is not None:
+            console.print(epoch_line(progress, progress.result), markup=False)
+        elif console.is_terminal:
+            bar.start()
+            speed = f"{progress.images_per_second:,.0f} images/s, {_left(progress.seconds_left)} left"
+            bar.update(
+                task,
+                description=f"epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps}, {speed}",
+                completed=(progress.epoch - 1 + progress.step / progress.steps) / progress.epochs,
+            )
+
+    try:
+        yield show
+    finally:
+        bar.stop()

@@ -1,0 +1,151 @@
+"""What one epoch does to the network."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from exporter import resnet
+from exporter.data import Split
+from exporter.errors import GateFailed
+from exporter.training import augment
+from exporter.training.distributed import Processes
+from exporter.training.loop import Job, Trainer
+from exporter.training.recipe import QUICK, SEED, Recipe
+from exporter.zoo import NETWORKS
+
+NETWORK = NETWORKS["cifar10_resnet20"]
+ALONE = Processes(0, 1, torch.device("cpu"))
+PLAIN = replace(SEED, epochs=2, batch_size=16, crop_padding=0, flip="none")
+
+
+def separable(images: int, seed: int = 0) -> Split:
+    """Noise whose brightness tells the class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, images)
+    pixels = rng.integers(0, 60, (images, 32, 32, 3)) + 20 * labels[:, None, None, None]
+    return Split(pixels.astype(np.uint8), labels.astype(np.int64))
+
+
+def trainer(recipe: Recipe, images: int = 32, seed: int = 0) -> Trainer:
+    split = separable(images)
+    return Trainer(Job(NETWORK, recipe, split, split, seed=seed), ALONE)
+
+
+def epoch(one: Trainer) -> dict[str, float]:
+    return one.train_epoch(lambda step, steps: None)
+
+
+def test_an_epoch_is_what_plain_pytorch_does():
+    ours = trainer(PLAIN)
+    theirs = resnet.build(NETWORK)
+    theirs.load_state_dict(ours.network.state_dict())
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    split = separable(32)
+    inputs = augment.Normalizer(NETWORK.dataset.normalization, ALONE.device)(torch.from_numpy(split.images))
+    labels = torch.from_numpy(split.labels)
+    order = augment.draw_epoch(PLAIN, 32, 0, 0).order
+    losses = []
+    for batch in order.split(16):
+        loss = F.cross_entropy(theirs(inputs[batch]), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    entry = epoch(ours)
+    assert entry["loss"] == pytest.approx(np.mean(losses), rel=1e-3)
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(ours.network.state_dict()[name], parameter.data, rtol=1e-3, atol=1e-4)
+
+
+def test_it_learns_what_can_be_learned():
+    one = trainer(replace(QUICK, epochs=6, batch_size=32, peak_lr=0.1, label_smoothing=0, flip="random"), images=224)
+    entries = [epoch(one) for _ in range(6)]
+    assert entries[-1]["loss"] < 0.5 * entries[0]["loss"]
+    assert entries[-1]["train_top1"] > entries[0]["train_top1"] + 30
+    assert entries[-1]["top1"] > 60
+    assert entries[-1]["top5"] >= entries[-1]["top1"]
+
+
+def test_seeds_decide_the_weights():
+    first, again, other = (trainer(PLAIN, seed=seed) for seed in (0, 0, 1))
+    for one in (first, again, other):
+        epoch(one)
+    states = [
+        torch.cat([t.flatten().double() for t in one.network.state_dict().values()]) for one in (first, again, other)
+    ]
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_making_a_trainer_leaves_the_global_generator_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    trainer(PLAIN)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("decayed", [True, False])
+def test_weight_decay_spares_norms_and_biases_unless_told(decayed):
+    recipe = replace(PLAIN, decay_norm_and_bias=decayed, weight_decay=0.5, peak_lr=1e-3, epochs=1)
+    one = trainer(recipe)
+    rates = {id(p): group["weight_decay"] for group in one.optimizer.param_groups for p in group["params"]}
+    for name, parameter in one.network.named_parameters():
+        is_matrix = name.endswith("weight") and "bn" not in name and "downsample.1" not in name
+        assert rates[id(parameter)] == (0.5 if is_matrix or decayed else 0.0), name
+
+
+def test_the_average_lags_behind_the_network_and_is_the_result():
+    one = trainer(replace(PLAIN, ema_decay=0.5, batch_size=32))
+    start = one.network.state_dict()["fc.weight"].clone()
+    epoch(one)
+    after_one = one.network.state_dict()["fc.weight"].clone()
+    decay = 1 / 10  # the first step's, shorter than the recipe's
+    expected = decay * start + (1 - decay) * after_one
+    torch.testing.assert_close(one.result().state_dict()["fc.weight"], expected)
+    assert one.result() is not one.network
+    assert int(one.result().state_dict()["bn1.num_batches_tracked"]) == 1
+
+
+def test_label_smoothing_is_torchs():
+    recipe = replace(PLAIN, label_smoothing=0.3, batch_size=32)
+    one = trainer(recipe)
+    split = separable(32)
+    inputs = augment.Normalizer(NETWORK.dataset.normalization, ALONE.device)(torch.from_numpy(split.images))
+    with torch.no_grad():
+        expected = F.cross_entropy(one.network(inputs), torch.from_numpy(split.labels), label_smoothing=0.3)
+    assert epoch(one)["loss"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_stops_the_run():
+    one = trainer(replace(PLAIN, peak_lr=1e30, final_lr=1e30))
+    with pytest.raises(GateFailed, match=r"the loss became \S+ in epoch 1"):
+        epoch(one)
+    assert one.epochs_done == 0
+
+
+def test_reports_come_when_due_and_at_the_end():
+    split = separable(32)
+    one = Trainer(Job(NETWORK, replace(PLAIN, epochs=3), split, split, evaluate_every=2), ALONE)
+    assert ["top1" in epoch(one) for _ in range(3)] == [False, True, True]
+
+
+def test_training_goes_on_in_training_mode_after_a_report():
+    one = trainer(PLAIN)
+    one.evaluate()
+    assert one.network.training
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_cuda_learns_too():
+    if not torch.cuda.is_available():
+        pytest.skip("needs an NVIDIA GPU")
+    split = separable(512)
+    job = Job(NETWORK, replace(QUICK, epochs=4, batch_size=64, peak_lr=0.1), split, split)
+    one = Trainer(job, Processes(0, 1, torch.device("cuda")))
+    entries = [epoch(one) for _ in range(4)]
+    assert entries[-1]["loss"] < entries[0]["loss"]

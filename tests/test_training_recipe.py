@@ -1,0 +1,69 @@
+"""Recipes as data, and the learning rate they ask for."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from exporter.errors import InvalidInput
+from exporter.training.recipe import PRESETS, QUICK, SEED, from_dict, preset
+
+
+def test_the_seed_recipe_is_the_published_one():
+    assert (SEED.epochs, SEED.batch_size, SEED.peak_lr, SEED.final_lr) == (200, 256, 0.1, 0.001)
+    assert (SEED.momentum, SEED.nesterov, SEED.weight_decay, SEED.decay_norm_and_bias) == (0.9, True, 1e-4, True)
+    assert (SEED.crop_padding, SEED.flip, SEED.label_smoothing, SEED.ema_decay) == (4, "random", 0, 0)
+
+
+def test_the_seed_recipe_follows_torchs_cosine_schedule():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=200, eta_min=0.001)
+    for epoch in range(200):
+        for step in (0, 195):
+            asked = SEED.learning_rate(epoch * 196 + step, 196)
+            assert asked == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
+def test_quick_warms_up_and_then_falls_to_zero():
+    rates = [QUICK.learning_rate(step, 390) for step in range(QUICK.epochs * 390)]
+    peak = rates.index(max(rates))
+    assert peak == pytest.approx(QUICK.warmup * len(rates), abs=1)
+    assert max(rates) == pytest.approx(QUICK.peak_lr, rel=1e-3)
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < rates[0] < 1e-3
+    assert 0 < rates[-1] < 1e-6
+
+
+@pytest.mark.parametrize("recipe", PRESETS.values(), ids=lambda recipe: recipe.name)
+def test_a_recipe_survives_json(recipe):
+    assert from_dict(recipe.as_dict()) == recipe
+
+
+def test_a_recipe_of_another_version_is_refused():
+    with pytest.raises(InvalidInput, match="magic"):
+        from_dict(QUICK.as_dict() | {"magic": 1})
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
+    with pytest.raises(InvalidInput, match="seed, quick, release"):
+        preset("fast")
+
+
+def test_other_epochs_change_nothing_else():
+    assert QUICK.with_epochs(3) == replace(QUICK, epochs=3)
+    assert QUICK.with_epochs(None) is QUICK
+
+
+@pytest.mark.parametrize(("drop_last", "images", "steps"), [(True, 1000, 7), (False, 1000, 8), (True, 100, 1)])
+def test_the_rest_of_an_epoch_is_dropped_or_not(drop_last, images, steps):
+    assert replace(QUICK, drop_last=drop_last).steps_per_epoch(images) == steps
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}])
+def test_a_recipe_that_trains_nothing_is_refused(change):
+    with pytest.raises(InvalidInput, match="at least 1"):
+        replace(QUICK, **change)

@@ -1,0 +1,342 @@
+"""Runs in an output folder: interruptions, refusals, and what is left at the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from exporter.data import Split
+from exporter.errors import GateFailed, InvalidInput, Unavailable
+from exporter.training import checkpoint, environment, run
+from exporter.training.distributed import Processes
+from exporter.training.log import read
+from exporter.training.loop import Job
+from exporter.training.recipe import QUICK
+from exporter.weights import load_weights
+from exporter.zoo import NETWORKS
+
+NETWORK = NETWORKS["cifar10_resnet20"]
+RECIPE = replace(QUICK, epochs=3, batch_size=32, ema_decay=0.9)
+ALONE = Processes(0, 1, torch.device("cpu"))
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def noise(images: int = 64) -> Split:
+    rng = np.random.default_rng(0)
+    return Split(rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, images))
+
+
+JOB = Job(NETWORK, RECIPE, noise(), noise())
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_in_epoch(number: int):
+    def callback(progress):
+        if progress.epoch == number and progress.result is None:
+            raise Interrupted
+
+    return callback
+
+
+@pytest.fixture(autouse=True)
+def every_step_reports(monkeypatch):
+    monkeypatch.setattr(run, "_STEPS_BETWEEN_REPORTS", 1)
+
+
+def interrupted_run(folder: Path, job: Job = JOB) -> None:
+    with pytest.raises(Interrupted):
+        run.fit(job, folder, ALONE, on_progress=interrupt_in_epoch(2))
+
+
+def child(script: str, *arguments: str, torchrun: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run `script`, which finds `job` and `output` ready, in a process of its own."""
+    prelude = """
+    import os, signal, sys
+    from pathlib import Path
+    import torch
+    torch.set_num_threads(int(os.environ["THREADS"]))
+    sys.path.insert(0, "tests")
+    from test_training_run import JOB as job, ALONE, run
+    run._STEPS_BETWEEN_REPORTS = 1
+    output = Path(sys.argv[1])
+    """
+    file = Path(arguments[0]).parent / "child.py"
+    file.write_text(textwrap.dedent(prelude) + textwrap.dedent(script))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"] if torchrun else []
+    return subprocess.run(
+        [sys.executable, *launcher, str(file), *arguments],
+        cwd=ROOT,
+        # as many threads as here: sums in another order would be other sums
+        env={**os.environ, "THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+KILL_IN_AN_EPOCH = """
+def die(progress):
+    if progress.epoch == 2 and progress.result is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+run.fit(job, output, ALONE, on_progress=die)
+"""
+KILL_WHILE_A_CHECKPOINT_IS_WRITTEN = """
+real = os.replace
+def die(source, target):
+    if str(target).endswith("checkpoint.pt") and target.exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(source, target)
+os.replace = die
+run.fit(job, output, ALONE)
+"""
+
+
+@pytest.mark.parametrize("killed", [KILL_IN_AN_EPOCH, KILL_WHILE_A_CHECKPOINT_IS_WRITTEN], ids=["epoch", "checkpoint"])
+def test_kill_9_and_resume_give_the_same_weights_bit_by_bit(tmp_path, killed):
+    assert child(killed, str(tmp_path / "killed")).returncode == -signal.SIGKILL
+    assert checkpoint.load(tmp_path / "killed" / "checkpoint.pt").epochs_done == 1
+    for folder in ("killed", "straight"):
+        run.fit(JOB, tmp_path / folder, ALONE, resume=True)
+    resumed, straight = (checkpoint.load(tmp_path / folder / "checkpoint.pt") for folder in ("killed", "straight"))
+    assert resumed.epochs_done == straight.epochs_done == RECIPE.epochs
+    for part in ("model", "average"):
+        ours, theirs = getattr(resumed, part), getattr(straight, part)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    momenta = [[state["momentum_buffer"] for state in one.optimizer["state"].values()] for one in (resumed, straight)]
+    assert all(torch.equal(a, b) for a, b in zip(*momenta, strict=True))
+
+
+def test_two_processes_share_each_batch_and_agree(tmp_path):
+    script = """
+    from exporter.training.distributed import processes
+    with processes(torch.device("cpu")) as here:
+        trainer, log = run.fit(job, output, here)
+        weights = {name: p.detach() for name, p in trainer.network.named_parameters()}
+        torch.save(weights, output / f"rank{here.rank}.pt")
+        here.wait()
+    """
+    result = child(script, str(tmp_path / "run"), torchrun=True)
+    assert result.returncode == 0, result.stderr
+    first, second = (torch.load(tmp_path / "run" / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    alone, _ = run.fit(JOB, tmp_path / "alone", ALONE)
+    # The same images, crops and mean gradient; batch norm sees half a batch at a time, hence the tolerance.
+    events = [[e for e in read(tmp_path / f / "log.jsonl") if e["event"] == "epoch"] for f in ("run", "alone")]
+    for shared, single in zip(*events, strict=True):
+        assert shared["loss"] == pytest.approx(single["loss"], rel=0.2)
+    distance, size = (
+        sum(float((p - other[name]).square().sum()) for name, p in alone.network.state_dict().items() if name in first)
+        for other in (first, dict.fromkeys(first, 0))
+    )
+    assert distance < 0.1 * size
+    assert read(tmp_path / "run" / "log.jsonl")[0]["processes"] == 2
+
+
+def test_an_interruption_leaves_no_gap_and_no_double_in_the_log(tmp_path):
+    interrupted_run(tmp_path)
+    with (tmp_path / "log.jsonl").open("a") as stream:
+        stream.write('{"event": "epoch", "epoch": 2, "logged": "after the checkpoint"')
+    run.fit(JOB, tmp_path, ALONE, resume=True)
+    events = read(tmp_path / "log.jsonl")
+    assert [event["event"] for event in events] == ["start", "epoch", "start", "epoch", "epoch"]
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3]
+    assert [event["resumed_after_epoch"] for event in events if event["event"] == "start"] == [0, 1]
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    interrupted_run(tmp_path)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(InvalidInput, match="--resume"):
+        run.fit(JOB, tmp_path, ALONE)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (replace(JOB, network=NETWORKS["cifar10_resnet32"]), "network is cifar10_resnet20, not cifar10_resnet32"),
+        (replace(JOB, network=NETWORKS["cifar100_resnet20"]), "network is cifar10_resnet20, not cifar100_resnet20"),
+        (replace(JOB, recipe=replace(RECIPE, name="other")), "recipe is quick, not other"),
+        (replace(JOB, recipe=replace(RECIPE, epochs=9)), "recipe's epochs is 3, not 9"),
+        (replace(JOB, seed=1), "seed is 0, not 1"),
+        (replace(JOB, holdout=True), "holdout is False, not True"),
+    ],
+    ids=lambda value: value.split()[0] if isinstance(value, str) else "",
+)
+def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path, other, named):
+    interrupted_run(tmp_path)
+    with pytest.raises(InvalidInput, match=named):
+        run.fit(other, tmp_path, ALONE, resume=True)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None], ids=["empty", "text", "truncated"])
+def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
+    interrupted_run(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:5000] if damage is None else damage)
+    with pytest.raises(InvalidInput, match="Remove it to start the run anew"):
+        run.fit(JOB, tmp_path, ALONE, resume=True)
+
+
+def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    torch.save({"format": 1, "model": Code()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InvalidInput, match="not a checkpoint"):
+        run.fit(JOB, tmp_path, ALONE, resume=True)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+    trainer, _ = run.fit(replace(JOB, recipe=replace(RECIPE, epochs=1)), tmp_path, ALONE, resume=True)
+    assert trainer.epochs_done == 1
+
+
+def test_a_diverged_run_names_the_epoch_and_the_last_good_checkpoint(tmp_path):
+    recipe = replace(RECIPE, epochs=2, schedule_unit="epoch", warmup=0.0, peak_lr=0.01, final_lr=1e30)
+    with pytest.raises(GateFailed) as caught:
+        run.fit(replace(JOB, recipe=recipe), tmp_path, ALONE)
+    assert "in epoch 2." in str(caught.value)
+    assert f"{tmp_path / 'checkpoint.pt'}, after epoch 1." in str(caught.value)
+    saved = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert saved.epochs_done == 1
+    assert all(bool(tensor.isfinite().all()) for tensor in saved.model.values())
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    real, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 2:  # the log and the first checkpoint still fit
+            raise OSError(28, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Unavailable, match=r"checkpoint\.pt: No space left on device"):
+        run.fit(JOB, tmp_path, ALONE)
+    assert checkpoint.load(tmp_path / "checkpoint.pt").epochs_done == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "log.jsonl"]
+
+
+def test_an_unwritable_output_is_found_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match="file"):
+        run.fit(JOB, tmp_path / "file" / "run", ALONE, on_progress=lambda progress: pytest.fail("it trained"))
+
+
+@pytest.fixture
+def options(tmp_path, write_cifar) -> run.Options:
+    """A run on a tiny data set in the official layout."""
+    dataset = write_cifar(tmp_path / "data", NETWORK.dataset, train=100, test=50)
+    return run.Options(
+        network=replace(NETWORK, dataset=dataset),
+        recipe=replace(RECIPE, epochs=1),
+        data_dir=tmp_path / "data",
+        output=tmp_path / "run",
+        device="cpu",
+    )
+
+
+def test_a_complete_run_leaves_weights_log_curve_and_numbers(options):
+    heard = []
+    result = run.train(options, heard.append)
+    assert sorted(p.name for p in options.folder.iterdir()) == [
+        "checkpoint.pt",
+        "curve.png",
+        "log.jsonl",
+        "weights.safetensors",
+    ]
+    weights = load_weights(NETWORK, str(result.weights))
+    assert weights.sha256 == result.sha256
+    assert weights.normalization == NETWORK.dataset.normalization
+    assert weights.recipe == options.recipe.as_dict()
+    assert (weights.metrics["top1"], weights.metrics["top5"]) == (result.top1, result.top5)
+    average = checkpoint.load(options.folder / "checkpoint.pt").average
+    assert all(torch.equal(weights.state[name], average[name]) for name in average)
+    start, epoch, end = read(options.folder / "log.jsonl")
+    assert {"hardware", "precision", "versions", "commit", "seed", "recipe", "normalization"} <= set(start)
+    assert {"epoch", "loss", "train_top1", "learning_rate", "images_per_second", "seconds", "top1"} <= set(epoch)
+    assert (end["event"], end["sha256"], end["top1"]) == ("end", result.sha256, result.top1)
+    assert end["seconds"] == pytest.approx(epoch["seconds"])
+    assert heard[-1].result["top1"] == result.top1
+    assert heard[-1].seconds_left == pytest.approx(0)
+    with Image.open(options.folder / "curve.png") as curve:
+        assert curve.format == "PNG"
+        assert curve.size == (900, 620)
+    json.dumps(result.as_dict(), allow_nan=False)
+
+
+def test_a_complete_run_resumed_gives_the_same_files(options):
+    first = run.train(options)
+    log = (options.folder / "log.jsonl").read_text()
+    again = run.train(replace(options, resume=True))
+    assert again.sha256 == first.sha256
+    assert (options.folder / "log.jsonl").read_text() == log
+
+
+def test_a_holdout_run_never_reads_the_test_set(options, monkeypatch):
+    monkeypatch.setattr(run, "HELD_OUT_IMAGES", 30)
+    (options.data_dir / "cifar-10-batches-bin" / "test_batch.bin").unlink()
+    result = run.train(replace(options, holdout=True))
+    assert result.holdout
+    assert read(options.folder / "log.jsonl")[0]["holdout"] is True
+    with pytest.raises(Unavailable, match="test_batch"):
+        run.train(replace(options, output=options.folder / "other"))
+
+
+def test_held_out_images_are_a_fixed_tenth_that_is_not_trained_on():
+    split = Split(np.arange(50_000).reshape(-1, 1, 1, 1), np.arange(50_000))
+    kept, held = run.hold_out(split)
+    assert (len(kept.images), len(held.images)) == (45_000, 5_000)
+    assert sorted([*kept.labels, *held.labels]) == list(range(50_000))
+    assert np.array_equal(held.labels, run.hold_out(split)[1].labels)
+    assert np.array_equal(held.images.ravel(), held.labels)
+
+
+def test_cuda_without_a_gpu_is_said_before_anything_is_read(options, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Unavailable, match="--device cpu"):
+        run.train(replace(options, device="cuda", data_dir=Path("nowhere")))
+
+
+def test_tensorboard_that_is_not_installed_is_said_with_the_fix(options, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(Unavailable, match=r"cifar-export\[tensorboard\]"):
+        run.train(replace(options, tensorboard=True))
+
+
+def test_tensorboard_gets_every_epoch(options):
+    pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
+    run.train(replace(options, tensorboard=True))
+    assert any("tfevents" in path.name for path in (options.folder / "tensorboard").iterdir())
+
+
+def test_runs_of_different_kinds_have_different_folders(options):
+    named = {
+        replace(options, output=None, **change).folder
+        for change in ({}, {"seed": 1}, {"holdout": True}, {"network": NETWORKS["cifar100_resnet20"]})
+    }
+    assert len(named) == 4
+
+
+def test_bf16_is_used_only_where_it_is_computed(monkeypatch):
+    for has, expected in ((True, "bf16"), (False, "float32")):
+        monkeypatch.setattr(environment, "computes_bf16", lambda device, has=has: has)
+        assert environment.precision(RECIPE, ALONE.device) == expected
+        assert environment.precision(replace(RECIPE, precision="float32"), ALONE.device) == "float32"
