@@ -6,6 +6,8 @@ program. Here a fallback is refused twice: by a session option, and by asking th
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 from pathlib import Path
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from exporter.errors import Unavailable
 from exporter.preprocess import Images
 from exporter.runtimes import unreadable
+from exporter.runtimes.cuda_libraries import has_driver, missing_libraries, preload
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # float32 in full: TF32 is on by default in this provider. HEURISTIC: the exhaustive search costs seconds per shape.
@@ -34,7 +37,9 @@ class Session:
         try:
             self._session = _start(ort, str(path), provider, options)
         except Exception as error:
-            if provider == CUDA:
+            if provider == CUDA and _first_line(error).find(_NO_FALLBACK) >= 0:
+                raise Unavailable(f"the CUDA provider did not start. {_DOCTOR}") from error
+            if provider == CUDA and not isinstance(error, _refusals()):
                 raise Unavailable(f"the CUDA provider did not start: {_first_line(error)}. {_DOCTOR}") from error
             raise unreadable(path, name, error) from error
         self.provider = self._session.get_providers()[0]
@@ -49,6 +54,8 @@ class Session:
 
 
 _DOCTOR = "Run `cifar-export doctor` to see what is missing."
+_INSTALL = "`pip install onnxruntime-gpu[cuda,cudnn]`"
+_NO_FALLBACK = "fallback to CPU EP has been explicitly disabled"  # all that a provider that failed to load leaves
 
 
 def open_cpu(path: Path) -> Session:
@@ -64,7 +71,11 @@ def open_cuda(path: Path) -> Session:
 def missing_cpu() -> str | None:
     """Why ONNX Runtime cannot run here."""
     if importlib.util.find_spec("onnxruntime") is None:
-        return "onnxruntime is not installed. `pip install onnxruntime-gpu[cuda,cudnn]`, or onnxruntime without a GPU."
+        return f"onnxruntime is not installed. {_INSTALL}, or onnxruntime without a GPU."
+    try:
+        importlib.import_module("onnxruntime")
+    except (ImportError, OSError) as error:
+        return f"onnxruntime does not import: {_first_line(error)}. Install it again: {_INSTALL}."
     return None
 
 
@@ -74,35 +85,67 @@ def missing_cuda() -> str | None:
     if reason:
         return reason
     import onnxruntime as ort
-    import torch
 
     if CUDA not in ort.get_available_providers():
-        installed = {dist.metadata["Name"] for dist in importlib.metadata.distributions(name="onnxruntime-gpu")}
-        if installed and importlib.util.find_spec("onnxruntime") is not None:
+        if len(packages()) > 1:
             return (
                 "onnxruntime is installed over onnxruntime-gpu and removed its CUDA provider. "
-                "`pip uninstall onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu[cuda,cudnn]`."
+                f"`pip uninstall onnxruntime onnxruntime-gpu`, then {_INSTALL}."
             )
-        return "this onnxruntime has no CUDA provider. `pip install onnxruntime-gpu[cuda,cudnn]` in its place."
-    if not torch.cuda.is_available():
+        return f"this onnxruntime has no CUDA provider. {_INSTALL} in its place."
+    if not has_driver():
         return "there is no NVIDIA GPU here, or no driver for one. Run it on a machine where `nvidia-smi` works."
+    reason = probe(CUDA)
+    if reason is None:
+        return None
+    missing = missing_libraries(ort)
+    if missing:
+        return f"the CUDA provider does not start, for want of {', '.join(missing)}. {_INSTALL}."
+    return f"the CUDA provider does not start: {reason}. Compare the driver and the CUDA versions in `doctor`."
+
+
+def probe(provider: str) -> str | None:
+    """Start `provider` on a one-node model: None where that works, else why it does not.
+
+    Only providers that `onnxruntime.get_available_providers()` lists are worth asking about.
+    """
+    import onnxruntime as ort
+
     try:
-        session = _start(ort, _one_node_model(), CUDA, CUDA_OPTIONS)
+        session = _start(ort, _one_node_model(), provider, CUDA_OPTIONS if provider == CUDA else {})
     except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class
-        return f"the CUDA provider does not start: {_first_line(error)}. `pip install onnxruntime-gpu[cuda,cudnn]`."
-    if session.get_providers()[0] != CUDA:
-        return "the CUDA provider does not start and the CPU would run instead. Compare the CUDA versions in `doctor`."
-    return None
+        line = _first_line(error)
+        return "ONNX Runtime could not load it" if _NO_FALLBACK in line else line
+    ran = session.get_providers()[0]
+    return None if ran == provider else f"{ran} would run instead"
+
+
+def packages() -> dict[str, str]:
+    """Version by name of the installed distributions that bring the module `onnxruntime`; more than one is too many."""
+    found = {}
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _start(ort: Any, model: str | bytes, provider: str, options: dict[str, str]) -> Any:
     ort.set_default_logger_severity(_FATAL)
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL
-    if provider == CUDA:
-        ort.preload_dlls()  # the CUDA and cuDNN libraries of torch's wheels
+    if provider != CPU:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    return ort.InferenceSession(model, settings, providers=[(provider, options)])
+    if provider == CUDA:
+        preload(ort)
+    # enable_fallback: the Python layer has a fallback of its own, which it reports on stdout
+    return ort.InferenceSession(model, settings, providers=[(provider, options)], enable_fallback=0)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises for a file that is no model, whatever the provider."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    return (state.InvalidProtobuf, state.InvalidGraph, state.NoSuchFile, state.InvalidArgument)
 
 
 def _one_node_model() -> bytes:
