@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from exporter.evaluation import Evaluation
     from exporter.export import Artifact
     from exporter.parity.report import ParityReport
+    from exporter.predict import Predictions
 
 
 def table(title: str | None, columns: list[str], rows: list[list[str]], *, right: tuple[str, ...] = ()) -> None:
@@ -147,6 +149,17 @@ def data_summary(report: DataReport, note: str = "") -> None:
     pairs = [("data set", report.dataset), ("folder", str(report.data_dir / report.files[0].path.split("/")[0]))]
     pairs.append(("state", f"{note}; {STATES[report.state]}" if note else STATES[report.state]))
     fields(pairs)
+
+
+def predictions_table(predictions: Predictions) -> None:
+    """Print what a network sees in pictures: one row a class, the picture's name on the first of its rows."""
+    rows = []
+    for picture in predictions.pictures:
+        for place, guess in enumerate(picture.top):
+            name = escape(str(picture.file)) if place == 0 else ""
+            rows.append([name, escape(guess.label), f"{100 * guess.probability:.2f} %"])
+    if rows:
+        table(None, ["picture", "label", "probability"], rows, right=("probability",))
 
 
 def fields(pairs: list[tuple[str, Any]]) -> None:
