@@ -106,4 +106,4 @@ def open_runtime(name: str, subject: Any) -> Runtime:
 def unreadable(path: Path, runtime: str, error: BaseException) -> InvalidInput:
     """The error for a file that `runtime` refuses to load."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return InvalidInput(f"{runtime} cannot load {path}: {lines[0][:200].rstrip(".")}. Export it again.")
+    return InvalidInput(f"{runtime} cannot load {path}: {lines[0][:200].rstrip('.')}. Export it again.")
