@@ -71,6 +71,8 @@ class Server:
     """Hang up after so many bytes of a body, the announced length notwithstanding."""
     cuts: int | None = None
     """How many times it hangs up; None: each time."""
+    range_error: int = 0
+    """Added to the first byte of each range that is sent."""
     length_error: int = 0
     """Added to the Content-Length that is announced."""
     chunked: bool = False
@@ -111,7 +113,7 @@ def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None
     body, status, fields = file.read_bytes(), 200, {"ETag": server.etag}
     asked = headers.get("range", "")
     if asked and server.ranges and headers.get("if-range", server.etag) == server.etag:
-        first = int(asked.removeprefix("bytes=").rstrip("-"))
+        first = int(asked.removeprefix("bytes=").rstrip("-")) + server.range_error
         if first >= len(body):
             return head(416, {"Content-Range": f"bytes */{len(body)}", "Content-Length": "0"})
         status, fields["Content-Range"] = 206, f"bytes {first}-{len(body) - 1}/{len(body)}"

@@ -245,7 +245,18 @@ def test_a_part_from_a_mirror_goes_on_here(url: str, target: Path, http_server: 
     part_of(target, DATA[:1000], url="http://mirror.invalid/file.bin", validator='"other"')
     download(url, target, sha256=SHA256)
     assert target.read_bytes() == DATA
-    assert http_server.ranges_asked == ["bytes=1000-"]
+    assert [(h["range"], h.get("if-range")) for _, h in http_server.requests] == [("bytes=1000-", None)]
+
+
+@pytest.mark.parametrize("error", [-1, 1])
+def test_a_server_that_sends_another_range_is_not_believed(
+    url: str, target: Path, http_server: Server, error: int
+) -> None:
+    part_of(target, DATA[:1000])
+    http_server.range_error = error
+    download(url, target, sha256=SHA256)
+    assert target.read_bytes() == DATA
+    assert http_server.ranges_asked == ["bytes=1000-", None]
 
 
 def test_a_complete_part_needs_no_network(target: Path) -> None:
