@@ -70,4 +70,5 @@ def live() -> Iterator[ProgressCallback]:
     try:
         yield show
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else it would print an empty line
+            bar.stop()

@@ -1,0 +1,91 @@
+"""Finished runs go into the package with honest figures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exporter.data import Split
+from exporter.errors import InvalidInput
+from exporter.files import sha256_file
+from exporter.training import run
+from exporter.training.log import read
+from exporter.training.recipe import QUICK
+from exporter.weights import bundled_entries, load_weights
+from exporter.zoo import NETWORKS
+from tools import bundle_weights
+
+NETWORK = NETWORKS["cifar10_resnet20"]
+
+
+@pytest.fixture
+def finished(tmp_path, write_cifar, monkeypatch):
+    """Train for a moment on a tiny data set; bundling then sees 20 images of noise as the test set."""
+    dataset = write_cifar(tmp_path / "data", NETWORK.dataset, train=70, test=20)
+    rng = np.random.default_rng(0)
+    test = Split(rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), np.arange(20) % 10)
+    monkeypatch.setattr(bundle_weights, "load_split", lambda *asked: test)
+
+    def train(**change) -> Path:
+        options = run.Options(
+            network=replace(NETWORK, dataset=dataset),
+            recipe=replace(QUICK, epochs=1, batch_size=32),
+            data_dir=tmp_path / "data",
+            device="cpu",
+        )
+        options = replace(options, **change)
+        options = replace(options, output=tmp_path / options.folder.name)
+        run.train(options)
+        return options.folder
+
+    return train
+
+
+def test_a_bundled_run_can_be_loaded_and_says_what_it_is(finished, tmp_path):
+    folder = tmp_path / "weights"
+    source = finished()
+    entry = bundle_weights.bundle(source, tmp_path, folder)
+    assert bundled_entries(folder) == {NETWORK.name: entry}
+    assert entry.file == f"cifar10_resnet20-{entry.sha256[:8]}.safetensors"
+    assert sha256_file(folder / entry.file) == entry.sha256 == sha256_file(source / "weights.safetensors")
+    assert load_weights(NETWORK, str(folder / entry.file)).normalization == entry.normalization
+    assert entry.metrics["images"] == 20
+    assert entry.metrics["top1"] == entry.metrics["pytorch_top1"]
+    assert entry.below_reference
+    start = read(source / "log.jsonl")[0]
+    assert entry.recipe == start["recipe"]
+    assert entry.provenance["hardware"] == start["hardware"]
+    assert entry.provenance["seconds"] > 0
+    assert (folder / entry.provenance["log"]).read_bytes() == (source / "log.jsonl").read_bytes()
+
+
+def test_a_better_run_replaces_the_files_of_the_old_one(finished, tmp_path):
+    folder = tmp_path / "weights"
+    bundle_weights.bundle(finished(), tmp_path, folder)
+    entry = bundle_weights.bundle(finished(seed=1), tmp_path, folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted([entry.file, entry.provenance["log"], "index.json"])
+    assert bundled_entries(folder)[NETWORK.name].seed == 1
+
+
+def test_bundling_the_same_run_twice_keeps_its_files(finished, tmp_path):
+    folder, source = tmp_path / "weights", finished()
+    assert bundle_weights.bundle(source, tmp_path, folder) == bundle_weights.bundle(source, tmp_path, folder)
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_run_that_is_not_what_it_should_be_is_not_bundled(finished, tmp_path, monkeypatch):
+    folder, source = tmp_path / "weights", finished()
+    log = source / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[:-1]))
+    with pytest.raises(InvalidInput, match="not finished"):
+        bundle_weights.bundle(source, tmp_path, folder)
+    other = finished(seed=1)
+    (other / "weights.safetensors").write_bytes((source / "weights.safetensors").read_bytes())
+    with pytest.raises(InvalidInput, match="not what its log speaks of"):
+        bundle_weights.bundle(other, tmp_path, folder)
+    monkeypatch.setattr(run, "HELD_OUT_IMAGES", 30)
+    with pytest.raises(InvalidInput, match="held out"):
+        bundle_weights.bundle(finished(holdout=True), tmp_path, folder)
+    assert not folder.exists()

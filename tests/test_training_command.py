@@ -1,0 +1,129 @@
+"""`cifar-export train`: what is asked of the library, and what is printed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import cli
+from exporter.errors import GateFailed
+from exporter.training import run
+from exporter.training.loop import Progress
+from exporter.training.recipe import PRESETS, QUICK
+
+RESULT = run.TrainingResult(
+    network="cifar100_resnet32",
+    recipe="quick",
+    seed=3,
+    holdout=False,
+    output=Path("there"),
+    sha256="ab" * 32,
+    top1=68.5,
+    top5=90.25,
+    seconds=3700.0,
+    hardware="a CPU, 2 threads",
+)
+EPOCH = {"epoch": 1, "loss": 2.5, "train_top1": 41.0, "top1": 43.25, "top5": 70.5, "images_per_second": 800.0}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Options that the command asked for; a stand-in reports one epoch and a result."""
+    seen: list[run.Options] = []
+
+    def stand_in(options, on_progress):
+        seen.append(options)
+        on_progress(Progress(1, 2, 390, 390, 800.0, 200.0, EPOCH))
+        return RESULT
+
+    monkeypatch.setattr(run, "train", stand_in)
+    return seen
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(cli.main, ["train", *arguments])
+
+
+def test_options_reach_the_library(asked, tmp_path):
+    given = "resnet32 --dataset cifar100 --recipe release --epochs 7 --seed 3 --resume --holdout --device cpu"
+    result = invoke(
+        *given.split(), "--threads", "2", "--data-dir", str(tmp_path), "--output", f"{tmp_path}/out", "--tensorboard"
+    )
+    assert result.exit_code == 0, result.output
+    (options,) = asked
+    assert options.network.name == "cifar100_resnet32"
+    assert options.recipe == PRESETS["release"].with_epochs(7)
+    assert (options.seed, options.resume, options.holdout, options.tensorboard) == (3, True, True, True)
+    assert (options.device, options.threads) == ("cpu", 2)
+    assert (options.data_dir, options.folder) == (tmp_path, tmp_path / "out")
+
+
+def test_by_default_the_quick_recipe_trains_in_a_folder_named_after_it(asked):
+    assert invoke("resnet20").exit_code == 0
+    assert asked[0].recipe == QUICK
+    assert asked[0].folder == Path("artifacts/runs/cifar10_resnet20-quick-seed0")
+
+
+def test_people_read_epochs_on_stderr_and_the_result_on_stdout(asked):
+    result = invoke("resnet20")
+    for expected in ("epoch   1/2", "loss 2.500", "41.00 %", "top-1 43.25 %", "800 images/s", "3 min left"):
+        assert expected in result.stderr
+    for expected in ("68.50 % of the test images", "62 min on a CPU, 2 threads", "there/weights.safetensors"):
+        assert expected in result.stdout
+    assert "epoch" not in result.stdout
+
+
+def test_json_is_one_document(asked):
+    document = json.loads(invoke("resnet20", "--json").stdout)
+    assert (document["top1"], document["sha256"], document["weights"]) == (68.5, "ab" * 32, "there/weights.safetensors")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_show_recipe_trains_nothing(asked, name):
+    shown = invoke("resnet20", "--recipe", name, "--epochs", "5", "--show-recipe", "--json")
+    assert json.loads(shown.stdout) == PRESETS[name].with_epochs(5).as_dict()
+    assert "label_smoothing" in invoke("resnet20", "--recipe", name, "--show-recipe").stdout
+    assert asked == []
+
+
+def test_show_recipe_needs_no_torch():
+    code = (
+        "import sys, cli\n"
+        "cli.main(['train', 'resnet20', '--show-recipe', '--json'], standalone_mode=False)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_epochs_must_be_a_positive_number(asked, number):
+    assert invoke("resnet20", "--epochs", number).exit_code == 2
+    assert asked == []
+
+
+def test_other_processes_of_torchrun_print_nothing(monkeypatch):
+    monkeypatch.setattr(run, "train", lambda options, on_progress: None)
+    result = invoke("resnet20")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_ctrl_c_says_where_to_go_on(monkeypatch):
+    def interrupted(options, on_progress):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train", interrupted)
+    result = invoke("resnet20", "--output", "there")
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted: the last complete epoch is kept in there. Continue with --resume.\n"
+
+
+def test_a_diverged_run_is_an_error_of_one_or_two_lines(monkeypatch):
+    def diverged(options, on_progress):
+        raise GateFailed("the loss became nan in epoch 3.")
+
+    monkeypatch.setattr(run, "train", diverged)
+    result = invoke("resnet20")
+    assert (result.exit_code, result.stderr) == (1, "error: the loss became nan in epoch 3.\n")

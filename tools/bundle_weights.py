@@ -1,0 +1,115 @@
+"""Put finished training runs into the package: `python tools/bundle_weights.py RUN... --data-dir DIR`.
+
+A run is a folder that `cifar-export train` left. Its weights and log go to `artifacts/weights` under names that carry
+the first eight digits of the weights' sha256, and its figures into `index.json`: accuracy on the 10,000 test images
+of the exported ONNX in ONNX Runtime, and PyTorch's beside it. A network that is bundled already is replaced.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exporter.assess import score
+from exporter.console import Command, data_dir_option
+from exporter.data import load_split
+from exporter.errors import InvalidInput, from_os_error
+from exporter.files import staged
+from exporter.training.log import read
+from exporter.training.run import LOG, WEIGHTS
+from exporter.weights import BundledEntry, add_to_index, bundled_entries, load_weights
+from exporter.weights_index import INDEX
+from exporter.zoo import NETWORKS
+
+FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "weights"
+
+
+def bundle(run: Path, data_dir: Path, folder: Path = FOLDER) -> BundledEntry:
+    """Bundle the finished run in the folder `run`; returns its index entry.
+
+    Raises `InvalidInput` for a run that is not finished, was not trained on the whole training set, or whose weights
+    are not those its log speaks of, and `Unavailable` without the test set.
+    """
+    events = read(run / LOG)
+    start, end = next(event for event in reversed(events) if event["event"] == "start"), events[-1]
+    if end["event"] != "end":
+        raise InvalidInput(f"{run} is not finished. Continue it with `cifar-export train ... --resume`.")
+    if start["holdout"]:
+        raise InvalidInput(f"{run} held out a part of the training set. Bundle a run on all of it.")
+    network = NETWORKS[start["network"]]
+    weights = load_weights(network, str(run / WEIGHTS))
+    if weights.sha256 != end["sha256"]:
+        raise InvalidInput(f"{run / WEIGHTS} is not what its log speaks of: sha256 {end['sha256'][:8]} expected.")
+    split = load_split(data_dir, network.dataset, "test")
+    onnx, pytorch = (score(weights, split, runtime) for runtime in ("onnxruntime-cpu", "pytorch"))
+    name = f"{network.name}-{weights.sha256[:8]}"
+    entry = BundledEntry(
+        network=network.name,
+        model=network.model.name,
+        dataset=network.dataset.name,
+        file=f"{name}.safetensors",
+        sha256=weights.sha256,
+        normalization=weights.normalization,
+        recipe=start["recipe"],
+        seed=start["seed"],
+        metrics={
+            "images": onnx.images,
+            "top1": onnx.top1,
+            "top5": onnx.top5,
+            "pytorch_top1": pytorch.top1,
+            "pytorch_top5": pytorch.top5,
+        },
+        below_reference=onnx.top1 < network.reference.top1,
+        provenance=_provenance(events, f"{name}.jsonl"),
+    )
+    old_log = _log_of(folder, network.name)
+    for source, target in ((run / WEIGHTS, entry.file), (run / LOG, entry.provenance["log"])):
+        with staged(folder / target) as temporary:
+            try:
+                shutil.copyfile(source, temporary)
+            except OSError as error:
+                raise from_os_error(error, f"copy {source}") from error
+    add_to_index(folder, entry)
+    if old_log is not None and old_log != entry.provenance["log"]:
+        (folder / old_log).unlink(missing_ok=True)
+    return entry
+
+
+def _provenance(events: list[dict[str, Any]], log: str) -> dict[str, Any]:
+    """Say where and how long a run trained. `commits` has several where it was resumed by another version."""
+    starts = [event for event in events if event["event"] == "start"]
+    return {
+        "hardware": starts[-1]["hardware"],
+        "processes": starts[-1]["processes"],
+        "precision": starts[-1]["precision"],
+        "versions": starts[-1]["versions"],
+        "commits": list(dict.fromkeys(start["commit"] for start in starts)),
+        "seconds": round(events[-1]["seconds"], 1),
+        "log": log,
+    }
+
+
+def _log_of(folder: Path, network: str) -> str | None:
+    """Name the log that stands beside the network's present weights."""
+    entry = bundled_entries(folder).get(network) if (folder / INDEX).exists() else None
+    log = entry.provenance.get("log") if entry else None
+    return log if isinstance(log, str) and Path(log).name == log else None
+
+
+@click.command(cls=Command)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@data_dir_option
+def main(runs: tuple[Path, ...], data_dir: Path) -> None:
+    """Put finished training runs into artifacts/weights."""
+    for run in runs:
+        entry = bundle(run, data_dir)
+        reference = NETWORKS[entry.network].reference.top1
+        verdict = f"below the reference {reference}" if entry.below_reference else f"reference {reference}"
+        click.echo(f"{entry.file}: top-1 {entry.top1:.2f} % ({verdict}), top-5 {entry.top5:.2f} %")
+
+
+if __name__ == "__main__":
+    main()
