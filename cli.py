@@ -349,7 +349,7 @@ def train(
         with live() as progress:
             result = train_network(asked, progress)
     except KeyboardInterrupt:
-        click.echo(f"interrupted: the last complete epoch is kept in {asked.folder}. Continue with --resume.", err=True)
+        click.echo("interrupted. Continue after the last complete epoch with --resume.", err=True)
         sys.exit(INTERRUPTED)
     if result is None:
         return None  # under torchrun the first process reports
@@ -423,6 +423,26 @@ def predict(
     for line in result.skipped:
         click.echo(f"skipped {line}", err=True)
     sys.exit(1 if result.skipped else 0)
+
+
+@main.command()
+@data_dir_option
+@json_option
+def doctor(data_dir: Path, as_json: bool) -> None:
+    """Tell what of this machine will or won't work, and how to mend it.
+
+    Ends with exit code 3 if something that should work here does not.
+    """
+    from exporter.display import diagnosis_table, steps
+    from exporter.doctor import diagnose
+
+    with steps(quiet=as_json) as progress:
+        diagnosis = diagnose(data_dir, progress)
+    if as_json:
+        echo_json(diagnosis.as_dict())
+    else:
+        diagnosis_table(diagnosis)
+    sys.exit(0 if diagnosis.ok else Unavailable.exit_code)
 
 
 if __name__ == "__main__":

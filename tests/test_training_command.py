@@ -117,7 +117,7 @@ def test_ctrl_c_says_where_to_go_on(monkeypatch):
     monkeypatch.setattr(run, "train", interrupted)
     result = invoke("resnet20", "--output", "there")
     assert result.exit_code == 130
-    assert result.stderr == "interrupted: the last complete epoch is kept in there. Continue with --resume.\n"
+    assert result.stderr == "interrupted. Continue after the last complete epoch with --resume.\n"
 
 
 def test_a_diverged_run_is_an_error_of_one_or_two_lines(monkeypatch):
