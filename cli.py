@@ -26,7 +26,7 @@ from exporter.console import (
     network_options,
     output_option,
 )
-from exporter.errors import InvalidInput
+from exporter.errors import InvalidInput, Unavailable
 from exporter.normalization import parse_normalization
 from exporter.runtimes import RUNTIMES
 from exporter.version import __version__

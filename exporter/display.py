@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from exporter.catalog import CatalogRow
     from exporter.data.check import DataReport
+    from exporter.doctor import Diagnosis
     from exporter.evaluation import Evaluation
     from exporter.export import Artifact
     from exporter.parity.report import ParityReport
@@ -29,7 +31,7 @@ def table(title: str | None, columns: list[str], rows: list[list[str]], *, right
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*(Text(cell) for cell in row))  # square brackets are text, not markup
     console.print(grid)
 
 
@@ -168,6 +170,19 @@ def fields(pairs: list[tuple[str, Any]]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for name, value in pairs:
         console.print(f"{name:<{width}}  {value}", markup=False)
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> None:
+    """Print every finding, then what to do about the problems and the notes."""
+    words = {"ok": "ok", "note": "note", "problem": "PROBLEM"}
+    rows = [[check.name, words[check.status], check.detail] for check in diagnosis.checks]
+    table(None, ["what", "state", "found"], rows)
+    console = Console(highlight=False, soft_wrap=True)
+    for check in (*diagnosis.of("problem"), *diagnosis.of("note")):
+        found = f": {check.detail}" if check.status == "problem" else ""  # notes are in the table alone
+        console.print(f"{check.status}: {check.name}{found}\n  fix: {check.fix}", markup=False)
+    problems = len(diagnosis.of("problem"))
+    console.print(f"{problems} problem{'s' if problems > 1 else ''}" if problems else "no problems")
 
 
 def _triple(values: tuple[float, float, float]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,10 @@ def missing_cuda() -> str | None:
     """Why PyTorch cannot use a GPU here."""
     if torch.version.cuda is None:
         return "this PyTorch was built without CUDA. Install the CUDA build of torch and torchvision."
-    if not torch.cuda.is_available():
-        return "PyTorch finds no NVIDIA GPU (or no driver for one). Run `nvidia-smi` to see whether the driver works."
-    return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # a driver that is too old is a warning, and several lines
+        found = torch.cuda.is_available()
+    if found:
+        return None
+    why = f" ({str(caught[0].message).splitlines()[0][:200].rstrip('.')})" if caught else ", or no driver for one"
+    return f"PyTorch finds no NVIDIA GPU{why}. Run `nvidia-smi` to see whether the driver works."
