@@ -1,0 +1,79 @@
+// Classifies 32x32 pictures with a uint8 ONNX model of cifar-export, with ONNX Runtime's C++ API.
+//
+//     classify MODEL.onnx PICTURE.ppm... [--repeat N] [--cuda]
+
+#include <onnxruntime_cxx_api.h>
+#include <onnxruntime_session_options_config_keys.h>
+
+#include <array>
+#include <filesystem>
+#include <memory>
+
+#include "cifar.hpp"
+
+namespace {
+
+// CUDA in full float32, and nothing but CUDA: where it cannot run everything, making the session throws.
+void add_cuda(Ort::SessionOptions& options) {
+    OrtCUDAProviderOptionsV2* raw = nullptr;
+    Ort::ThrowOnError(Ort::GetApi().CreateCUDAProviderOptions(&raw));
+    const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(OrtApi::ReleaseCUDAProviderOptions)> cuda(
+        raw, Ort::GetApi().ReleaseCUDAProviderOptions);
+    const char* const key = "use_tf32";
+    const char* const value = "0";
+    Ort::ThrowOnError(Ort::GetApi().UpdateCUDAProviderOptions(cuda.get(), &key, &value, 1));
+    try {
+        options.AppendExecutionProvider_CUDA_V2(*cuda);
+    } catch (const Ort::Exception& error) {
+        throw std::runtime_error(std::string("the CUDA provider does not start here: ") + error.what());
+    }
+    options.AddConfigEntry(kOrtSessionOptionsDisableCPUEPFallback, "1");
+}
+
+void classify(const cifar::Options& arguments) {
+    const Ort::Env env(ORT_LOGGING_LEVEL_FATAL, "classify");  // errors are thrown, and printed below
+    Ort::SessionOptions options;
+    options.SetIntraOpNumThreads(1);  // one small picture is not worth sharing between threads
+    if (arguments.cuda) add_cuda(options);
+    Ort::Session session(env, std::filesystem::path(arguments.model).c_str(), options);
+
+    Ort::AllocatorWithDefaultOptions allocator;
+    const auto input_name = session.GetInputNameAllocated(0, allocator);
+    const auto output_name = session.GetOutputNameAllocated(0, allocator);
+    const auto metadata = session.GetModelMetadata().LookupCustomMetadataMapAllocated("labels", allocator);
+    const auto type = session.GetInputTypeInfo(0);
+    if (type.GetTensorTypeAndShapeInfo().GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8)
+        throw std::runtime_error(arguments.model + " does not take pixels. Export it with --input uint8.");
+    if (!metadata) throw std::runtime_error(arguments.model + " carries no labels. Export it with cifar-export.");
+    const auto labels = cifar::parse_labels(metadata.get());
+
+    const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    const std::array<std::int64_t, 4> shape{1, cifar::side, cifar::side, 3};
+    const std::array inputs{input_name.get()};
+    const std::array outputs{output_name.get()};
+    double time = 0;
+    for (const std::string& picture : arguments.pictures) {
+        auto pixels = cifar::read_ppm(picture);
+        const auto image = Ort::Value::CreateTensor<std::uint8_t>(memory, pixels.data(), pixels.size(), shape.data(), 4);
+        std::vector<Ort::Value> results;
+        time = cifar::median_ms(arguments.repeat, [&] {
+            results = session.Run(Ort::RunOptions{nullptr}, inputs.data(), &image, 1, outputs.data(), 1);
+        });
+        const auto count = results[0].GetTensorTypeAndShapeInfo().GetElementCount();
+        cifar::print_top(picture, {results[0].GetTensorData<float>(), count}, labels);
+    }
+    std::fprintf(stderr, "ONNX Runtime %s, %s: %.3f ms a picture\n", Ort::GetVersionString().c_str(),
+                 arguments.cuda ? "CUDAExecutionProvider" : "CPUExecutionProvider", time);
+}
+
+}  // namespace
+
+int main(int argc, char* argv[]) {
+    try {
+        classify(cifar::parse({argv + 1, argv + argc}));
+        return 0;
+    } catch (const std::exception& error) {
+        std::fprintf(stderr, "error: %s\n", error.what());
+        return 1;
+    }
+}

@@ -1,0 +1,21 @@
+"""Classify pictures with a uint8 ONNX file, ONNX Runtime and Pillow: classify_onnxruntime.py MODEL.onnx PICTURE..."""
+
+import json
+import sys
+
+try:
+    import numpy as np
+    import onnxruntime as ort
+    from PIL import Image
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed: pip install onnxruntime pillow")
+
+session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+for path in sys.argv[2:]:
+    pixels = np.asarray(Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BOX))
+    logits = session.run(["logits"], {"image": pixels[np.newaxis]})[0][0]
+    probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    print(path)
+    for i in np.argsort(-logits)[:5]:
+        print(f"  {labels[i]:<14} {probabilities[i]:.6f}  {logits[i]:.9g}")
