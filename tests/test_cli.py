@@ -1,0 +1,115 @@
+"""The command as people and scripts meet it: instant help, clean streams, exit codes, no tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+from exporter.errors import CifarExportError, GateFailed, InvalidInput, Unavailable, from_os_error
+from exporter.version import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = sorted(cli.main.commands)
+HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "numpy", "rich", "safetensors", "PIL", "openvino"}
+
+
+def python(*arguments: str, **options) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *arguments], env=environment, text=True, capture_output=True, **options)
+
+
+def test_help_and_import_stay_light():
+    """One process shows the help of every command and looks at what that has imported."""
+    code = f"""
+import sys
+import exporter, cli
+from click.testing import CliRunner
+for arguments in [[], *[[name] for name in {COMMANDS!r}], ["data", "fetch"], ["data", "check"]]:
+    result = CliRunner().invoke(cli.main, [*arguments, "--help"])
+    assert result.exit_code == 0 and "Usage" in result.stdout, arguments
+print(sorted({HEAVY!r} & set(sys.modules)))
+"""
+    result = python("-c", code)
+    assert (result.returncode, result.stdout) == (0, "[]\n"), result.stderr
+
+
+def test_listing_options_needs_no_torch_either():
+    code = "import sys, exporter.zoo, exporter.runtimes, exporter.weights_index; print('torch' in sys.modules)"
+    assert python("-c", code).stdout == "False\n"
+
+
+def test_the_version_is_that_of_setup_cfg(run):
+    assert run("--version").stdout == f"cifar-export, version {__version__}\n"
+    assert f"version = {__version__}\n" in (ROOT / "setup.cfg").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["onyx"], ["onnx", "resnet21"], ["onnx", "resnet20", "--datset", "cifar100"]])
+def test_a_typo_is_wrong_usage(run, arguments):
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["onnx", "torchscript", "torch-export", "parity"])
+def test_a_missing_checkpoint_is_one_line(run, tmp_path, command):
+    result = run(command, "resnet20", "--weights", tmp_path / "nothing.pt", "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout) == {"error": result.stderr[7:-1], "exit_code": 2}
+    assert str(tmp_path / "nothing.pt") in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_missing_data_folder_ends_with_3_and_names_the_next_step(run, weights20_file, tmp_path):
+    result = run("evaluate", "resnet20", "--weights", weights20_file, "--data-dir", tmp_path / "none")
+    assert result.exit_code == 3
+    assert "cifar-export data fetch --dataset cifar10" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--mean", "0.5,0.5,0.5"], "--mean without --std"),
+        (["--mean", "0.5,0.5", "--std", "0.2,0.2,0.2"], "has 2 value"),
+        (["--mean", "125.3,123.0,113.9", "--std", "63.0,62.1,66.7"], "255"),
+        (["--mean", "0.5,0.5,0.5", "--std", "0.2,0,0.2"], "--std"),
+    ],
+)
+@pytest.mark.parametrize("command", ["onnx", "torchscript", "torch-export", "parity", "evaluate"])
+def test_a_wrong_normalization_is_refused_alike_everywhere(run, weights20_file, command, options, said):
+    result = run(command, "resnet20", "--weights", weights20_file, *options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback():
+    script = f"{sys.executable} -m cli models | head -n 1"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(script, shell=True, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout.count("\n") == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_json_leaves_stdout_to_the_document(weights20_file, tmp_path):
+    """A real process, exporters' own prints and logs included."""
+    output = tmp_path / "a.onnx"
+    options = ["--weights", str(weights20_file), "--output", str(output), "--json"]
+    result = python("-m", "cli", "onnx", "resnet20", *options, cwd=ROOT)
+    assert json.loads(result.stdout)["path"] == str(output)
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(("error", "code"), [(GateFailed, 1), (InvalidInput, 2), (Unavailable, 3)])
+def test_exit_codes_are_those_of_the_documentation(error, code):
+    assert error("x").exit_code == code
+    assert issubclass(error, CifarExportError)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(28, Unavailable), (122, Unavailable), (13, InvalidInput), (2, InvalidInput)]
+)
+def test_what_the_file_system_says_becomes_an_exit_code(number, kind):
+    assert isinstance(from_os_error(OSError(number, os.strerror(number)), "write a"), kind)
