@@ -136,6 +136,13 @@ def test_nothing_there_is_incomplete(tmp_path: Path) -> None:
     assert [file.problem for file in report.files] == ["not there"] * 6
 
 
+def test_the_binary_version_comes_first(tmp_path: Path, write_cifar: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = write_cifar(tmp_path, CIFAR10)
+    to_python(tmp_path, CIFAR10, monkeypatch)
+    write_cifar(tmp_path, CIFAR10)
+    assert check(spec, tmp_path).layout == "binary"
+
+
 def test_a_torchvision_folder_is_checked_by_md5(
     tmp_path: Path, write_cifar: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ def special(name: str, kind: bytes) -> tarfile.TarInfo:
 
 
 TEST = "cifar-10-batches-bin/test_batch.bin"
+NAMES = "cifar-10-batches-bin/batches.meta.txt"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +173,9 @@ TEST = "cifar-10-batches-bin/test_batch.bin"
         (folder_member("elsewhere"), b""),
         (folder_member("cifar-10-batches-bin/.."), b""),
         (link(TEST, "/etc/hostname", tarfile.SYMTYPE), b""),
+        (link(NAMES, TEST, tarfile.SYMTYPE), b""),
+        (link(NAMES, TEST, tarfile.LNKTYPE), b""),
+        (special(NAMES, tarfile.FIFOTYPE), b""),
         (link("cifar-10-batches-bin", "/tmp", tarfile.SYMTYPE), b""),
         (link(TEST, "/etc/hostname", tarfile.LNKTYPE), b""),
         (special(TEST, tarfile.CHRTYPE), b""),
