@@ -6,9 +6,10 @@ What happens to a picture, in this order:
 2. 16-bit values become 8-bit ones (v / 257, rounded), palettes and greyscale become RGB, and what is transparent is
    composited on white; color profiles are not applied;
 3. the largest square in its middle is cut out: shapes keep their proportions;
-4. the square is brought to 32×32: reduced by averaging (Pillow's BOX: antialiased, each source pixel counts once, and
-   nothing overshoots), the filter with which ImageNet was made CIFAR-sized (Chrabaszcz et al., arXiv:1707.08819;
-   CINIC-10, arXiv:1810.03505); enlarged with BILINEAR. A 32×32 picture passes through unchanged.
+4. the square is brought to 32×32. It is reduced with Pillow's BOX filter: each source pixel counts once, so fine
+   patterns do not alias, nothing overshoots, and other languages can compute the same in a few lines (examples/web
+   does); it is one of the filters that Chrabaszcz et al. (arXiv:1707.08819) made 32×32 pictures of ImageNet with. It
+   is enlarged with BILINEAR. A 32×32 picture passes through unchanged.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Running the examples: what they are given, what they must answer, and how a browser is driven. For tests and benchmark."""
+"""Running the examples: what they get, what they must answer, how a browser is driven. For tests and the benchmark."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def subject(weights: Weights, folder: Path, *, torchscript: bool = False) -> Sub
         pictures[name] = folder / f"{name}.png"
         for suffix in (".png", ".ppm"):
             Image.fromarray(values).save(folder / f"{name}{suffix}")
-    result = Subject(weights, folder, pictures, dict(zip(pixels, reference(weights, list(pixels.values())), strict=True)))
+    result = Subject(
+        weights, folder, pictures, dict(zip(pixels, reference(weights, list(pixels.values())), strict=True))
+    )
     export(weights, "onnx", variant="uint8", opset=17, output=result.file("-uint8.onnx"), checked=False)
     if torchscript:
         export(weights, "torchscript", variant="uint8", output=result.file("-uint8.torchscript.pt"), checked=False)
@@ -92,6 +94,7 @@ def reference(weights: Weights, pixels: Sequence[Any]) -> list[Top]:
 def answers(printed: str) -> dict[str, Top]:
     """What an example printed, by the stem of the picture's name."""
     found: dict[str, Top] = {}
+    name = ""
     for line in printed.splitlines():
         if line.startswith("  "):
             label, _, logit = line.split()
@@ -159,7 +162,7 @@ def _link_wheel_libraries(folder: Path) -> None:
     versioned = next(iter(capi.glob("libonnxruntime.so.*")), None)
     if versioned is None:
         raise Missing("this onnxruntime brings no libonnxruntime.so: set ORT_ROOT to an unpacked release")
-    links = {name: versioned for name in ("libonnxruntime.so", "libonnxruntime.so.1")}
+    links = dict.fromkeys(("libonnxruntime.so", "libonnxruntime.so.1"), versioned)
     links |= {library.name: library for library in capi.glob("libonnxruntime_providers_*.so")}
     for name, target in links.items():
         (folder / name).unlink(missing_ok=True)

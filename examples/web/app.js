@@ -112,6 +112,7 @@ function showTop(model, logits) {
     }),
   );
   show('done', `${model.model} (${model.dataset}) says:`);
+  element('top').scrollIntoView({ block: 'nearest' }); // on a phone it may lie below the fold
 }
 
 function fail(error) {

@@ -1,0 +1,258 @@
+"""The web page in headless Chromium: its answers, its errors, the keyboard, a phone's width."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from consumers import (
+    EXAMPLES,
+    TOLERANCE,
+    Missing,
+    Subject,
+    browser,
+    largest_error,
+    npm_packages,
+    page_top,
+    reference,
+    run,
+    serve,
+    state_of,
+    subject,
+    tool,
+)
+from PIL import Image
+
+from exporter.pictures import read_picture
+from exporter.weights import random_weights
+from exporter.zoo import network
+
+if importlib.util.find_spec("selenium") is None:
+    pytest.skip("selenium is not installed", allow_module_level=True)
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+PATIENCE_SECONDS = 60  # a page that is done sooner is not waited for
+SCREENSHOTS = EXAMPLES.parent / "build" / "examples" / "screenshots"
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
+    folder = tmp_path_factory.mktemp("exports")
+    return [subject(random_weights(network("resnet20", name), 3), folder) for name in ("cifar10", "cifar100")]
+
+
+@pytest.fixture(scope="module")
+def site(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(subjects[0].folder, tmp_path_factory.mktemp("site"))
+
+
+def build(models: Path, out: Path) -> Path:
+    try:
+        done = run(tool("node"), npm_packages("web") / "build.mjs", "--models", models, "--out", out)
+    except Missing as error:
+        pytest.skip(str(error))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    try:
+        with browser(tmp_path_factory.mktemp("profile")) as driver:
+            yield driver
+    except Missing as error:
+        pytest.skip(str(error))
+
+
+class Page:
+    """The page in a browser: what a visitor does and sees."""
+
+    def __init__(self, driver: Any, url: str) -> None:
+        self.driver = driver
+        driver.set_window_size(1280, 900)
+        driver.get(url)
+        self.wait("ready", "error")
+
+    def wait(self, *states: str) -> str:
+        WebDriverWait(self.driver, PATIENCE_SECONDS, 0.05).until(lambda driver: state_of(driver) in states)
+        return state_of(self.driver)
+
+    def by(self, css: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def choose(self, select: str, value: str) -> None:
+        Select(self.by(f"#{select}")).select_by_value(value)
+
+    def upload(self, path: Path) -> str:
+        self.driver.execute_script("document.documentElement.dataset.state = 'waiting'")
+        self.by("#file").send_keys(str(path))
+        return self.wait("done", "error")
+
+    def seen(self) -> list[int]:
+        """RGB values of the 32x32 canvas."""
+        script = (
+            "const c = document.getElementById('seen').getContext('2d');"
+            "return [...c.getImageData(0, 0, 32, 32).data].filter((_, i) => i % 4 !== 3)"
+        )
+        return list(self.driver.execute_script(script))
+
+    def errors(self) -> list[str]:
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture
+def page(chromium: Any, site: Path) -> Iterator[Page]:
+    chromium.get_log("browser")  # reading empties it
+    with serve(site) as url:
+        opened = Page(chromium, url)
+        yield opened
+        chromium.get("about:blank")
+
+
+def test_a_sample_gets_the_references_answer(page: Page, subjects: list[Subject]) -> None:
+    sample = EXAMPLES / "samples" / "ship.png"
+    page.by("#samples button[title=ship]").click()
+    for known in subjects:
+        page.choose("dataset", known.weights.network.dataset.name)
+        page.wait("done", "error")
+        WebDriverWait(page.driver, PATIENCE_SECONDS).until(
+            lambda _, known=known: known.weights.network.dataset.name in page.by("#status").text
+        )
+        (expected,) = reference(known.weights, [read_picture(sample)])
+        assert largest_error({"ship": page_top(page.driver)}, {"ship": expected}) < TOLERANCE
+    assert "ms per inference on WebAssembly" in page.by("#time").text
+    shown = page.by("#top li:first-child span").text
+    assert shown == expected[0][0].replace("_", " ")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.driver.save_screenshot(str(SCREENSHOTS / "wide.png"))
+    assert page.errors() == []
+
+
+def test_nothing_is_asked_of_other_servers(page: Page) -> None:
+    page.by("#samples button").click()
+    assert page.wait("done", "error") == "done"
+    names = page.driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    origin = page.driver.execute_script("return location.origin")
+    assert len(names) > 5
+    assert all(name.startswith(f"{origin}/") or name.startswith("data:") for name in names)
+
+
+def test_uploads_are_answered_like_the_reference(page: Page, subjects: list[Subject]) -> None:
+    page.choose("dataset", "cifar100")
+    found = {}
+    for name, path in subjects[1].pictures.items():
+        assert page.upload(path) == "done"
+        found[name] = page_top(page.driver)
+        assert bytes(page.seen()) == Image.open(path).convert("RGB").tobytes()
+    assert largest_error(found, subjects[1].expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["photo", "transparent"])
+def test_another_size_is_reduced_as_predict_does(page: Page, tmp_path: Path, kind: str) -> None:
+    base = Image.open(EXAMPLES / "samples" / "frog.png").convert("RGB").resize((150, 117), Image.Resampling.BICUBIC)
+    if kind == "transparent":
+        base.putalpha(Image.linear_gradient("L").resize(base.size))
+    path = tmp_path / "picture.png"
+    base.save(path)
+    assert page.upload(path) == "done"
+    expected = read_picture(path).ravel().tolist()
+    assert max(abs(ours - theirs) for ours, theirs in zip(page.seen(), expected, strict=True)) <= 1
+
+
+def test_a_file_that_is_no_picture_says_so_and_the_page_goes_on(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no picture")
+    assert page.upload(tmp_path / "notes.png") == "error"
+    assert page.by("#message").text == "notes.png is no picture that this browser can read."
+    page.by("#samples button").click()
+    assert page.wait("done") == "done"
+    assert not page.by("#message").is_displayed()
+
+
+def test_the_keyboard_reaches_everything(page: Page) -> None:
+    reached = []
+    for _ in range(5):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        focused = page.driver.switch_to.active_element
+        reached.append(focused.get_attribute("id") or focused.get_attribute("title"))
+    assert reached == ["dataset", "network", "backend", "file", "airplane"]
+    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    assert page.wait("done", "error") == "done"
+    assert page.by("#samples button").get_attribute("aria-pressed") == "true"
+
+
+def test_it_fits_a_phone(page: Page) -> None:
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        page.by("#samples button").click()
+        assert page.wait("done", "error") == "done"
+        width, top = page.driver.execute_script(
+            "return [document.documentElement.scrollWidth, document.getElementById('top').getBoundingClientRect().top]"
+        )
+        assert width <= 390
+        assert 0 <= top < 844  # the answer was scrolled into view
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.driver.save_screenshot(str(SCREENSHOTS / "phone.png"))
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_page_without_models_says_what_to_run(chromium: Any, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    with serve(build(tmp_path / "none", tmp_path / "site")) as url:
+        page = Page(chromium, url)
+        assert state_of(chromium) == "error"
+        assert "cifar-export onnx resnet20 --input uint8" in page.by("#message").text
+        page.by("#samples button").click()
+        WebDriverWait(chromium, PATIENCE_SECONDS).until(lambda _: any(page.seen()))
+        assert page.wait("error") == "error"
+        chromium.get("about:blank")
+
+
+def test_a_model_that_vanished_is_named(chromium: Any, subjects: list[Subject], tmp_path: Path) -> None:
+    site = build(subjects[0].folder, tmp_path / "site")
+    (site / "models" / "cifar10_resnet20-uint8.onnx").unlink()
+    with serve(site) as url:
+        page = Page(chromium, url)
+        page.by("#samples button").click()
+        assert page.wait("done", "error") == "error"
+        assert "models/cifar10_resnet20-uint8.onnx is missing" in page.by("#message").text
+        page.choose("dataset", "cifar100")
+        assert page.wait("done") == "done"
+        chromium.get("about:blank")
+
+
+def test_the_build_takes_pixels_models_only_and_replaces_old_ones(subjects: list[Subject], tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    for path in subjects[0].folder.glob("cifar10_*.onnx*"):
+        (models / path.name).write_bytes(path.read_bytes())
+    (models / "cifar10_resnet20.onnx").touch()
+    out = build(models, tmp_path / "site")
+    index = json.loads((out / "index.json").read_text(encoding="utf-8"))
+    assert [(entry["file"], entry["dataset"]) for entry in index["models"]] == [
+        ("cifar10_resnet20-uint8.onnx", "cifar10")
+    ]
+    for path in models.iterdir():
+        path.unlink()
+    assert list((build(models, out) / "models").iterdir()) == []
+
+
+def test_without_its_packages_the_build_says_what_to_do(tmp_path: Path) -> None:
+    try:
+        node = tool("node")
+    except Missing as error:
+        pytest.skip(str(error))
+    for name in ("web", "samples"):
+        (tmp_path / name).mkdir()
+    script = tmp_path / "web" / "build.mjs"
+    script.write_bytes((EXAMPLES / "web" / "build.mjs").read_bytes())
+    done = run(node, script, "--models", tmp_path, "--out", tmp_path / "site")
+    assert done.returncode == 1
+    assert "npm ci --ignore-scripts" in done.stderr

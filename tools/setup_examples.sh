@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# What the tests of examples/ need besides Python: compilers, Node.js, Chromium, ONNX Runtime's headers, npm packages.
+# For Debian and its children. System packages are installed as root only; everything else goes to ignored folders.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+headers=build/examples/onnxruntime/include
+
+missing=()
+for pair in cmake:cmake g++:g++ node:nodejs npm:npm chromium:chromium chromedriver:chromium-driver; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+        echo "missing: ${missing[*]}. Install them, then run this again; tests that need them skip until then." >&2
+    else
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+fi
+
+# The C++ headers: an official release where ORT_ROOT names one, else Debian's package, unpacked and not installed.
+# It came with Debian 13, so its index is read from there, through the mirror that this machine is set to.
+debian_headers() {
+    local work mirror keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' RETURN
+    chmod 755 "$work"
+    mkdir -p "$work/lists/partial" "$work/archives/partial"
+    touch "$work/status"
+    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources 2>/dev/null |
+        grep -oE '(https?|file|mirror\+[a-z]+):[^] ]*/debian/?([[:space:]]|$)' | head -n 1 | tr -d '[:space:]')
+    [ -n "$mirror" ] || { echo "apt knows no Debian mirror" >&2; return 1; }
+    echo "deb [signed-by=$keyring] $mirror trixie main" >"$work/sources.list"
+    local apt=(apt-get -qq -o "Dir::State=$work" -o "Dir::State::lists=$work/lists" -o "Dir::State::status=$work/status"
+        -o "Dir::Cache=$work" -o "Dir::Etc::sourcelist=$work/sources.list" -o Dir::Etc::sourceparts=-
+        -o Acquire::Languages=none -o APT::Sandbox::User=root)
+    "${apt[@]}" update
+    (cd "$work" && "${apt[@]}" download libonnxruntime-dev)
+    dpkg -x "$work"/libonnxruntime-dev_*.deb "$work/unpacked"
+    mkdir -p "$(dirname "$headers")"
+    rm -rf "$headers"
+    cp -r "$work/unpacked/usr/include/onnxruntime" "$headers"
+}
+if [ -z "${ORT_ROOT:-}" ] && [ ! -f "$headers/onnxruntime_cxx_api.h" ]; then
+    if ! command -v apt-get >/dev/null || ! debian_headers; then
+        echo "no ONNX Runtime headers: set ORT_ROOT to an unpacked release; the C++ test skips until then." >&2
+    fi
+fi
+
+for example in node web; do
+    lock=examples/$example/package-lock.json
+    if command -v npm >/dev/null && ! { [ -d "examples/$example/node_modules" ] && cmp -s "$lock" "build/examples/$example.lock"; }; then
+        npm ci --prefix "examples/$example" --ignore-scripts --no-audit --no-fund --loglevel=error
+        mkdir -p build/examples
+        cp "$lock" "build/examples/$example.lock"
+    fi
+done
