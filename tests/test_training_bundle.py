@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from exporter.data import Split
 from exporter.errors import InvalidInput
+from exporter.evaluation import Evaluation
 from exporter.files import sha256_file
 from exporter.training import run
 from exporter.training.log import read
@@ -42,6 +44,20 @@ def finished(tmp_path, write_cifar, monkeypatch):
     return train
 
 
+@pytest.fixture
+def scores(monkeypatch):
+    """Accuracies by decree: one real evaluation is enough for this page."""
+    asked = []
+
+    def score(weights, split, runtime):
+        asked.append(runtime)
+        return Evaluation(runtime, "", "float32", scores.top1, 99.0, 20, 1.0, np.zeros(20, np.int64))
+
+    scores = SimpleNamespace(asked=asked, top1=50.0)
+    monkeypatch.setattr(bundle_weights, "score", score)
+    return scores
+
+
 def test_a_bundled_run_can_be_loaded_and_says_what_it_is(finished, tmp_path):
     folder = tmp_path / "weights"
     source = finished()
@@ -60,7 +76,7 @@ def test_a_bundled_run_can_be_loaded_and_says_what_it_is(finished, tmp_path):
     assert (folder / entry.provenance["log"]).read_bytes() == (source / "log.jsonl").read_bytes()
 
 
-def test_a_better_run_replaces_the_files_of_the_old_one(finished, tmp_path):
+def test_a_better_run_replaces_the_files_of_the_old_one(finished, scores, tmp_path):
     folder = tmp_path / "weights"
     bundle_weights.bundle(finished(), tmp_path, folder)
     entry = bundle_weights.bundle(finished(seed=1), tmp_path, folder)
@@ -68,13 +84,13 @@ def test_a_better_run_replaces_the_files_of_the_old_one(finished, tmp_path):
     assert bundled_entries(folder)[NETWORK.name].seed == 1
 
 
-def test_bundling_the_same_run_twice_keeps_its_files(finished, tmp_path):
+def test_bundling_the_same_run_twice_keeps_its_files(finished, scores, tmp_path):
     folder, source = tmp_path / "weights", finished()
     assert bundle_weights.bundle(source, tmp_path, folder) == bundle_weights.bundle(source, tmp_path, folder)
     assert len(list(folder.iterdir())) == 3
 
 
-def test_a_run_that_is_not_what_it_should_be_is_not_bundled(finished, tmp_path, monkeypatch):
+def test_a_run_that_is_not_what_it_should_be_is_not_bundled(finished, scores, tmp_path, monkeypatch):
     folder, source = tmp_path / "weights", finished()
     log = source / "log.jsonl"
     lines = log.read_text().splitlines(keepends=True)
@@ -88,4 +104,12 @@ def test_a_run_that_is_not_what_it_should_be_is_not_bundled(finished, tmp_path, 
     monkeypatch.setattr(run, "HELD_OUT_IMAGES", 30)
     with pytest.raises(InvalidInput, match="held out"):
         bundle_weights.bundle(finished(holdout=True), tmp_path, folder)
+    assert scores.asked == []
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(("top1", "below"), [(91.64, True), (91.65, False)])
+def test_weights_below_the_published_accuracy_say_so(finished, scores, tmp_path, top1, below):
+    scores.top1 = top1
+    assert bundle_weights.bundle(finished(), tmp_path, tmp_path / "weights").below_reference is below
+    assert scores.asked == ["onnxruntime-cpu", "pytorch"]

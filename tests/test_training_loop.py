@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from exporter import resnet
 from exporter.data import Split
-from exporter.errors import GateFailed
+from exporter.errors import GateFailed, InvalidInput, Unavailable
 from exporter.training import augment
-from exporter.training.distributed import Processes
+from exporter.training.distributed import Processes, processes
 from exporter.training.loop import Job, Trainer
 from exporter.training.recipe import QUICK, SEED, Recipe
 from exporter.zoo import NETWORKS
@@ -137,6 +137,20 @@ def test_training_goes_on_in_training_mode_after_a_report():
     one = trainer(PLAIN)
     one.evaluate()
     assert one.network.training
+
+
+def test_more_processes_than_a_batch_has_images_are_refused():
+    split = separable(32)
+    with pytest.raises(InvalidInput, match="17 processes"):
+        Trainer(Job(NETWORK, PLAIN, split, split), Processes(0, 17, ALONE.device))
+
+
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(Unavailable, match="process 2 here"), processes(torch.device("cuda")):
+        pass
 
 
 @pytest.mark.cuda

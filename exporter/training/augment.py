@@ -80,9 +80,7 @@ def crop(padded: Tensor, picked: Tensor, draws: EpochDraws) -> Tensor:
     """
     pixels = torch.arange(IMAGE_SIZE, device=padded.device)
     rows = draws.top[picked][:, None] + pixels
-    columns = (
-        torch.where(draws.mirrored[picked][:, None], IMAGE_SIZE - 1 - pixels, pixels) + draws.left[picked][:, None]
-    )
+    columns = torch.where(draws.mirrored[picked][:, None], pixels.flip(0), pixels) + draws.left[picked][:, None]
     return padded[picked[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 

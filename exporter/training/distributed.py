@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import InvalidInput
+from exporter.errors import InvalidInput, Unavailable
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Processes:
 def processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that torchrun started (NCCL on CUDA, else gloo); without torchrun be the only one.
 
-    Raises `InvalidInput` when `device` is neither the CPU nor CUDA under torchrun.
+    Raises `InvalidInput` when `device` is neither the CPU nor CUDA, and `Unavailable` without a GPU for each process.
     """
     if "WORLD_SIZE" not in os.environ:
         yield Processes(0, 1, device)
@@ -57,7 +57,10 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if device.type not in ("cpu", "cuda"):
         raise InvalidInput(f"several processes train on cpu or cuda, not on {device.type}.")
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        local, present = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if local >= present:
+            raise Unavailable(f"process {local + 1} here has no GPU of its own: there are {present}. Start no more.")
+        device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from exporter import resnet
 from exporter.data import Split
-from exporter.errors import GateFailed
+from exporter.errors import GateFailed, InvalidInput
 from exporter.runtimes.pytorch import full_float32
 from exporter.training import augment, environment
 from exporter.training.checkpoint import Checkpoint, Identity
@@ -74,6 +74,8 @@ class Trainer:
     """The state of one run: network, optimizer and average. `run.fit` drives it, epoch by epoch."""
 
     def __init__(self, job: Job, processes: Processes) -> None:
+        if job.recipe.batch_size < processes.count:
+            raise InvalidInput(f"{processes.count} processes can't share batches of {job.recipe.batch_size} images.")
         self.job, self.processes = job, processes
         recipe, device = job.recipe, processes.device
         with torch.random.fork_rng(devices=[]):

@@ -133,9 +133,9 @@ QUICK = Recipe(
 )
 """For machines without a GPU: every image is seen about a fifth as often as in `seed`.
 
-The start was measured at 30 epochs with plain flips and no label smoothing: resnet20 reached 90.90 % on CIFAR-10 and
-66.82 % on CIFAR-100. Longer, alternating flips and a little label smoothing were added on published evidence; what
-the whole recipe reaches stands in the index of the bundled weights, and what each part adds has not been measured.
+30 epochs with plain flips and no label smoothing were measured first: resnet20 reached 90.90 % on CIFAR-10 and 66.82 %
+on CIFAR-100. The whole recipe reached 68.12 % on CIFAR-100 (seed 0, 49 minutes on one Zen 5 core). What ten epochs more,
+alternating flips and label smoothing brought each has not been measured: they were added on published evidence.
 """
 
 RELEASE = Recipe(
