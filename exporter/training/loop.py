@@ -136,7 +136,8 @@ class Trainer:
             on_step(step + 1, steps)
         loss, right = self.processes.sum(totals).tolist()
         if not math.isfinite(loss) or not _all_finite(self.network):
-            raise GateFailed(f"the loss became {loss / seen:g} in epoch {epoch + 1}.")
+            what = f"the loss became {loss / seen:g}" if not math.isfinite(loss) else "the weights became infinite"
+            raise GateFailed(f"{what} in epoch {epoch + 1}.")
         self.epochs_done += 1
         seconds = time.perf_counter() - started
         entry: dict[str, Any] = {
