@@ -39,7 +39,12 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Normalized RGB images, float (batch, 3, 32, 32), to logits, float (batch, classes)."""
+    """Normalized RGB images, float (batch, 3, 32, 32), to logits, float (batch, classes).
+
+    `normalization` is what its images are to be normalized with, where that is known.
+    """
+
+    normalization: Normalization | None = None
 
     def __init__(self, model: ModelSpec, classes: int) -> None:
         super().__init__()
