@@ -122,7 +122,7 @@ def test_label_smoothing_is_torchs():
 
 def test_a_loss_that_is_no_number_stops_the_run():
     one = trainer(replace(PLAIN, peak_lr=1e30, final_lr=1e30))
-    with pytest.raises(GateFailed, match="the loss became .* in epoch 1|the weights became infinite in epoch 1"):
+    with pytest.raises(GateFailed, match=r"the loss became .* in epoch 1|the weights became infinite in epoch 1"):
         epoch(one)
     assert one.epochs_done == 0
 
