@@ -33,6 +33,7 @@ from exporter.zoo import network
 
 if importlib.util.find_spec("selenium") is None:
     pytest.skip("selenium is not installed", allow_module_level=True)
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -132,28 +133,25 @@ def test_a_sample_gets_the_references_answer(page: Page, subjects: list[Subject]
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.driver.save_screenshot(str(SCREENSHOTS / "wide.png"))
     assert page.errors() == []
-
-
-def test_nothing_is_asked_of_other_servers(page: Page) -> None:
-    page.by("#samples button").click()
-    assert page.wait("done", "error") == "done"
     names = page.driver.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     origin = page.driver.execute_script("return location.origin")
-    assert len(names) > 5
-    assert all(name.startswith(f"{origin}/") or name.startswith("data:") for name in names)
+    assert any(name.endswith(".wasm") for name in names)
+    assert all(name.startswith((f"{origin}/", "data:")) for name in names)  # no other server was asked
 
 
 def test_uploads_are_answered_like_the_reference(page: Page, subjects: list[Subject]) -> None:
     page.choose("dataset", "cifar100")
+    names = ("real-26", "extreme-1", "noise")
     found = {}
-    for name, path in subjects[1].pictures.items():
+    for name in names:
+        path = subjects[1].pictures[name]
         assert page.upload(path) == "done"
         found[name] = page_top(page.driver)
         assert bytes(page.seen()) == Image.open(path).convert("RGB").tobytes()
-    assert largest_error(found, subjects[1].expected) < TOLERANCE
+    assert largest_error(found, {name: subjects[1].expected[name] for name in names}) < TOLERANCE
 
 
-@pytest.mark.parametrize("kind", ["photo", "transparent"])
+@pytest.mark.parametrize("kind", ["photo", pytest.param("transparent", marks=pytest.mark.slow)])
 def test_another_size_is_reduced_as_predict_does(page: Page, tmp_path: Path, kind: str) -> None:
     base = Image.open(EXAMPLES / "samples" / "frog.png").convert("RGB").resize((150, 117), Image.Resampling.BICUBIC)
     if kind == "transparent":
@@ -177,11 +175,11 @@ def test_a_file_that_is_no_picture_says_so_and_the_page_goes_on(page: Page, tmp_
 def test_the_keyboard_reaches_everything(page: Page) -> None:
     reached = []
     for _ in range(5):
-        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        ActionChains(page.driver).send_keys(Keys.TAB).perform()
         focused = page.driver.switch_to.active_element
         reached.append(focused.get_attribute("id") or focused.get_attribute("title"))
     assert reached == ["dataset", "network", "backend", "file", "airplane"]
-    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    ActionChains(page.driver).send_keys(Keys.ENTER).perform()
     assert page.wait("done", "error") == "done"
     assert page.by("#samples button").get_attribute("aria-pressed") == "true"
 
@@ -215,6 +213,7 @@ def test_a_page_without_models_says_what_to_run(chromium: Any, tmp_path: Path) -
         chromium.get("about:blank")
 
 
+@pytest.mark.slow
 def test_a_model_that_vanished_is_named(chromium: Any, subjects: list[Subject], tmp_path: Path) -> None:
     site = build(subjects[0].folder, tmp_path / "site")
     (site / "models" / "cifar10_resnet20-uint8.onnx").unlink()

@@ -22,11 +22,7 @@ void add_cuda(Ort::SessionOptions& options) {
     const char* const key = "use_tf32";
     const char* const value = "0";
     Ort::ThrowOnError(Ort::GetApi().UpdateCUDAProviderOptions(cuda.get(), &key, &value, 1));
-    try {
-        options.AppendExecutionProvider_CUDA_V2(*cuda);
-    } catch (const Ort::Exception& error) {
-        throw std::runtime_error(std::string("the CUDA provider does not start here: ") + error.what());
-    }
+    options.AppendExecutionProvider_CUDA_V2(*cuda);
     options.AddConfigEntry(kOrtSessionOptionsDisableCPUEPFallback, "1");
 }
 
@@ -34,7 +30,13 @@ void classify(const cifar::Options& arguments) {
     const Ort::Env env(ORT_LOGGING_LEVEL_FATAL, "classify");  // errors are thrown, and printed below
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(1);  // one small picture is not worth sharing between threads
-    if (arguments.cuda) add_cuda(options);
+    if (arguments.cuda) {
+        try {
+            add_cuda(options);
+        } catch (const Ort::Exception& error) {
+            throw std::runtime_error(std::string("the CUDA provider does not start here: ") + error.what());
+        }
+    }
     Ort::Session session(env, std::filesystem::path(arguments.model).c_str(), options);
 
     Ort::AllocatorWithDefaultOptions allocator;

@@ -19,7 +19,8 @@ const SUFFIX = '-uint8.onnx'; // pixels go in as they are, so the page needs to 
 
 /** What the page needs to know of each model, out of the sidecars: onnxruntime-web cannot read a model's metadata. */
 async function readModels(folder) {
-  const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith(SUFFIX)).sort();
+  const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith(SUFFIX));
+  names.sort((a, b) => a.localeCompare(b, 'en', { numeric: true })); // cifar10 before cifar100
   return Promise.all(
     names.map(async (file) => {
       const { dataset, model, labels } = JSON.parse(await readFile(join(folder, `${file}.json`), 'utf8'));
