@@ -6,7 +6,7 @@ normalize with stands in its attribute `normalization`: weights disagree about i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable as _Callable
 
 import torch as _torch
 
@@ -20,7 +20,7 @@ from exporter.zoo import NetworkSpec as _NetworkSpec
 dependencies = ["torch", "numpy", "safetensors", "urllib3", "filelock", "platformdirs"]
 
 
-def _entry(spec: _NetworkSpec) -> Callable[..., _ResNet]:
+def _entry(spec: _NetworkSpec) -> _Callable[..., _ResNet]:
     def load(*, pretrained: bool = False, weights: str = "bundled") -> _ResNet:
         if not pretrained:
             network = _build(spec)
