@@ -1,0 +1,37 @@
+"""The documentation says what the files say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from exporter.weights_index import bundled_entries
+from exporter.zoo import NETWORKS
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")]
+
+
+def test_the_accuracy_table_is_the_index():
+    text = (ROOT / "docs" / "accuracy.md").read_text()
+    rows = text.partition("<!-- table -->")[2].partition("<!-- end of table -->")[0].strip().splitlines()[2:]
+    expected = []
+    for name, spec in NETWORKS.items():
+        cells = [name, f"{spec.reference.top1:.2f} / {spec.reference.top5:.2f}"]
+        entry = bundled_entries().get(name)
+        if entry is None:
+            cells += ["not trained yet", "", ""]
+        else:
+            cells.append(f"{entry.top1:.2f} / {entry.top5:.2f}")
+            cells.append(f"{entry.top1 - spec.reference.top1:+.2f}")
+            cells.append(f"{entry.recipe['name']}, {entry.recipe['epochs']} epochs, seed {entry.seed}")
+        expected.append("| " + " | ".join(cells).replace("|  |", "| |").replace("|  |", "| |") + " |")
+    normal = [re.sub(r"\s+", " ", row) for row in rows]
+    assert normal == [re.sub(r"\s+", " ", row) for row in expected]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
