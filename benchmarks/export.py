@@ -1,0 +1,128 @@
+"""What the proof costs: `cifar-export onnx` against a bare `torch.onnx.export` script, and `--help` against click.
+
+Each side runs in a process of its own, the two alternating, after one uncounted run that fills the disk cache. Wall
+time is what a user waits; CPU time is what the work costs, and the fairer of the two on a machine that others load.
+
+    python benchmarks/export.py [--runs N] [--model resnet20] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# What one would write without this project: no fixed names, no metadata, no check, no parity, no atomic file.
+BARE = """
+import sys, torch
+from safetensors.torch import load_file
+from exporter.resnet import build
+from exporter.zoo import NETWORKS
+network = build(NETWORKS["cifar10_" + sys.argv[1]]).eval()
+network.load_state_dict(load_file(sys.argv[2]))
+shapes = ({0: torch.export.Dim("batch")},)
+options = {"dynamo": True, "opset_version": 18, "external_data": False, "dynamic_shapes": shapes, "verbose": False}
+torch.onnx.export(network, (torch.zeros(2, 3, 32, 32),), sys.argv[3], **options)
+"""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """One run of a process."""
+
+    wall: float
+    cpu: float
+
+
+def main() -> None:
+    options = _parse()
+    with tempfile.TemporaryDirectory() as folder:
+        weights, output = Path(folder) / "weights.safetensors", Path(folder) / "model.onnx"
+        _write_weights(options.model, weights)
+        ours = ["-m", "cli", "onnx", options.model, "--weights", str(weights), "--output", str(output), "--json"]
+        bare = ["-c", BARE, options.model, str(weights), str(Path(folder) / "bare.onnx")]
+        results = {
+            "export": _compare(ours, bare, options.runs),
+            "help": _compare(["-m", "cli", "--help"], ["-c", "import click"], options.help_runs),
+        }
+    document = {"model": options.model, "machine": _machine(), **results}
+    if options.json:
+        print(json.dumps(document, indent=1))
+        return
+    print(f"{document['machine']}; medians of {options.runs} and {options.help_runs} runs, alternating")
+    for title, name, base in (
+        (f"cifar-export onnx {options.model}, parity included", "export", "bare torch.onnx.export script"),
+        ("cifar-export --help", "help", 'python -c "import click"'),
+    ):
+        row = results[name]
+        print(f"{title}: {row['ours']['wall']:.2f} s wall, {row['ours']['cpu']:.2f} s CPU")
+        print(f"  {base}: {row['base']['wall']:.2f} s wall, {row['base']['cpu']:.2f} s CPU")
+        print(f"  ratio: {row['ratio']['wall']:.2f} wall, {row['ratio']['cpu']:.2f} CPU")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3, help="exports of each kind (default: 3)")
+    parser.add_argument("--help-runs", type=int, default=9, help="runs of --help and of its base (default: 9)")
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def _write_weights(model: str, path: Path) -> None:
+    from exporter.weights import random_weights, save_weights
+    from exporter.zoo import network
+
+    save_weights(path, random_weights(network(model, "cifar10"), seed=0))
+
+
+def _compare(ours: list[str], base: list[str], runs: int) -> dict[str, dict[str, float]]:
+    """Medians of both commands' seconds, and the ratio of these medians."""
+    taken: tuple[list[Seconds], list[Seconds]] = ([], [])
+    for run in range(runs + 1):
+        for times, command in zip(taken, (ours, base), strict=True):
+            seconds = _run(command)
+            if run > 0:
+                times.append(seconds)
+    medians = [
+        {kind: statistics.median(getattr(seconds, kind) for seconds in times) for kind in ("wall", "cpu")}
+        for times in taken
+    ]
+    ratio = {kind: medians[0][kind] / medians[1][kind] for kind in ("wall", "cpu")}
+    return {"ours": medians[0], "base": medians[1], "ratio": ratio}
+
+
+def _run(command: list[str]) -> Seconds:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
+    wall = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        sys.exit(f"{command[:3]} failed:\n{done.stderr}")
+    return Seconds(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _machine() -> str:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0]
+    return f"Python {platform.python_version()}, torch {torch.__version__}, {cores} cores, load {load:.1f}"
+
+
+if __name__ == "__main__":
+    main()
