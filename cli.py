@@ -147,6 +147,13 @@ def torch_export(
     show_envvar=True,
     help="Add the whole test set of that folder to the images compared.",
 )
+@click.option(
+    "--save-repro",
+    "repro",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where an ONNX file fails, write its first wrong node there, as a model with test data.",
+)
 @json_option
 def parity(
     spec: NetworkSpec,
@@ -156,6 +163,7 @@ def parity(
     file: Path | None,
     trust_file: bool,
     data_dir: Path | None,
+    repro: Path | None,
     as_json: bool,
 ) -> None:
     """Compare every runtime with PyTorch in float64 on MODEL, on the bundled images and more."""
@@ -176,6 +184,7 @@ def parity(
             file=file,
             trust_file=trust_file,
             more_pixels=more,
+            repro=repro,
             progress=progress,
         )
     if as_json:
@@ -184,6 +193,9 @@ def parity(
         parity_table(report)
     for line in report.failures:
         click.echo(f"error: {line}", err=True)
+    if repro is not None:
+        wrote = f"repro written to {repro}" if report.divergence else "no repro written: no node diverges"
+        click.echo(wrote, err=True)
     sys.exit(0 if report.passed else 1)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from exporter import evaluation
@@ -17,16 +19,19 @@ from exporter.export import export
 from exporter.files import sha256_file
 from exporter.formats import FORMATS, FileFacts, format_of
 from exporter.formats.metadata import contradictions, describe
+from exporter.parity.bisect import find_divergence
 from exporter.parity.check import check
 from exporter.parity.inputs import input_sets
 from exporter.parity.report import ParityReport
+from exporter.parity.repro import save_repro
 from exporter.preprocess import Pixels
 from exporter.resnet import with_input
-from exporter.runtimes import RUNTIMES, open_runtime, require_runtime, spec_of
+from exporter.runtimes import RUNTIMES, open_runtime, require_runtime, spec_of, why_missing
 from exporter.weights import Weights, build_network
 from exporter.zoo import InputVariant
 
 Progress = Callable[[str], None]
+_BISECTED = 32  # images of each failing set: a wrong node is wrong on nearly all of them
 
 
 def prove(
@@ -37,13 +42,16 @@ def prove(
     file: Path | None = None,
     trust_file: bool = False,
     more_pixels: Mapping[str, Pixels] | None = None,
+    repro: Path | None = None,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Parity of every runtime (or of those named) on fresh exports of `weights`, or on one exported `file`.
 
     Fresh exports live in a temporary folder. With `file`, the runtimes are those that read its format, the input
     variant is the file's own, and its metadata must be that of `weights`. `more_pixels`: further named sets of uint8
-    images. A runtime that is missing is a row; one that was named and is missing raises `Unavailable`.
+    images. A runtime that is missing is a row; one that was named and is missing raises `Unavailable`. Where an ONNX
+    runtime fails, the report names the first node that diverges, and the folder `repro` gets that node as a model with
+    its test data.
     """
     pixels = {**input_sets(), **(more_pixels or {})}
     names = list(runtimes) or [name for name, spec in RUNTIMES.items() if spec.by_default]
@@ -55,7 +63,9 @@ def prove(
         _require_fit(file, facts, [name for name in runtimes if name not in fitting])
         chosen = facts.variant or "float32"
         problems = _contradictions(facts, weights)
-        return check(weights, chosen, {facts.format: file}, fitting, pixels, problems=problems, progress=progress)
+        files = {facts.format: file}
+        report = check(weights, chosen, files, fitting, pixels, problems=problems, progress=progress)
+        return _bisected(report, weights, files, pixels, repro, progress)
 
     chosen = variant or "float32"
     with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
@@ -65,7 +75,8 @@ def prove(
                 files[format_name] = Path(folder) / f"model{FORMATS[format_name].suffix}"
                 output = files[format_name]
                 export(weights, format_name, variant=chosen, output=output, checked=False, progress=progress)
-        return check(weights, chosen, files, names, pixels, progress=progress)
+        report = check(weights, chosen, files, names, pixels, progress=progress)
+        return _bisected(report, weights, files, pixels, repro, progress)
 
 
 def score(
@@ -123,6 +134,29 @@ def require_trusted(path: Path, *, trust: bool) -> None:
     expected = described.get("sha256") if isinstance(described, dict) else None
     if expected != sha256_file(path):
         raise InvalidInput(f"{path} is code, and not the file that its sidecar describes. {how}")
+
+
+def _bisected(
+    report: ParityReport,
+    weights: Weights,
+    files: Mapping[str, Path],
+    pixels: Mapping[str, Pixels],
+    repro: Path | None,
+    progress: Progress | None,
+) -> ParityReport:
+    """`report`, with the first node that diverges where a runtime of the ONNX file failed."""
+    failed = [row for row in report.runtimes if row.passed is False and spec_of(row.runtime).reads == "onnx"]
+    if not failed or why_missing("onnxruntime-cpu"):
+        return report
+    if progress is not None:
+        progress("looking for the first node that diverges")
+    sets = {c.inputs for row in failed for c in row.comparisons if c.problem} or set(pixels)
+    images = np.concatenate([some[:_BISECTED] for name, some in pixels.items() if name in sets])
+    variant: InputVariant = "uint8" if report.input == "uint8" else "float32"
+    found = find_divergence(weights, files["onnx"], variant, images)
+    if found is not None and repro is not None:
+        save_repro(weights, files["onnx"], variant, images, found, repro)
+    return dataclasses.replace(report, divergence=found)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from exporter.doctor import Diagnosis
     from exporter.evaluation import Evaluation
     from exporter.export import Artifact
+    from exporter.parity.divergence import Divergence
     from exporter.parity.report import ParityReport
     from exporter.predict import Predictions
 
@@ -84,6 +85,8 @@ def parity_table(report: ParityReport) -> None:
     console.print(f"allowed error: {allowed}")
     for problem in report.problems:
         console.print(problem, markup=False)
+    if report.divergence is not None:
+        divergence_summary(report.divergence)
     console.print("parity passed" if report.passed else "parity FAILED")
 
 
@@ -183,6 +186,22 @@ def diagnosis_table(diagnosis: Diagnosis) -> None:
         console.print(f"{check.status}: {check.name}{found}\n  fix: {check.fix}", markup=False)
     problems = len(diagnosis.of("problem"))
     console.print(f"{problems} problem{'s' if problems > 1 else ''}" if problems else "no problems")
+
+
+def divergence_summary(found: Divergence) -> None:
+    """Print the first node of an ONNX file that diverges, and what is known of it."""
+    pairs = [("first wrong node", f"{found.node} ({found.op})"), ("what", found.reason)]
+    if found.inputs:
+        within = " (inside the float32 band)" if found.kind == "numbers" else ""
+        pairs.append(("inputs", ", ".join(found.inputs) + within))
+    for weight in found.weights:
+        shape = " x ".join(str(size) for size in weight.shape) or "scalar"
+        difference = weight.max_abs_difference
+        verdict = "the network's" if difference is None else f"off by up to {difference:.1e}"
+        pairs.append(("weight", f"{weight.name}, {shape}: {verdict}"))
+    if found.max_abs_error is not None and found.ulp_error is not None:
+        pairs.append(("error", f"{found.max_abs_error:.1e}, {found.ulp_error:.3g} ulp of the largest value"))
+    fields(pairs)
 
 
 def _triple(values: tuple[float, float, float]) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.parity.compare import MULTIPLE, ULPS, Comparison
+
+if TYPE_CHECKING:
+    from exporter.parity.divergence import Divergence
 
 SCHEMA = 1
 
@@ -74,7 +77,8 @@ class ParityReport:
     """What was compared, against what, and whether all of it holds.
 
     `yardsticks`: PyTorch's own largest float32 error by input set, for each device it ran on. `problems`: what is
-    wrong with the files themselves, beside the numbers (metadata of other weights, say).
+    wrong with the files themselves, beside the numbers (metadata of other weights, say). `divergence`: the first node of
+    an ONNX file that failed its gate which leaves the reference, if it was found.
     """
 
     network: str
@@ -84,6 +88,7 @@ class ParityReport:
     allowed: dict[str, float]
     runtimes: tuple[RuntimeResult, ...]
     problems: tuple[str, ...] = ()
+    divergence: Divergence | None = None
 
     @property
     def passed(self) -> bool:
@@ -116,6 +121,7 @@ class ParityReport:
                 "allowed": self.allowed,
             },
             "problems": list(self.problems),
+            "divergence": self.divergence.as_dict() if self.divergence else None,
             "runtimes": [result.as_dict() for result in self.runtimes],
         }
 
