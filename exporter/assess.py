@@ -64,7 +64,7 @@ def prove(
         chosen = facts.variant or "float32"
         problems = _contradictions(facts, weights)
         files = {facts.format: file}
-        report = check(weights, chosen, files, fitting, pixels, problems=problems, progress=progress)
+        report = check(weights, chosen, files, fitting, pixels, problems=problems, isolated=True, progress=progress)
         return _bisected(report, weights, files, pixels, repro, progress)
 
     chosen = variant or "float32"
@@ -75,7 +75,7 @@ def prove(
                 files[format_name] = Path(folder) / f"model{FORMATS[format_name].suffix}"
                 output = files[format_name]
                 export(weights, format_name, variant=chosen, output=output, checked=False, progress=progress)
-        report = check(weights, chosen, files, names, pixels, progress=progress)
+        report = check(weights, chosen, files, names, pixels, isolated=True, progress=progress)
         return _bisected(report, weights, files, pixels, repro, progress)
 
 

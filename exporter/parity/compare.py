@@ -20,6 +20,10 @@ MULTIPLE = 4.0
 ULPS = 4.0
 # A yardstick above this many float32 roundings of the largest logit is no float32 forward: TF32 or bf16 was on.
 YARDSTICK_LIMIT_ULPS = 512.0
+# The histogram's bins: half a decade each. What is smaller than the first edge counts in the first bin, what is larger
+# than the last one, or no number, in the last.
+ERROR_EDGES = tuple(float(f"{10 ** (exponent / 2):.3g}") for exponent in range(-18, 3))
+_TOP = 5
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,24 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class Worst:
+    """The image with the largest error: its place in the input set, and what became of its classes.
+
+    `classes`: (class, the reference's logit, the runtime's) for the reference's five best, the runtime's best and the
+    one with the largest error, best first.
+    """
+
+    image: int
+    max_abs_error: float
+    classes: tuple[tuple[int, float, float], ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """A runtime against the reference on one input set. Errors are absolute, in logits."""
+    """A runtime against the reference on one input set. Errors are absolute, in logits.
+
+    `histogram`: how many logits have an error in each bin of `ERROR_EDGES`.
+    """
 
     inputs: str
     images: int
@@ -45,6 +65,8 @@ class Comparison:
     must_agree: int
     broken: int
     problem: str | None
+    histogram: tuple[int, ...] = ()
+    worst: Worst | None = None
 
     @property
     def passed(self) -> bool:
@@ -64,8 +86,17 @@ def bound(reference: NDArray[np.float64], yardsticks: list[NDArray[np.float32]])
     return Bound(largest, error, MULTIPLE * error + ULPS * ulp, sane)
 
 
-def compare(name: str, reference: NDArray[np.float64], logits: NDArray[np.float32], limit: Bound) -> Comparison:
-    """Measure `logits` against `reference`, (N, classes) each, on the input set called `name`, and judge them."""
+def compare(
+    name: str,
+    reference: NDArray[np.float64],
+    logits: NDArray[np.float32],
+    limit: Bound,
+    places: NDArray[np.intp] | None = None,
+) -> Comparison:
+    """Measure `logits` against `reference`, (N, classes) each, on the input set called `name`, and judge them.
+
+    `places`: which image of the set each row is; None where the rows are the set.
+    """
     images = len(reference)
     if logits.shape != reference.shape or logits.dtype != np.float32:
         found = f"{logits.dtype} {logits.shape}, not float32 {reference.shape}"
@@ -86,4 +117,26 @@ def compare(name: str, reference: NDArray[np.float64], logits: NDArray[np.float3
         problem = f"error {largest:.1e} exceeds {limit.allowed:.1e}"
     elif not same[decided].all():
         problem = f"another class on {int((~same[decided]).sum())} of {int(decided.sum())} clear images"
-    return Comparison(name, images, largest, mean, limit.allowed, int(same.sum()), int(decided.sum()), broken, problem)
+    counts, worst = _histogram(error), _worst(reference, logits, error, places)
+    agreeing, must_agree = int(same.sum()), int(decided.sum())
+    return Comparison(name, images, largest, mean, limit.allowed, agreeing, must_agree, broken, problem, counts, worst)
+
+
+def _histogram(error: NDArray[np.float64]) -> tuple[int, ...]:
+    known = np.nan_to_num(error, nan=np.inf).ravel()
+    bins = np.clip(np.searchsorted(ERROR_EDGES, known, side="right") - 1, 0, len(ERROR_EDGES) - 2)
+    return tuple(int(count) for count in np.bincount(bins, minlength=len(ERROR_EDGES) - 1))
+
+
+def _worst(
+    reference: NDArray[np.float64],
+    logits: NDArray[np.float32],
+    error: NDArray[np.float64],
+    places: NDArray[np.intp] | None,
+) -> Worst:
+    known = np.nan_to_num(error, nan=np.inf)
+    row = int(known.max(axis=1).argmax())
+    best = np.argsort(-reference[row], kind="stable")
+    shown = {*best[:_TOP].tolist(), int(logits[row].argmax()), int(known[row].argmax())}
+    classes = tuple((int(c), float(reference[row, c]), float(logits[row, c])) for c in best if int(c) in shown)
+    return Worst(row if places is None else int(places[row]), float(known[row].max()), classes)

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporter.errors import InvalidInput
 from exporter.preprocess import Images, Pixels
@@ -50,14 +51,24 @@ def bundled_images() -> Pixels:
     return images
 
 
-def batches(images: Images) -> Iterator[Images]:
-    """Cut `images` into batches of 1, 2, 7 and then 64: the dynamic batch is tested, not promised."""
+def plan(count: int, larger: Sequence[int] = ()) -> list[NDArray[np.intp]]:
+    """Which images of a set of `count` make up each batch: 1, 2, 7, then 64 at a time, so that all come once.
+
+    The dynamic batch is tested, not promised. Each of `larger` is one more batch of that size, the set repeated.
+    """
     sizes = iter(BATCH_SIZES)
-    start = 0
-    while start < len(images):
+    cut, start = [], 0
+    while start < count:
         size = next(sizes, BATCH_SIZES[-1])
-        yield images[start : start + size]
+        cut.append(np.arange(start, min(start + size, count)))
         start += size
+    return cut + [np.arange(size) % count for size in larger]
+
+
+def batches(images: Images) -> Iterator[Images]:
+    """Cut `images` into batches as `plan` says."""
+    for places in plan(len(images)):
+        yield images[places[0] : places[-1] + 1]
 
 
 def _noise() -> Pixels:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from exporter.parity.compare import MULTIPLE, ULPS, Comparison
+from exporter.parity.compare import ERROR_EDGES, MULTIPLE, ULPS, Comparison, Worst
 
 if TYPE_CHECKING:
     from exporter.parity.divergence import Divergence
 
-SCHEMA = 1
+SCHEMA = 1  # docs/schemas/parity-1.json
 
 
 @dataclass(frozen=True)
 class RuntimeResult:
-    """One row of the table. `passed` is None where the runtime was not gated (the yardstick) or did not run."""
+    """One row of the table. `passed` is None where the runtime was not gated or did not run.
+
+    `gated`: False for the yardstick and for runtimes that compute in reduced precision on purpose; those are reported.
+    """
 
     runtime: str
     provider: str | None
     passed: bool | None
     reason: str | None
     comparisons: tuple[Comparison, ...] = ()
+    gated: bool = True
 
     @property
     def max_abs_error(self) -> float | None:
@@ -50,6 +55,7 @@ class RuntimeResult:
         return {
             "runtime": self.runtime,
             "provider": self.provider,
+            "gated": self.gated,
             "passed": self.passed,
             "max_abs_error": _finite(self.max_abs_error),
             "mean_abs_error": _finite(self.mean_abs_error),
@@ -62,10 +68,12 @@ class RuntimeResult:
                     "images": c.images,
                     "max_abs_error": _finite(c.max_abs_error),
                     "mean_abs_error": _finite(c.mean_abs_error),
-                    "allowed": c.allowed,
+                    "allowed": _finite(c.allowed),
                     "top1_agreement": c.agreeing / c.images,
                     "must_agree": c.must_agree,
                     "passed": c.passed,
+                    "error_counts": list(c.histogram),
+                    "worst": _worst(c.worst),
                 }
                 for c in self.comparisons
             ],
@@ -77,7 +85,8 @@ class ParityReport:
     """What was compared, against what, and whether all of it holds.
 
     `yardsticks`: PyTorch's own largest float32 error by input set, for each device it ran on. `problems`: what is
-    wrong with the files themselves, beside the numbers (metadata of other weights, say). `divergence`: the first node of
+    wrong with the files themselves, beside the numbers (metadata of other weights, say). `versions`: of the packages
+    and the system that it ran on, by name. `divergence`: the first node of
     an ONNX file that failed its gate which leaves the reference, if it was found.
     """
 
@@ -89,6 +98,7 @@ class ParityReport:
     runtimes: tuple[RuntimeResult, ...]
     problems: tuple[str, ...] = ()
     divergence: Divergence | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -117,14 +127,33 @@ class ParityReport:
                 "runtime": "pytorch",
                 "multiple": MULTIPLE,
                 "ulps": ULPS,
-                "max_abs_error": self.yardsticks,
-                "allowed": self.allowed,
+                "max_abs_error": {device: _all_finite(errors) for device, errors in self.yardsticks.items()},
+                "allowed": _all_finite(self.allowed),
             },
+            "error_edges": list(ERROR_EDGES),
             "problems": list(self.problems),
             "divergence": self.divergence.as_dict() if self.divergence else None,
             "runtimes": [result.as_dict() for result in self.runtimes],
+            "versions": dict(self.versions),
         }
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+def _all_finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in values.items()}
+
+
+def _worst(worst: Worst | None) -> dict[str, Any] | None:
+    if worst is None:
+        return None
+    return {
+        "image": worst.image,
+        "max_abs_error": _finite(worst.max_abs_error),
+        "classes": [
+            {"class": number, "reference": _finite(reference), "logit": _finite(logit)}
+            for number, reference, logit in worst.classes
+        ],
+    }

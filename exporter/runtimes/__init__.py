@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from exporter.errors import InvalidInput, Unavailable
 
@@ -34,12 +34,23 @@ class Runtime(Protocol):
         """
 
 
+@runtime_checkable
+class PlacesNodes(Protocol):
+    """A runtime that can say where each node of the graph ran."""
+
+    def misplaced(self) -> tuple[str, ...]:
+        """The nodes that ran elsewhere than on `provider`, each as "name (operator)"; found by running once more."""
+
+
 @dataclass(frozen=True)
 class RuntimeSpec:
     """A line in the table.
 
     `reads` is what `open` takes: "network" (a torch module in eval mode) or the name of an export format (a path).
-    `open` and `missing` are `module:function`. `by_default`: part of a parity run that names no runtimes.
+    `open` and `missing` are `module:function`. `by_default`: part of a parity run that names no runtimes. `gated`: its
+    error decides; the yardsticks and reduced precision on purpose are only reported. `device` decides which yardstick
+    it is held against. `images`: runs only so many of each input set. `larger_batches`: sizes beyond the usual ones.
+    `patience_s`: seconds without a sign of life after which it counts as hung.
     """
 
     name: str
@@ -48,27 +59,48 @@ class RuntimeSpec:
     open: str
     missing: str | None = None
     by_default: bool = True
+    gated: bool = True
+    device: str = "cpu"
+    images: int | None = None
+    larger_batches: tuple[int, ...] = ()
+    patience_s: float = 120.0
 
 
 RUNTIMES: dict[str, RuntimeSpec] = {
     spec.name: spec
     for spec in (
-        RuntimeSpec("pytorch", "PyTorch eager, CPU", "network", "pytorch:open_cpu"),
-        RuntimeSpec("pytorch-cuda", "PyTorch eager, CUDA", "network", "pytorch:open_cuda", "pytorch:missing_cuda"),
+        RuntimeSpec("pytorch", "PyTorch eager, CPU", "network", "pytorch:open_cpu", gated=False),
+        RuntimeSpec(
+            "pytorch-cuda",
+            "PyTorch eager, CUDA",
+            "network",
+            "pytorch:open_cuda",
+            "pytorch:missing_cuda",
+            gated=False,
+            device="cuda",
+        ),
         RuntimeSpec("torchscript", "TorchScript, CPU", "torchscript", "torchscript:open_cpu"),
         RuntimeSpec("torch-export", "torch.export, CPU", "torch-export", "torch_export:open_cpu"),
         RuntimeSpec("onnxruntime-cpu", "ONNX Runtime, CPU", "onnx", "onnxruntime:open_cpu", "onnxruntime:missing_cpu"),
         RuntimeSpec(
-            "onnxruntime-cuda", "ONNX Runtime, CUDA", "onnx", "onnxruntime:open_cuda", "onnxruntime:missing_cuda"
+            "onnxruntime-cuda",
+            "ONNX Runtime, CUDA",
+            "onnx",
+            "onnxruntime:open_cuda",
+            "onnxruntime:missing_cuda",
+            device="cuda",
+            larger_batches=(256,),
         ),
         RuntimeSpec("openvino", "OpenVINO, CPU", "onnx", "openvino:open_cpu", "openvino:missing_cpu"),
     )
 }
 
 
-def _resolve(target: str) -> Callable[..., Any]:
+def resolve(target: str) -> Callable[..., Any]:
+    """The function that `target`, a `module:function`, names; a module without a dot is one of this package."""
     module, function = target.split(":")
-    resolved: Callable[..., Any] = getattr(importlib.import_module(f"exporter.runtimes.{module}"), function)
+    full_name = module if "." in module else f"{__name__}.{module}"
+    resolved: Callable[..., Any] = getattr(importlib.import_module(full_name), function)
     return resolved
 
 
@@ -82,7 +114,7 @@ def spec_of(name: str) -> RuntimeSpec:
 def why_missing(name: str) -> str | None:
     """Why this machine cannot run `name`, and the fix; None where it can."""
     spec = spec_of(name)
-    return _resolve(spec.missing)() if spec.missing else None
+    return resolve(spec.missing)() if spec.missing else None
 
 
 def require_runtime(name: str) -> None:
@@ -99,7 +131,7 @@ def open_runtime(name: str, subject: Any) -> Runtime:
     `InvalidInput` where the file cannot be loaded.
     """
     require_runtime(name)
-    runtime: Runtime = _resolve(spec_of(name).open)(subject)
+    runtime: Runtime = resolve(spec_of(name).open)(subject)
     return runtime
 
 
