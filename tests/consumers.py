@@ -64,11 +64,23 @@ class Subject:
         return self.folder / f"{self.name}{suffix}"
 
 
-def subject(weights: Weights, folder: Path, *, torchscript: bool = False) -> Subject:
-    """Export `weights` (uint8 input, ONNX opset 17) to `folder` and put six pictures there that are told apart."""
+def six_pictures() -> dict[str, Any]:
+    """Pixels that networks tell apart, by name."""
     sets = input_sets()
     pixels = {f"real-{i}": bundled_images()[i] for i in (5, 21, 26)}
-    pixels |= {f"extreme-{i}": sets["extremes"][i] for i in (1, 9)} | {"noise": sets["noise"][0]}
+    return pixels | {f"extreme-{i}": sets["extremes"][i] for i in (1, 9)} | {"noise": sets["noise"][0]}
+
+
+def subject(
+    weights: Weights,
+    folder: Path,
+    *,
+    pixels: Mapping[str, Any] | None = None,
+    torchscript: bool = False,
+    opset: int = 17,
+) -> Subject:
+    """Export `weights` with uint8 input to `folder` and put pictures there."""
+    pixels = pixels or six_pictures()
     pictures = {}
     for name, values in pixels.items():
         pictures[name] = folder / f"{name}.png"
@@ -77,18 +89,18 @@ def subject(weights: Weights, folder: Path, *, torchscript: bool = False) -> Sub
     result = Subject(
         weights, folder, pictures, dict(zip(pixels, reference(weights, list(pixels.values())), strict=True))
     )
-    export(weights, "onnx", variant="uint8", opset=17, output=result.file("-uint8.onnx"), checked=False)
+    export(weights, "onnx", variant="uint8", opset=opset, output=result.file("-uint8.onnx"), checked=False)
     if torchscript:
         export(weights, "torchscript", variant="uint8", output=result.file("-uint8.torchscript.pt"), checked=False)
     return result
 
 
-def reference(weights: Weights, pixels: Sequence[Any]) -> list[Top]:
-    """The five likeliest classes of each picture, best first, by the network in float64."""
+def reference(weights: Weights, pixels: Sequence[Any], top: int = 5) -> list[Top]:
+    """The likeliest classes of each picture, best first, by the network in float64."""
     network = copy.deepcopy(build_network(weights)).double()
     logits = Reference(with_input(network, "uint8", weights.normalization).eval()).logits(np.stack(pixels))
     labels = weights.network.dataset.labels
-    return [[(labels[i], float(row[i])) for i in np.argsort(-row)[:5]] for row in logits]
+    return [[(labels[i], float(row[i])) for i in np.argsort(-row)[:top]] for row in logits]
 
 
 def answers(printed: str) -> dict[str, Top]:

@@ -49,6 +49,9 @@ def program(example: str) -> Path:
         pytest.skip(str(error))
 
 
+only_onnxruntime = pytest.mark.parametrize("example", ["cpp-onnxruntime"])  # what both share is tried once
+
+
 def ppm(exported: Subject) -> list[Path]:
     return [path.with_suffix(".ppm") for path in exported.pictures.values()]
 
@@ -60,6 +63,7 @@ def test_the_answer_is_the_references(program: Path, example: str, exported: Sub
     assert "ms a picture" in done.stderr
 
 
+@only_onnxruntime
 def test_a_comment_in_the_picture_is_skipped(program: Path, example: str, exported: Subject, tmp_path: Path) -> None:
     picture = tmp_path / "noise.ppm"
     pixels = exported.pictures["noise"].with_suffix(".ppm").read_bytes().removeprefix(b"P6\n32 32\n255\n")
@@ -68,6 +72,7 @@ def test_a_comment_in_the_picture_is_skipped(program: Path, example: str, export
     assert largest_error(answers(done.stdout), {"noise": exported.expected["noise"]}) < TOLERANCE
 
 
+@only_onnxruntime
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
