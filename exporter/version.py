@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import importlib.metadata
 from pathlib import Path
 
 
@@ -15,6 +14,8 @@ def _read() -> str:
         parser.read(setup_cfg, encoding="utf-8")
         if parser.get("metadata", "name", fallback=None) == "cifar-export":
             return parser.get("metadata", "version")
+    import importlib.metadata  # half of what --help would otherwise take
+
     return importlib.metadata.version("cifar-export")
 
 
