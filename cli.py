@@ -204,6 +204,7 @@ def parity(
 @click.option(
     "--runtime", default="onnxruntime-cpu", show_default=True, type=click.Choice(list(RUNTIMES)), help="What runs it."
 )
+@click.option("--all-runtimes", is_flag=True, help="In every runtime, and where two of them disagree.")
 @input_option
 @file_options
 @data_dir_option
@@ -214,6 +215,7 @@ def evaluate(
     spec: NetworkSpec,
     load: Load,
     runtime: str,
+    all_runtimes: bool,
     variant: InputVariant | None,
     file: Path | None,
     trust_file: bool,
@@ -222,7 +224,14 @@ def evaluate(
     batch_size: int,
     as_json: bool,
 ) -> None:
-    """Top-1 and top-5 accuracy of MODEL on the test set, in any runtime."""
+    """Top-1 and top-5 accuracy of MODEL on the test set, in any runtime.
+
+    With --all-runtimes, exit code 1 tells that float32 runtimes name different classes where the float64 margin is
+    clear.
+    """
+    if all_runtimes:
+        asked = {"variant": variant, "file": file, "trust_file": trust_file, "batch_size": batch_size, "limit": limit}
+        return _evaluate_all(spec, load, data_dir, as_json, **asked)
     from exporter.assess import score
     from exporter.data import load_split
     from exporter.display import bar, evaluation_summary
@@ -244,6 +253,33 @@ def evaluate(
         echo_json(result.as_dict())
     else:
         evaluation_summary(spec.name, result)
+    return None
+
+
+def _evaluate_all(spec: NetworkSpec, load: Load, data_dir: Path, as_json: bool, **asked: Any) -> None:
+    """`evaluate --all-runtimes`."""
+    source = click.get_current_context().get_parameter_source("runtime")
+    if source != click.core.ParameterSource.DEFAULT:
+        raise InvalidInput("--runtime with --all-runtimes. Leave one of them away.")
+    from exporter.agreement import score_all
+    from exporter.data import load_split
+    from exporter.display import agreement_table, bar
+
+    split = load_split(data_dir, spec.dataset, "test")
+    with contextlib.ExitStack() as stack:
+
+        def progress(runtime: str) -> Callable[[int, int], None]:
+            stack.close()  # one bar at a time
+            return stack.enter_context(bar(runtime, quiet=as_json))
+
+        agreement = score_all(load(), split, progress=progress, **asked)
+    if as_json:
+        echo_json(agreement.as_dict())
+    else:
+        agreement_table(agreement)
+    for line in agreement.failures:
+        click.echo(f"error: {line}", err=True)
+    sys.exit(1 if agreement.failures else 0)
 
 
 @main.group()

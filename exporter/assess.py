@@ -98,11 +98,8 @@ def score(
     """
     require_runtime(runtime)
     if file is not None:
-        facts = _facts(file, variant, trust=trust_file)
+        facts = facts_of_export(file, weights, variant, trust=trust_file)
         _require_fit(file, facts, [] if spec_of(runtime).reads == facts.format else [runtime])
-        problems = _contradictions(facts, weights)
-        if problems:
-            raise GateFailed(f"{file} is no export of these weights: {'; '.join(problems)}.")
         variant = facts.variant
     chosen = variant or "float32"
     with _subject(weights, runtime, chosen, file) as subject:
@@ -115,6 +112,19 @@ def score(
             limit=limit,
             progress=progress,
         )
+
+
+def facts_of_export(file: Path, weights: Weights, variant: InputVariant | None, *, trust: bool) -> FileFacts:
+    """What the exported `file` says of itself. Raises `GateFailed` where it says that it is of other weights.
+
+    Raises `InvalidInput` for a file that is not ours to run (see `require_trusted`), and for another input than
+    `variant`.
+    """
+    facts = _facts(file, variant, trust=trust)
+    problems = _contradictions(facts, weights)
+    if problems:
+        raise GateFailed(f"{file} is no export of these weights: {'; '.join(problems)}.")
+    return facts
 
 
 def require_trusted(path: Path, *, trust: bool) -> None:

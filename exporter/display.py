@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from exporter.agreement import Agreement
     from exporter.catalog import CatalogRow
     from exporter.data.check import DataReport
     from exporter.doctor import Diagnosis
@@ -186,6 +187,39 @@ def diagnosis_table(diagnosis: Diagnosis) -> None:
         console.print(f"{check.status}: {check.name}{found}\n  fix: {check.fix}", markup=False)
     problems = len(diagnosis.of("problem"))
     console.print(f"{problems} problem{'s' if problems > 1 else ''}" if problems else "no problems")
+
+
+def agreement_table(agreement: Agreement) -> None:
+    """Print the accuracy of a network in every runtime, then the images on which runtimes disagree."""
+    rows = []
+    for row in agreement.runtimes:
+        result = row.evaluation
+        figures = ["-", "-", "-", "-", "0", "-"]
+        if result is not None:
+            speed = f"{result.images_per_second:,.0f}"
+            accuracy = [f"{result.top1:.2f} %", f"{result.top5:.2f} %"]
+            figures = [result.provider, *accuracy, speed, f"{result.images:,}", "ran"]
+        rows.append([row.runtime, *figures[:5], "FAILED" if row.failed else figures[5], row.reason or ""])
+    columns = ["runtime", "provider", "top-1", "top-5", "images a second", "images", "state", ""]
+    title = f"Accuracy of {agreement.network}, {agreement.input} input"
+    table(title, columns, rows, right=("top-1", "top-5", "images a second", "images"))
+    if not agreement.disagreements:
+        print_line("all runtimes name the same class on every image")
+        return
+    rows = []
+    for found in agreement.disagreements:
+        classes: dict[int, list[str]] = {}
+        for name, number in found.classes.items():
+            classes.setdefault(number, []).append(name)
+        said = "; ".join(f"{agreement.labels[number]}: {', '.join(names)}" for number, names in classes.items())
+        rows.append([str(found.index), agreement.labels[found.label], said, _scientific(found.margin), found.verdict])
+    columns = ["image", "label", "classes", "float64 margin", "verdict"]
+    table("Images on which runtimes disagree", columns, rows, right=("image", "float64 margin"))
+
+
+def print_line(text: str) -> None:
+    """Print one line to stdout as it is."""
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
 def divergence_summary(found: Divergence) -> None:
