@@ -38,7 +38,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-PATIENCE_SECONDS = 60  # a page that is done sooner is not waited for
+PATIENCE_SECONDS = 120  # a page that is done sooner is not waited for
 SCREENSHOTS = EXAMPLES.parent / "build" / "examples" / "screenshots"
 
 
@@ -172,6 +172,20 @@ def test_a_file_that_is_no_picture_says_so_and_the_page_goes_on(page: Page, tmp_
     assert not page.by("#message").is_displayed()
 
 
+def test_a_dropped_picture_is_taken(page: Page) -> None:
+    page.driver.execute_script("""
+        const box = document.getElementById('drop');
+        fetch('samples/frog.png').then((response) => response.blob()).then((blob) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([blob], 'dropped.png'));
+          box.dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));
+        });
+    """)
+    assert page.wait("done", "error") == "done"
+    assert bytes(page.seen()) == Image.open(EXAMPLES / "samples" / "frog.png").convert("RGB").tobytes()
+    assert "dropped.png" in page.by("#seen").get_attribute("aria-label")
+
+
 def test_the_keyboard_reaches_everything(page: Page) -> None:
     reached = []
     for _ in range(5):
@@ -225,6 +239,21 @@ def test_a_model_that_vanished_is_named(chromium: Any, subjects: list[Subject], 
         page.choose("dataset", "cifar100")
         assert page.wait("done") == "done"
         chromium.get("about:blank")
+
+
+@pytest.mark.slow
+def test_webgpu_gives_the_references_answer(site: Path, subjects: list[Subject], tmp_path: Path) -> None:
+    software = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
+    with serve(site) as url, browser(tmp_path / "profile", *software) as driver:
+        page = Page(driver, url)
+        if not driver.find_elements(By.CSS_SELECTOR, "#backend option[value=webgpu]"):
+            pytest.skip("this Chromium offers no WebGPU, not even in software")
+        page.choose("backend", "webgpu")
+        page.choose("dataset", "cifar100")
+        assert page.upload(subjects[1].pictures["noise"]) == "done"
+        assert "on WebGPU" in page.by("#time").text
+        expected = {"noise": subjects[1].expected["noise"]}
+        assert largest_error({"noise": page_top(driver)}, expected) < TOLERANCE
 
 
 def test_the_build_takes_pixels_models_only_and_replaces_old_ones(subjects: list[Subject], tmp_path: Path) -> None:
