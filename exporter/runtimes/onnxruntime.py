@@ -10,13 +10,16 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import json
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.errors import Unavailable
+from exporter.errors import GateFailed, Unavailable
 from exporter.preprocess import Images
 from exporter.runtimes import unreadable
 from exporter.runtimes.cuda_libraries import has_driver, missing_libraries, preload
@@ -28,19 +31,26 @@ _FATAL = 4  # ONNX Runtime's log severity; its own lines on stderr would hide th
 
 
 class Session:
-    """An `onnxruntime.InferenceSession` on exactly one provider."""
+    """An `onnxruntime.InferenceSession` on exactly one provider; `model` replaces what stands in the file."""
 
-    def __init__(self, path: Path, name: str, provider: str, options: dict[str, str]) -> None:
+    def __init__(
+        self, path: Path, name: str, provider: str, options: dict[str, str], model: bytes | None = None
+    ) -> None:
         import onnxruntime as ort
 
         self.name = name
+        self._model, self._options = model or str(path), options
         try:
-            self._session = _start(ort, str(path), provider, options)
+            self._session = start(ort, self._model, provider, options)
         except Exception as error:
-            if provider == CUDA and _first_line(error).find(_NO_FALLBACK) >= 0:
-                raise Unavailable(f"the CUDA provider did not start. {_DOCTOR}") from error
-            if provider == CUDA and not isinstance(error, _refusals()):
-                raise Unavailable(f"the CUDA provider did not start: {_first_line(error)}. {_DOCTOR}") from error
+            title = provider.removesuffix("ExecutionProvider")
+            if provider != CPU and _first_line(error).find(_NO_FALLBACK) >= 0:
+                strayed = self._strayed(provider)
+                if strayed:
+                    raise GateFailed(f"not on {provider}: {', '.join(strayed)}") from error
+                raise Unavailable(f"the {title} provider did not start. {_DOCTOR}") from error
+            if provider != CPU and not isinstance(error, _refusals()):
+                raise Unavailable(f"the {title} provider did not start: {_first_line(error)}. {_DOCTOR}") from error
             raise unreadable(path, name, error) from error
         self.provider = self._session.get_providers()[0]
         if self.provider != provider:
@@ -51,6 +61,24 @@ class Session:
         """See `exporter.runtimes.Runtime`."""
         result: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
         return result
+
+    def misplaced(self) -> tuple[str, ...]:
+        """See `exporter.runtimes.PlacesNodes`. On the CPU there is nowhere else to run."""
+        return self._strayed(self.provider) if self.provider != CPU else ()
+
+    def _strayed(self, provider: str) -> tuple[str, ...]:
+        """The nodes that another provider than `provider` runs where it may, or () where `provider` does not start."""
+        import onnxruntime as ort
+
+        with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
+            try:
+                session = start(ort, self._model, provider, self._options, profile=Path(folder) / "profile")
+            except Exception:  # noqa: BLE001  the caller has a sentence for a provider that does not start
+                return ()
+            if session.get_providers()[0] != provider:
+                return ()
+            ran = profiled_nodes(session)
+        return tuple(f"{node.name} ({node.operator})" for node in ran if node.provider != provider)
 
 
 _DOCTOR = "Run `cifar-export doctor` to see what is missing."
@@ -112,7 +140,7 @@ def probe(provider: str) -> str | None:
     import onnxruntime as ort
 
     try:
-        session = _start(ort, _one_node_model(), provider, CUDA_OPTIONS if provider == CUDA else {})
+        session = start(ort, _one_node_model(), provider, CUDA_OPTIONS if provider == CUDA else {})
     except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class
         line = _first_line(error)
         return "ONNX Runtime could not load it" if _NO_FALLBACK in line else line
@@ -129,13 +157,47 @@ def packages() -> dict[str, str]:
     return found
 
 
-def _start(ort: Any, model: str | bytes, provider: str, options: dict[str, str]) -> Any:
+@dataclass(frozen=True)
+class Node:
+    """A node that ran: its name, its operator, and the provider that ran it."""
+
+    name: str
+    operator: str
+    provider: str
+
+
+def profiled_nodes(session: Any) -> list[Node]:
+    """Run `session`, started with a profile, on one blank image; the nodes that ran, in their order.
+
+    Read from ONNX Runtime's own profile: its optimizer fuses and moves nodes, so the graph does not tell.
+    """
+    port = session.get_inputs()[0]
+    shape = [size if isinstance(size, int) else 1 for size in port.shape]
+    session.run(None, {port.name: np.zeros(shape, np.uint8 if port.type == "tensor(uint8)" else np.float32)})
+    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    ending = "_kernel_time"
+    return [
+        Node(event["name"].removesuffix(ending), event["args"].get("op_name", "?"), event["args"]["provider"])
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith(ending) and "provider" in event["args"]
+    ]
+
+
+def start(ort: Any, model: str | bytes, provider: str, options: dict[str, str], profile: Path | None = None) -> Any:
+    """An `InferenceSession` of `ort` on `provider` alone, quiet.
+
+    With `profile`, the start of a file's name, it writes down which provider runs each node, and then the CPU may take
+    nodes over: that is what is to be seen.
+    """
     ort.set_default_logger_severity(_FATAL)
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL
-    if provider != CPU:
+    if profile is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = str(profile)
+    elif provider != CPU:
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    if provider == CUDA:
+    if provider != CPU:
         preload(ort)
     # enable_fallback: the Python layer has a fallback of its own, which it reports on stdout
     return ort.InferenceSession(model, settings, providers=[(provider, options)], enable_fallback=0)

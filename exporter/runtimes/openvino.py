@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, told to compute in float32: by default it picks bfloat16 on processors that have it."""
+"""OpenVINO on the CPU: told to compute in float32, and as it comes, which on processors that have it is bfloat16."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from numpy.typing import NDArray
 from exporter.preprocess import Images
 from exporter.runtimes import unreadable
 
+_HINT = "INFERENCE_PRECISION_HINT"
+
 
 class OpenVino:
     """A compiled OpenVINO model."""
 
-    name = "openvino"
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str, settings: dict[str, str]) -> None:
         import openvino as ov
 
+        self.name = name
         try:
-            self._model = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            self._model = ov.Core().compile_model(str(path), "CPU", settings)
         except RuntimeError as error:
             raise unreadable(path, self.name, error) from error
         # asked of the compiled model, not repeated from the request
-        precision = self._model.get_property("INFERENCE_PRECISION_HINT").to_string()
+        precision = self._model.get_property(_HINT).to_string()
         self.provider = f"{self._model.get_property('EXECUTION_DEVICES')[0]} {precision}"
 
     def logits(self, images: Images) -> NDArray[np.float32]:
@@ -35,8 +36,13 @@ class OpenVino:
 
 
 def open_cpu(path: Path) -> OpenVino:
-    """Load the ONNX file at `path`."""
-    return OpenVino(path)
+    """Load the ONNX file at `path`, float32."""
+    return OpenVino(path, "openvino", {_HINT: "f32"})
+
+
+def open_default(path: Path) -> OpenVino:
+    """Load the ONNX file at `path` in the precision that OpenVINO chooses."""
+    return OpenVino(path, "openvino-default", {})
 
 
 def missing_cpu() -> str | None:

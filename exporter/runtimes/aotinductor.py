@@ -1,0 +1,60 @@
+"""AOTInductor: the `.pt2` program compiled to machine code for this processor, which takes half a minute.
+
+What is loaded is compiled here, from a file that may be trusted; a package from elsewhere would be a stranger's code.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exporter.preprocess import Images
+from exporter.runtimes import unreadable
+from exporter.runtimes.pytorch import full_float32
+
+_COMPILERS = ("g++", "clang++", "cl")
+
+
+class AotInductor:
+    """A compiled and loaded package, on the CPU."""
+
+    name = "aotinductor"
+    provider = "CPU, compiled"
+
+    def __init__(self, path: Path) -> None:
+        from torch._inductor import aoti_compile_and_package, aoti_load_package
+
+        try:
+            with path.open("rb") as stream:
+                program = torch.export.load(stream)
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            raise unreadable(path, self.name, error) from error
+        self._folder = tempfile.TemporaryDirectory(prefix="cifar-export-")
+        with torch.inference_mode(), full_float32():
+            package = aoti_compile_and_package(program, package_path=str(Path(self._folder.name) / "model.pt2"))
+            self._run = aoti_load_package(package)
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """See `exporter.runtimes.Runtime`."""
+        with torch.inference_mode(), full_float32():
+            result: NDArray[np.float32] = self._run(torch.from_numpy(images)).numpy()
+        return result
+
+
+def open_cpu(path: Path) -> AotInductor:
+    """Compile the program in the file at `path`."""
+    return AotInductor(path)
+
+
+def missing_cpu() -> str | None:
+    """Why nothing can be compiled here."""
+    chosen = os.environ.get("CXX")
+    if any(shutil.which(name) for name in ([chosen] if chosen else _COMPILERS)):
+        return None
+    return "it needs a C++ compiler. Install g++ (Debian: apt install g++), or name one in CXX."

@@ -1,0 +1,97 @@
+"""ONNX Runtime on NVIDIA GPUs in other ways than plain float32: bound memory, TF32, float16, TensorRT.
+
+Bound memory computes the same and is gated as such. The others round to fewer bits on purpose, so their errors are
+reported: what they cost is their accuracy on the test set.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.preprocess import Images
+from exporter.runtimes import unreadable
+from exporter.runtimes.cuda_libraries import has_driver
+from exporter.runtimes.onnxruntime import CPU, CUDA, CUDA_OPTIONS, Session, missing_cpu, probe
+
+TENSORRT = "TensorrtExecutionProvider"
+# TensorRT itself decides about TF32; only the variable NVIDIA_TF32_OVERRIDE=0 keeps it off
+_TENSORRT_OPTIONS = {"device_id": "0", "trt_fp16_enable": "0"}
+
+
+class BoundSession(Session):
+    """A session whose images are copied to the device first and whose logits are left there until all is computed."""
+
+    def __init__(self, path: Path, name: str, provider: str, options: dict[str, str]) -> None:
+        super().__init__(path, name, provider, options)
+        self._device = "cpu" if provider == CPU else "cuda"
+        self._output = self._session.get_outputs()[0].name
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """See `exporter.runtimes.Runtime`."""
+        import onnxruntime as ort
+
+        binding = self._session.io_binding()
+        value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(images), self._device, 0)
+        binding.bind_ortvalue_input(self._input, value)
+        binding.bind_output(self._output, self._device, 0)
+        self._session.run_with_iobinding(binding)
+        result: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
+        return result
+
+
+def open_bound(path: Path) -> BoundSession:
+    """Load the ONNX file at `path` on CUDA, TF32 off, with bound input and output."""
+    return BoundSession(path, "onnxruntime-cuda-iobinding", CUDA, CUDA_OPTIONS)
+
+
+def open_tf32(path: Path) -> Session:
+    """Load the ONNX file at `path` on CUDA as the provider would by default: TF32 on."""
+    return Session(path, "onnxruntime-cuda-tf32", CUDA, {**CUDA_OPTIONS, "use_tf32": "1"})
+
+
+def open_float16(path: Path, provider: str = CUDA) -> Session:
+    """Load the ONNX file at `path` converted to float16 inside; input and logits keep their types."""
+    name = "onnxruntime-cuda-float16"
+    options = CUDA_OPTIONS if provider == CUDA else {}
+    return Session(path, name, provider, options, to_float16(path, name))
+
+
+def open_tensorrt(path: Path) -> Session:
+    """Load the ONNX file at `path` on the TensorRT provider, which builds an engine for each batch size first."""
+    return Session(path, "onnxruntime-tensorrt", TENSORRT, _TENSORRT_OPTIONS)
+
+
+def missing_tensorrt() -> str | None:
+    """Why ONNX Runtime's TensorRT provider cannot run here."""
+    reason = missing_cpu()
+    if reason:
+        return reason
+    import onnxruntime as ort
+
+    if TENSORRT not in ort.get_available_providers():
+        return "this onnxruntime has no TensorRT provider. `pip install onnxruntime-gpu` in its place."
+    if not has_driver():
+        return "there is no NVIDIA GPU here, or no driver for one. Run it on a machine where `nvidia-smi` works."
+    reason = probe(TENSORRT)
+    return f"the TensorRT provider does not start: {reason}. Is TensorRT installed?" if reason else None
+
+
+def to_float16(path: Path, name: str) -> bytes:
+    """The model at `path` with float16 weights and arithmetic, as ONNX Runtime's own converter makes it."""
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    try:
+        model = onnx.load(path)
+    except (DecodeError, OSError) as error:
+        raise unreadable(path, name, error) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it names every weight that is rounded to zero: that is what it does
+        converted = convert_float_to_float16(model, keep_io_types=True)
+    data: bytes = converted.SerializeToString()
+    return data

@@ -1,0 +1,45 @@
+"""OpenCV's DNN module on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.preprocess import Images
+from exporter.runtimes import unreadable
+
+
+class OpenCv:
+    """A network that `cv2.dnn` read. Releases before 5 take neither pixels nor every opset; they say so themselves."""
+
+    name = "opencv"
+
+    def __init__(self, path: Path) -> None:
+        import cv2
+
+        try:
+            self._network = cv2.dnn.readNetFromONNX(str(path))
+        except cv2.error as error:
+            raise unreadable(path, self.name, error) from error
+        self.provider = f"CPU, OpenCV {cv2.__version__}"
+
+    def logits(self, images: Images) -> NDArray[np.float32]:
+        """See `exporter.runtimes.Runtime`."""
+        self._network.setInput(images)
+        result: NDArray[np.float32] = np.array(self._network.forward())  # a copy: the next run may reuse its memory
+        return result
+
+
+def open_cpu(path: Path) -> OpenCv:
+    """Load the ONNX file at `path`."""
+    return OpenCv(path)
+
+
+def missing_cpu() -> str | None:
+    """Why OpenCV cannot run here."""
+    if importlib.util.find_spec("cv2") is None:
+        return "opencv-python-headless is not installed. `pip install cifar-export[opencv]`."
+    return None
