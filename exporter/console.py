@@ -6,7 +6,9 @@ Only `cli.py` imports this. Nothing heavy is imported here: `--help` must stay i
 from __future__ import annotations
 
 import functools
+import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -31,18 +33,19 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of ours, of the file system and Ctrl-C into messages and exit codes."""
+        as_json = bool(ctx.params.get("as_json"))
         try:
             return super().invoke(ctx)
         except CifarExportError as error:
-            fail(error, as_json=bool(ctx.params.get("as_json")))
+            fail(error, as_json=as_json)
         except KeyboardInterrupt:
-            click.echo("interrupted: nothing new was written.", err=True)
+            click.echo("interrupted: nothing was left half-written.", err=True)
             sys.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # the reader has gone (`| head`): click knows what to do
         except OSError as error:
             where = f" {error.filename}" if error.filename else ""
-            fail(from_os_error(error, f"go on{where}"), as_json=bool(ctx.params.get("as_json")))
+            fail(from_os_error(error, f"go on{where}"), as_json=as_json)
 
 
 class Group(click.Group):
@@ -51,13 +54,29 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        print_any_name()
+        return super().invoke(ctx)
+
 
 def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:
     """Say what went wrong and leave with the error's exit code."""
     click.echo(f"error: {error}", err=True)
-    if as_json:
-        echo_json({"error": str(error), "exit_code": error.exit_code})
+    try:
+        if as_json:
+            echo_json({"error": str(error), "exit_code": error.exit_code})
+        sys.stdout.flush()
+    except OSError:  # the disk that stdout goes to is full: what was said on stderr must do
+        # what is left goes nowhere, or the interpreter tries again at its end and exits with a code of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(error.exit_code)
+
+
+def print_any_name() -> None:
+    """Let stdout escape what its encoding lacks: a file's name must not end a command that has done its work."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def echo_json(document: Any) -> None:

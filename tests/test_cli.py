@@ -93,6 +93,28 @@ def test_a_reader_that_leaves_early_gets_no_traceback():
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_under_the_redirected_result_is_one_line(options):
+    with Path("/dev/full").open("w") as full:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "cli", "models", *options]
+        result = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr.count("\n")) == (3, 1), result.stderr
+    assert "No space left on device" in result.stderr
+
+
+def test_a_name_that_stdout_cannot_encode_ends_nothing(weights20_file, tmp_path):
+    output = tmp_path / "dür [b]" / "a.torchscript.pt"
+    options = ["--weights", str(weights20_file), "--output", str(output), "--no-check"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "cli", "torchscript", "resnet20", *options]
+    result = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "d\\xfcr [b]" in result.stdout
+    assert output.is_file()
+
+
 def test_json_leaves_stdout_to_the_document(weights20_file, tmp_path):
     """A real process, exporters' own prints and logs included."""
     output = tmp_path / "a.onnx"
