@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,22 +37,23 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Yield a temporary path beside each of `paths`; on success all are synced and renamed, on any exit else removed.
 
     A rename is atomic, so each of `paths` is either its old self or the complete new file, also after a crash, and
-    Ctrl-C waits until the last rename. Missing parent folders are made. A temporary name ends with the full name of
-    its file, so that tools that look at the suffix see the right one. The body writes every temporary file. Raises
-    `InvalidInput` or `Unavailable` for what the file system refuses.
+    Ctrl-C waits until the last rename. Missing parent folders are made, and removed again if nothing came into them. A
+    temporary name ends with the full name of its file, so that tools that look at the suffix see the right one. The
+    body writes every temporary file. Raises `InvalidInput` or `Unavailable` for what the file system refuses.
     """
     for path in paths:
         if path.is_dir():
             raise InvalidInput(f"cannot write {path}: it is a folder. Name a file.")
     token = secrets.token_hex(4)
     temporaries = tuple(path.with_name(f".{token}.tmp.{path.name}") for path in paths)
+    made = list(dict.fromkeys(parent for path in paths for parent in path.parents if not parent.exists()))
     try:
         try:
             for path in paths:
                 path.parent.mkdir(parents=True, exist_ok=True)
             yield temporaries
             for temporary in temporaries:
-                with temporary.open("rb") as stream:
+                with temporary.open("r+b") as stream:  # Windows syncs only what may be written to
                     os.fsync(stream.fileno())
             with _interrupts_held():
                 for temporary, path in zip(temporaries, paths, strict=True):
@@ -65,19 +67,32 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
         for temporary in temporaries:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 temporary.unlink()
+        for folder in made:  # the deepest first; one that holds anything stays
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C and a termination wait until the block is through, where the system can."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Let Ctrl-C and a termination wait until the block is through.
+
+    By handlers, not by a signal mask: that is a thread's own, and the system would hand the signal to another thread.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread is interrupted
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    held: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: handler for number, handler in before.items() if handler is not None}  # None: not set by Python
+    for number in ours:
+        signal.signal(number, lambda received, _frame: held.append(received))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+        for received in held[:1]:
+            signal.raise_signal(received)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,5 +1,9 @@
 """Files that appear whole or not at all."""
 
+import os
+import signal
+import threading
+
 import pytest
 
 from exporter.errors import InvalidInput
@@ -57,3 +61,43 @@ def test_both_sums_agree(tmp_path):
     data = bytes(range(256)) * 5000
     (tmp_path / "a").write_bytes(data)
     assert sha256_file(tmp_path / "a") == sha256_bytes(data)
+
+
+def test_folders_made_for_a_file_that_did_not_come_are_gone_again(tmp_path):
+    def fail_in_a_new_folder():
+        with staged(tmp_path / "new" / "deep" / "a") as temporary:
+            temporary.write_text("x")
+            raise ValueError("stop")
+
+    (tmp_path / "old").mkdir()
+    with pytest.raises(ValueError, match="stop"):
+        fail_in_a_new_folder()
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_ctrl_c_between_two_renames_waits_for_the_second(tmp_path, monkeypatch):
+    """Another thread is alive, which would take a signal that the main thread only masks."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    real = type(first).replace
+
+    def interrupted(self, target):
+        real(self, target)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def write_both():
+        with staged_together(first, second) as temporaries:
+            for temporary in temporaries:
+                temporary.write_text("new")
+            monkeypatch.setattr(type(first), "replace", interrupted)
+
+    done = threading.Event()
+    other = threading.Thread(target=done.wait)
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_both()
+    finally:
+        done.set()
+        other.join()
+    assert (first.read_text(), second.read_text()) == ("new", "new")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
