@@ -18,10 +18,6 @@ def torchscript_deprecations() -> Iterator[None]:
     """Silence what torch says about torch.jit and the exporter built on it being deprecated, and nothing else."""
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):
-            for message in (
-                r"`?torch\.jit\.",
-                r"You are using the legacy TorchScript-based",
-                r"The feature will be removed",
-            ):
+            for message in _MESSAGES:
                 warnings.filterwarnings("ignore", message=message, category=category)
         yield
