@@ -65,7 +65,9 @@ def models(as_json: bool) -> None:
     catalog_table(rows)
 
 
-def _export(spec: NetworkSpec, load: Load, format_name: str, as_json: bool, **options: Any) -> None:
+def _export(
+    spec: NetworkSpec, load: Load, format_name: str, golden: Path | None, as_json: bool, **options: Any
+) -> None:
     """What the three export commands share."""
     from exporter.display import artifact_summary, steps
     from exporter.export import export
@@ -73,14 +75,26 @@ def _export(spec: NetworkSpec, load: Load, format_name: str, as_json: bool, **op
     with steps(quiet=as_json) as progress:
         progress(f"loading {spec.name}")
         artifact = export(load(), format_name, progress=progress, **options)
+        if golden is not None:
+            from exporter.golden import write_golden
+
+            progress("golden vectors")
+            write_golden(artifact, golden)
     if as_json:
-        echo_json(artifact.as_dict())
+        echo_json({**artifact.as_dict(), "golden": str(golden) if golden else None})
     else:
-        artifact_summary(artifact)
+        artifact_summary(artifact, golden)
 
 
 no_check_option = click.option(
     "--no-check", "checked", flag_value=False, default=True, help="Skip parity; the file's metadata says so."
+)
+
+golden_option = click.option(
+    "--golden",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write test inputs and their logits there, in ONNX's test-data convention.",
 )
 
 
@@ -90,6 +104,7 @@ no_check_option = click.option(
 @click.option("--opset", type=int, help="Default opset, 13 to 26.  [default: 18]")
 @output_option(".onnx")
 @no_check_option
+@golden_option
 @json_option
 def onnx(
     spec: NetworkSpec,
@@ -98,6 +113,7 @@ def onnx(
     opset: int | None,
     output: Path | None,
     checked: bool,
+    golden: Path | None,
     as_json: bool,
 ) -> None:
     """Export MODEL to one ONNX file, proved in ONNX Runtime before it appears."""
@@ -106,7 +122,7 @@ def onnx(
 
         check_opset(opset)
     options = {"variant": variant or "float32", "opset": opset, "output": output, "checked": checked}
-    _export(spec, load, "onnx", as_json, **options)
+    _export(spec, load, "onnx", golden, as_json, **options)
 
 
 @main.command()
@@ -114,12 +130,20 @@ def onnx(
 @input_option
 @output_option(".torchscript.pt")
 @no_check_option
+@golden_option
 @json_option
 def torchscript(
-    spec: NetworkSpec, load: Load, variant: InputVariant | None, output: Path | None, checked: bool, as_json: bool
+    spec: NetworkSpec,
+    load: Load,
+    variant: InputVariant | None,
+    output: Path | None,
+    checked: bool,
+    golden: Path | None,
+    as_json: bool,
 ) -> None:
     """Export MODEL to a TorchScript file for C++ (torch::jit::load), proved before it appears."""
-    _export(spec, load, "torchscript", as_json, variant=variant or "float32", output=output, checked=checked)
+    options = {"variant": variant or "float32", "output": output, "checked": checked}
+    _export(spec, load, "torchscript", golden, as_json, **options)
 
 
 @main.command("torch-export")
@@ -127,12 +151,20 @@ def torchscript(
 @input_option
 @output_option(".pt2")
 @no_check_option
+@golden_option
 @json_option
 def torch_export(
-    spec: NetworkSpec, load: Load, variant: InputVariant | None, output: Path | None, checked: bool, as_json: bool
+    spec: NetworkSpec,
+    load: Load,
+    variant: InputVariant | None,
+    output: Path | None,
+    checked: bool,
+    golden: Path | None,
+    as_json: bool,
 ) -> None:
     """Export MODEL to a .pt2 file (torch.export, dynamic batch), proved before it appears."""
-    _export(spec, load, "torch-export", as_json, variant=variant or "float32", output=output, checked=checked)
+    options = {"variant": variant or "float32", "output": output, "checked": checked}
+    _export(spec, load, "torch-export", golden, as_json, **options)
 
 
 @main.command()

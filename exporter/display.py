@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exporter.agreement import Agreement
     from exporter.catalog import CatalogRow
     from exporter.data.check import DataReport
@@ -116,8 +118,8 @@ def catalog_table(rows: list[CatalogRow]) -> None:
     table(None, [*columns, "reference"], lines, right=("classes", "parameters", "multiply-adds"))
 
 
-def artifact_summary(artifact: Artifact) -> None:
-    """Print what an export made and how it was proved."""
+def artifact_summary(artifact: Artifact, golden: Path | None = None) -> None:
+    """Print what an export made and how it was proved; `golden` is where its golden vectors are."""
     pairs = [("file", str(artifact.path)), ("sha256", artifact.sha256), ("bytes", f"{artifact.bytes:,}")]
     pairs.append(("input", artifact.input))
     if artifact.opset is not None:
@@ -132,6 +134,8 @@ def artifact_summary(artifact: Artifact) -> None:
         pairs.append(
             ("parity", f"passed: {result.runtime} ({result.provider}), largest error {error} on {result.images} images")
         )
+    if golden is not None:
+        pairs.append(("golden", str(golden)))
     fields(pairs)
 
 
