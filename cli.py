@@ -186,6 +186,13 @@ def torch_export(
     type=click.Path(path_type=Path, file_okay=False),
     help="Where an ONNX file fails, write its first wrong node there, as a model with test data.",
 )
+@click.option(
+    "--report",
+    "page",
+    metavar="FILE.html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write a page: verdict, errors, the worst images as pictures.",
+)
 @json_option
 def parity(
     spec: NetworkSpec,
@@ -196,6 +203,7 @@ def parity(
     trust_file: bool,
     data_dir: Path | None,
     repro: Path | None,
+    page: Path | None,
     as_json: bool,
 ) -> None:
     """Compare every runtime with PyTorch in float64 on MODEL, on the bundled images and more."""
@@ -217,14 +225,22 @@ def parity(
             trust_file=trust_file,
             more_pixels=more,
             repro=repro,
+            layers=page is not None,
             progress=progress,
         )
+        if page is not None:
+            from exporter.parity.inputs import input_sets
+            from exporter.parity.page import write_page
+
+            write_page(page, report, {**input_sets(), **more})
     if as_json:
         echo_json(report.as_dict())
     else:
         parity_table(report)
     for line in report.failures:
         click.echo(f"error: {line}", err=True)
+    if page is not None:
+        click.echo(f"report written to {page}", err=True)
     if repro is not None:
         wrote = f"repro written to {repro}" if report.divergence else "no repro written: no node diverges"
         click.echo(wrote, err=True)

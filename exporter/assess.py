@@ -19,7 +19,7 @@ from exporter.export import export
 from exporter.files import sha256_file
 from exporter.formats import FORMATS, FileFacts, format_of
 from exporter.formats.metadata import contradictions, describe
-from exporter.parity.bisect import find_divergence
+from exporter.parity.bisect import bisect
 from exporter.parity.check import check
 from exporter.parity.inputs import input_sets
 from exporter.parity.report import ParityReport
@@ -43,6 +43,7 @@ def prove(
     trust_file: bool = False,
     more_pixels: Mapping[str, Pixels] | None = None,
     repro: Path | None = None,
+    layers: bool = False,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Parity of every runtime (or of those named) on fresh exports of `weights`, or on one exported `file`.
@@ -51,7 +52,7 @@ def prove(
     variant is the file's own, and its metadata must be that of `weights`. `more_pixels`: further named sets of uint8
     images. A runtime that is missing is a row; one that was named and is missing raises `Unavailable`. Where an ONNX
     runtime fails, the report names the first node that diverges, and the folder `repro` gets that node as a model with
-    its test data.
+    its test data. With `layers` it also has the error of every value of the ONNX graph, if one was compared.
     """
     pixels = {**input_sets(), **(more_pixels or {})}
     names = list(runtimes) or [name for name, spec in RUNTIMES.items() if spec.by_default]
@@ -65,7 +66,7 @@ def prove(
         problems = _contradictions(facts, weights)
         files = {facts.format: file}
         report = check(weights, chosen, files, fitting, pixels, problems=problems, isolated=True, progress=progress)
-        return _bisected(report, weights, files, pixels, repro, progress)
+        return _bisected(report, weights, files, pixels, repro, layers, progress)
 
     chosen = variant or "float32"
     with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
@@ -76,7 +77,7 @@ def prove(
                 output = files[format_name]
                 export(weights, format_name, variant=chosen, output=output, checked=False, progress=progress)
         report = check(weights, chosen, files, names, pixels, isolated=True, progress=progress)
-        return _bisected(report, weights, files, pixels, repro, progress)
+        return _bisected(report, weights, files, pixels, repro, layers, progress)
 
 
 def score(
@@ -110,6 +111,7 @@ def score(
             chosen,
             batch_size=batch_size,
             limit=limit,
+            classes=weights.network.dataset.classes,
             progress=progress,
         )
 
@@ -139,7 +141,7 @@ def require_trusted(path: Path, *, trust: bool) -> None:
     sidecar = path.with_name(f"{path.name}.json")
     try:
         described = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise InvalidInput(f"{path} is code, and no sidecar {sidecar.name} of ours vouches for it. {how}") from None
     expected = described.get("sha256") if isinstance(described, dict) else None
     if expected != sha256_file(path):
@@ -152,21 +154,24 @@ def _bisected(
     files: Mapping[str, Path],
     pixels: Mapping[str, Pixels],
     repro: Path | None,
+    layers: bool,
     progress: Progress | None,
 ) -> ParityReport:
     """`report`, with the first node that diverges where a runtime of the ONNX file failed."""
     failed = [row for row in report.runtimes if row.passed is False and spec_of(row.runtime).reads == "onnx"]
-    if not failed or why_missing("onnxruntime-cpu"):
+    wanted = bool(failed) or (layers and "onnx" in files)
+    if not wanted or why_missing("onnxruntime-cpu"):
         return report
     if progress is not None:
-        progress("looking for the first node that diverges")
+        progress("looking for the first node that diverges" if failed else "errors through the network")
     sets = {c.inputs for row in failed for c in row.comparisons if c.problem} or set(pixels)
     images = np.concatenate([some[:_BISECTED] for name, some in pixels.items() if name in sets])
     variant: InputVariant = "uint8" if report.input == "uint8" else "float32"
-    found = find_divergence(weights, files["onnx"], variant, images)
+    bisection = bisect(weights, files["onnx"], variant, images)
+    found = bisection.divergence if failed else None
     if found is not None and repro is not None:
         save_repro(weights, files["onnx"], variant, images, found, repro)
-    return dataclasses.replace(report, divergence=found)
+    return dataclasses.replace(report, divergence=found, layers=bisection.layers if layers else ())
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.parity.compare import ERROR_EDGES, MULTIPLE, ULPS, Comparison, Worst
 
 if TYPE_CHECKING:
-    from exporter.parity.divergence import Divergence
+    from exporter.parity.divergence import Divergence, LayerError
 
 SCHEMA = 1  # docs/schemas/parity-1.json
 
@@ -86,8 +86,8 @@ class ParityReport:
 
     `yardsticks`: PyTorch's own largest float32 error by input set, for each device it ran on. `problems`: what is
     wrong with the files themselves, beside the numbers (metadata of other weights, say). `versions`: of the packages
-    and the system that it ran on, by name. `divergence`: the first node of
-    an ONNX file that failed its gate which leaves the reference, if it was found.
+    and the system that it ran on, by name. `divergence`: the first node of an ONNX file that failed its gate which
+    leaves the reference, if it was found. `layers`: the error of every value of the ONNX graph, where it was measured.
     """
 
     network: str
@@ -99,6 +99,7 @@ class ParityReport:
     problems: tuple[str, ...] = ()
     divergence: Divergence | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    layers: tuple[LayerError, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -134,6 +135,16 @@ class ParityReport:
             "problems": list(self.problems),
             "divergence": self.divergence.as_dict() if self.divergence else None,
             "runtimes": [result.as_dict() for result in self.runtimes],
+            "layers": [
+                {
+                    "name": layer.name,
+                    "op": layer.op,
+                    "max_abs_error": _finite(layer.max_abs_error),
+                    "allowed": _finite(layer.allowed),
+                    "inside": layer.inside,
+                }
+                for layer in self.layers
+            ],
             "versions": dict(self.versions),
         }
 
