@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo examples-setup test test-all lint format clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -14,17 +14,22 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "cifar-export needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,openvino]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,openvino,opencv]'
 	@touch $@
 
 demo: $(VENV)/.installed  ## set up, export a bundled network to ONNX and show its parity table
 	$(BIN)/cifar-export onnx resnet20 --dataset cifar100
 	$(BIN)/cifar-export parity resnet20 --dataset cifar100
 
+examples-setup:  ## as root on Debian: install what the tests of examples/ need besides Python
+	tools/setup_examples.sh
+
 test: $(VENV)/.installed  ## set up and run the tests (all but the slow ones)
+	@tools/setup_examples.sh --npm
 	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed  ## run every test that this machine can
+	@tools/setup_examples.sh --npm
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed  ## style, types and the direction of imports

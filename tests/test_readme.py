@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,9 @@ NEEDS_DATA = ("data fetch", "evaluate", "train")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """One current folder for all of them, as a reader has."""
-    return tmp_path_factory.mktemp("reader")
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "examples" / "samples", folder / "examples" / "samples")
+    return folder
 
 
 def test_the_readme_has_commands_and_the_two_that_set_up():

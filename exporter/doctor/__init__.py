@@ -67,6 +67,10 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, "problem", detail, "Mend what the other problems name, then run it again.")
 
 
+# What the package's own requirements bring; the other runtimes are extras, and their absence is no fault.
+_INSTALLED_WITH_US = ("pytorch", "torchscript", "torch-export", "onnxruntime-cpu")
+
+
 def _check_runtime(spec: RuntimeSpec, machine: gpu.Machine, torch_works: bool) -> Check:
     name = f"runtime {spec.name}"
     if not torch_works:  # a broken torch is one problem, not seven
@@ -75,5 +79,5 @@ def _check_runtime(spec: RuntimeSpec, machine: gpu.Machine, torch_works: bool) -
     if reason is None:
         return Check(name, "ok", spec.title)
     cause, _, fix = reason.rpartition(". ")
-    should_work = spec.by_default and (machine.usable if spec.name.endswith("-cuda") else spec.name != "openvino")
+    should_work = spec.name in _INSTALLED_WITH_US or (spec.device == "cuda" and spec.gated and machine.usable)
     return Check(name, "problem" if should_work else "note", cause or fix, fix)
