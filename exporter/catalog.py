@@ -45,6 +45,6 @@ class CatalogRow:
 
 
 def catalog() -> list[CatalogRow]:
-    """All eight, CIFAR-10 first, shallow to deep. Raises `InvalidInput` for a damaged index of bundled weights."""
+    """All eight, CIFAR-10 first, shallow to deep. Raises `Unavailable` for a damaged index of bundled weights."""
     entries = bundled_entries()
     return [CatalogRow(spec, size_of(spec), entries.get(name)) for name, spec in NETWORKS.items()]

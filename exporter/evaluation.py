@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.data import Split
-from exporter.errors import GateFailed, InvalidInput
-from exporter.preprocess import as_variant
+from exporter.errors import CifarExportError, GateFailed, InvalidInput
+from exporter.preprocess import Images, as_variant
 from exporter.runtimes import Runtime
 from exporter.zoo import InputVariant, Normalization
 
@@ -58,12 +58,14 @@ def evaluate(
     *,
     batch_size: int = DEFAULT_BATCH,
     limit: int | None = None,
+    classes: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Run `runtime` over the first `limit` images of `split` (all by default) and score it.
 
-    Ties between logits count as torch.topk counts them on the CPU: the lower class index first. Raises `GateFailed`
-    for NaN or infinite logits or a wrong shape.
+    Of equal logits the lower class index counts as the better one. `classes` is how many logits an image must have; by
+    default enough for the labels. Raises `GateFailed` for NaN or infinite logits, a wrong shape, and for a network that
+    does not run at all (one with a fixed batch, say).
     """
     if batch_size < 1 or (limit is not None and limit < 1):
         raise InvalidInput("--batch-size and --limit must be at least 1.")
@@ -75,9 +77,9 @@ def evaluate(
         stop = min(start + batch_size, total)
         images = as_variant(split.images[start:stop], variant, normalization)
         began = time.perf_counter()
-        logits = runtime.logits(images)
+        logits = _logits(runtime, images)
         seconds += time.perf_counter() - began
-        _check(logits, stop - start, int(split.labels.max()))
+        _check(logits, stop - start, int(split.labels.max()), classes)
         best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
         hits = best == split.labels[start:stop, None]
         predictions[start:stop] = best[:, 0]
@@ -97,10 +99,24 @@ def evaluate(
     )
 
 
-def _check(logits: NDArray[np.float32], images: int, highest_label: int) -> None:
-    if logits.ndim != 2 or logits.shape[0] != images or logits.shape[1] <= highest_label:
+def _logits(runtime: Runtime, images: Images) -> NDArray[np.float32]:
+    try:
+        return runtime.logits(images)
+    except CifarExportError:
+        raise
+    except Exception as error:  # runtimes raise what they like
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise GateFailed(
-            f"logits have shape {logits.shape} for {images} images with labels up to {highest_label}. "
+            f"{runtime.name} fails on a batch of {len(images)} images: {first}. Try another --batch-size."
+        ) from error
+
+
+def _check(logits: NDArray[np.float32], images: int, highest_label: int, classes: int | None) -> None:
+    fits = logits.ndim == 2 and logits.shape[0] == images and logits.shape[1] > highest_label
+    if not fits or (classes is not None and logits.shape[1] != classes):
+        wanted = f"{classes} classes" if classes is not None else f"labels up to {highest_label}"
+        raise GateFailed(
+            f"logits have shape {logits.shape} for {images} images with {wanted}. "
             "The file is of another data set: check --dataset and --file."
         )
     if not np.isfinite(logits).all():

@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 
+from exporter.assess import score
 from exporter.data import Split, load_split
 from exporter.errors import GateFailed
 from exporter.evaluation import evaluate
@@ -58,6 +60,24 @@ def test_progress_reaches_the_end():
 def test_broken_logits_are_no_accuracy(logits, said):
     with pytest.raises(GateFailed, match=said):
         evaluate(Fixed(logits), split_of([9, 9]), IDENTITY)
+
+
+def test_logits_for_more_classes_than_the_data_set_has_are_of_another_one():
+    with pytest.raises(GateFailed, match=r"\(2, 100\) for 2 images with 10 classes"):
+        evaluate(Fixed(np.zeros((2, 100))), split_of([1, 2]), IDENTITY, classes=10)
+
+
+def test_a_foreign_file_with_a_fixed_batch_is_one_line(weights20, exported, tmp_path):
+    model = onnx.load(exported("onnx", "float32", 17).path)
+    del model.metadata_props[:]
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    file = tmp_path / "fixed batch.onnx"
+    onnx.save(model, file)
+    split = split_of([1, 2, 3])
+    assert score(weights20, split, "onnxruntime-cpu", file=file, batch_size=1).images == 3
+    with pytest.raises(GateFailed, match="onnxruntime-cpu fails on a batch of 2 images: ") as error:
+        score(weights20, split, "onnxruntime-cpu", file=file, batch_size=2)
+    assert str(error.value).count("\n") == 0
 
 
 def test_a_file_of_other_weights_is_refused(run, exported, tmp_path, cifar_data):
