@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Measured (docs/parity.md): correct float32 runtimes stay below 3; 4 leaves room.
+# Measured (docs/parity.md): of 1,000 comparisons of correct float32 runtimes 999 stay below 3.7 with ten images a set;
+# the ulps cover the rest.
 MULTIPLE = 4.0
 ULPS = 4.0
 # A yardstick above this many float32 roundings of the largest logit is no float32 forward: TF32 or bf16 was on.
