@@ -12,6 +12,8 @@ from onnx import numpy_helper
 
 from exporter.assess import prove
 from exporter.errors import InvalidInput, Unavailable
+from exporter.formats import FORMATS
+from exporter.formats.metadata import contradictions, describe
 from exporter.parity.check import check
 from exporter.parity.compare import Bound, bound, compare
 from exporter.parity.inputs import batches, bundled_images, input_sets
@@ -123,6 +125,18 @@ def test_metadata_of_other_weights_fails_even_where_the_numbers_agree(run, weigh
     result = run("parity", "resnet20", "--weights", weights20_file, "--file", file)
     assert result.exit_code == 1
     assert "metadata says mean: [0.5, 0.5, 0.5], not [0.4914, 0.4822, 0.4465]" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["[0.4914,", "[" * 100_000], ids=["cut", "deep"])
+def test_damaged_metadata_does_not_make_a_file_foreign(weights20, exported, tmp_path, text):
+    def damage(model):
+        next(entry for entry in model.metadata_props if entry.key == "mean").value = text
+
+    file = broken(exported("onnx", "float32", 17).path, tmp_path / "damaged.onnx", damage)
+    facts = FORMATS["onnx"].load().inspect(file)
+    (problem,) = contradictions(facts.metadata, describe(weights20, "float32", checked=True))
+    assert problem.startswith("metadata says mean: '[")
+    assert len(problem) < 300
 
 
 def test_shuffled_labels_fail(weights20, exported, tmp_path):

@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 from exporter.errors import InvalidInput, from_os_error
 from exporter.version import __version__
 from exporter.weights import Weights
-from exporter.zoo import InputVariant
+from exporter.zoo import INPUT_VARIANTS, InputVariant
 
 SCHEMA = 1
 EXTRA_FILE = "metadata.json"
@@ -55,14 +56,21 @@ def contradictions(found: Mapping[str, Any], expected: Mapping[str, Any]) -> lis
     problems = []
     for key in IDENTITY_KEYS:
         if found.get(key) != expected[key]:
-            shown = "other labels or another order" if key == "labels" else f"{found.get(key)!r}, not {expected[key]!r}"
-            problems.append(f"metadata says {key}: {shown}")
+            # found: text out of a stranger's file, of any length
+            values = f"{found.get(key)!r:.200}, not {expected[key]!r}"
+            problems.append(f"metadata says {key}: {'other labels or another order' if key == 'labels' else values}")
     return problems
 
 
 def dumps(document: Mapping[str, Any]) -> str:
     """The document as JSON whose bytes depend on its content only."""
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def variant_of(metadata: Mapping[str, Any] | None) -> InputVariant | None:
+    """The input variant that a metadata document names; None where it names none."""
+    named = metadata.get("input") if metadata else None
+    return next((variant for variant in INPUT_VARIANTS if variant == named), None)
 
 
 def read_archive_metadata(path: Path) -> dict[str, Any] | None:
@@ -78,6 +86,6 @@ def read_archive_metadata(path: Path) -> dict[str, Any] | None:
             document = json.loads(archive.read(names[0]))
     except OSError as error:
         raise from_os_error(error, f"read {path}") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise InvalidInput(f"{path}: not a readable archive ({error}). Export it again.") from error
     return document if isinstance(document, dict) else None

@@ -180,7 +180,12 @@ def _from_properties(model: onnx.ModelProto) -> dict[str, Any] | None:
     properties = {entry.key: entry.value for entry in model.metadata_props if not re.match(r"Image\.", entry.key)}
     if "schema" not in properties or "weights_sha256" not in properties:
         return None
+    return {key: _parsed(value) if key in _JSON_KEYS else value for key, value in properties.items()}
+
+
+def _parsed(value: str) -> Any:
+    """The JSON value; damaged text as it is, which then contradicts what is expected."""
     try:
-        return {key: json.loads(value) if key in _JSON_KEYS else value for key, value in properties.items()}
-    except ValueError:
-        return None
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value

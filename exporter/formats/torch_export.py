@@ -9,7 +9,7 @@ import torch
 
 from exporter.formats import FileFacts, Request
 from exporter.formats.archive import canonical_archive
-from exporter.formats.metadata import EXTRA_FILE, dumps, read_archive_metadata
+from exporter.formats.metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
 from exporter.formats.ports import BATCH, example
 
 # What the graph's nodes remember of the source that made them: absolute paths, line numbers, object ids.
@@ -36,4 +36,4 @@ def serialize(request: Request) -> bytes:
 def inspect(path: Path) -> FileFacts:
     """What the file says of itself, read without loading it: a `.pt2` may hold pickles."""
     metadata = read_archive_metadata(path)
-    return FileFacts("torch-export", metadata.get("input") if metadata else None, metadata)
+    return FileFacts("torch-export", variant_of(metadata), metadata)

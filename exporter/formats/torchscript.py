@@ -14,7 +14,7 @@ import torch
 from exporter.deprecations import torchscript_deprecations
 from exporter.formats import FileFacts, Request
 from exporter.formats.archive import canonical_archive
-from exporter.formats.metadata import EXTRA_FILE, dumps, read_archive_metadata
+from exporter.formats.metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
 from exporter.formats.ports import example
 
 
@@ -31,4 +31,4 @@ def serialize(request: Request) -> bytes:
 def inspect(path: Path) -> FileFacts:
     """What the file says of itself, read without loading it: a TorchScript file is code."""
     metadata = read_archive_metadata(path)
-    return FileFacts("torchscript", metadata.get("input") if metadata else None, metadata)
+    return FileFacts("torchscript", variant_of(metadata), metadata)
