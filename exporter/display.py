@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from exporter.parity.report import ParityReport
     from exporter.predict import Predictions
 
+_SHOWN = 10  # images on which only reduced precision disagrees: there may be hundreds
+
 
 def table(title: str | None, columns: list[str], rows: list[list[str]], *, right: tuple[str, ...] = ()) -> None:
     """Print a table to stdout; columns named in `right` are aligned to the right."""
@@ -211,7 +213,8 @@ def agreement_table(agreement: Agreement) -> None:
         print_line("all runtimes name the same class on every image")
         return
     rows = []
-    for found in agreement.disagreements:
+    reduced = [found for found in agreement.disagreements if found.verdict == "reduced precision"]
+    for found in [f for f in agreement.disagreements if f not in reduced] + reduced[:_SHOWN]:
         classes: dict[int, list[str]] = {}
         for name, number in found.classes.items():
             classes.setdefault(number, []).append(name)
@@ -219,6 +222,8 @@ def agreement_table(agreement: Agreement) -> None:
         rows.append([str(found.index), agreement.labels[found.label], said, _scientific(found.margin), found.verdict])
     columns = ["image", "label", "classes", "float64 margin", "verdict"]
     table("Images on which runtimes disagree", columns, rows, right=("image", "float64 margin"))
+    if len(reduced) > _SHOWN:
+        print_line(f"and {len(reduced) - _SHOWN} more in reduced precision alone; --json has them all")
 
 
 def print_line(text: str) -> None:

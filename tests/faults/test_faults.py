@@ -14,6 +14,7 @@ from exporter import assess
 from exporter.errors import CifarExportError, GateFailed
 from exporter.export import export
 from exporter.parity.check import check
+from exporter.parity.divergence import Bisection
 from exporter.parity.inputs import input_sets
 from exporter.resnet import with_input
 from exporter.weights import build_network, load_weights, random_weights
@@ -297,7 +298,7 @@ def bench(weights20, weights20_file, exported, tmp_path, monkeypatch):
     monkeypatch.setattr("exporter.assess.input_sets", lambda: few)
     monkeypatch.setattr("exporter.export.input_sets", lambda: few)
     monkeypatch.setattr("exporter.assess.check", lambda *args, isolated=False, **kwargs: check(*args, **kwargs))
-    monkeypatch.setattr("exporter.assess.find_divergence", lambda *args: None)  # has tests of its own
+    monkeypatch.setattr("exporter.assess.bisect", lambda *args: Bisection((), None))  # has tests of its own
     return Bench(weights20, weights20_file, exported, tmp_path)
 
 
