@@ -52,9 +52,7 @@ def main() -> None:
         parts = {"import": ["import"], "export": ["export"], "parity": ["parity", *FOUR]}
         if options.all:
             parts["whole table"] = ["parity"]
-        seconds = {
-            name: _median(part[0], options.model, folder, part[1:], options.runs) for name, part in parts.items()
-        }
+        seconds = {name: _median(part, options.model, folder, options.runs) for name, part in parts.items()}
     base = seconds.pop("import")
     document = {
         "model": options.model,

@@ -35,6 +35,7 @@ class AotInductor:
                 program = torch.export.load(stream)
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise unreadable(path, self.name, error) from error
+        program.example_inputs = ((_example(program),), {})  # our exports carry none
         self._folder = tempfile.TemporaryDirectory(prefix="cifar-export-")
         with torch.inference_mode(), full_float32():
             package = aoti_compile_and_package(program, package_path=str(Path(self._folder.name) / "model.pt2"))
@@ -45,6 +46,13 @@ class AotInductor:
         with torch.inference_mode(), full_float32():
             result: NDArray[np.float32] = self._run(torch.from_numpy(images)).numpy()
         return result
+
+
+def _example(program: torch.export.ExportedProgram) -> torch.Tensor:
+    """Two blank images of the shape and type that `program` takes."""
+    name = program.graph_signature.user_inputs[0]
+    value = next(node.meta["val"] for node in program.graph.nodes if node.name == name)
+    return torch.zeros((2, *(int(size) for size in value.shape[1:])), dtype=value.dtype)
 
 
 def open_cpu(path: Path) -> AotInductor:
