@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -168,8 +167,8 @@ def predictions_table(predictions: Predictions) -> None:
     rows = []
     for picture in predictions.pictures:
         for place, guess in enumerate(picture.top):
-            name = escape(str(picture.file)) if place == 0 else ""
-            rows.append([name, escape(guess.label), f"{100 * guess.probability:.2f} %"])
+            name = str(picture.file) if place == 0 else ""
+            rows.append([name, guess.label, f"{100 * guess.probability:.2f} %"])
     if rows:
         table(None, ["picture", "label", "probability"], rows, right=("probability",))
 
