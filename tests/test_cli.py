@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import cli
+from exporter.display import predictions_table
 from exporter.errors import CifarExportError, GateFailed, InvalidInput, Unavailable, from_os_error
+from exporter.predict import Guess, Prediction, Predictions
 from exporter.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,6 +116,22 @@ def test_a_name_that_stdout_cannot_encode_ends_nothing(weights20_file, tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert "d\\xfcr [b]" in result.stdout
     assert output.is_file()
+
+
+def test_parity_adds_the_test_set_where_the_environment_has_it(weights20_file, exported, tmp_path):
+    command = ["parity", "resnet20", "--weights", str(weights20_file), "--runtime", "onnxruntime-cpu", "--json"]
+    command += ["--file", str(exported("onnx", "float32", 17).path)]
+    result = CliRunner().invoke(cli.main, command, env={"CIFAR_DATA": str(tmp_path)})
+    assert (result.exit_code, json.loads(result.stdout)["passed"]) == (0, True)
+    assert result.stderr.startswith("note: no CIFAR-10 in CIFAR_DATA=")
+    result = CliRunner().invoke(cli.main, [*command, "--data-dir", str(tmp_path)])
+    assert (result.exit_code, json.loads(result.stdout)["exit_code"]) == (3, 3)
+
+
+def test_brackets_in_the_name_of_a_picture_are_shown_as_they_are(capsys):
+    guess = Guess("cat", 3, 0.5)
+    predictions_table(Predictions((Prediction(Path("a[b].png"), (guess,)),), ()))
+    assert "a[b].png" in capsys.readouterr().out
 
 
 def test_json_leaves_stdout_to_the_document(weights20_file, tmp_path):
