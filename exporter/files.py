@@ -65,7 +65,7 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
             raise from_os_error(error, f"write {paths[0]}") from error
     finally:
         for temporary in temporaries:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(OSError):  # it was renamed, or could not even be made
                 temporary.unlink()
         for folder in made:  # the deepest first; one that holds anything stays
             with contextlib.suppress(OSError):

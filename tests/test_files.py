@@ -72,6 +72,8 @@ def test_folders_made_for_a_file_that_did_not_come_are_gone_again(tmp_path):
     (tmp_path / "old").mkdir()
     with pytest.raises(ValueError, match="stop"):
         fail_in_a_new_folder()
+    with pytest.raises(InvalidInput, match="too long"):
+        write_atomically(tmp_path / "new" / ("a" * 250), b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
