@@ -59,9 +59,18 @@ def bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None
         yield lambda done, total: None
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=console, transient=True)
+    task = progress.add_task(what, total=None)
+
+    def move(done: int, total: int | None) -> None:
+        progress.start()  # with the first step: what turns out to need no download shows none
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield move
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def parity_table(report: ParityReport) -> None:

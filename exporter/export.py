@@ -117,7 +117,7 @@ def export(
 
 def _check_name(path: Path, spec: FormatSpec) -> None:
     if not path.name.endswith(spec.suffix) or path.name == spec.suffix:
-        raise InvalidInput(f"{path}: the name of a {spec.title} file must end with {spec.suffix}.")
+        raise InvalidInput(f"{path}: the file's name must end with {spec.suffix} ({spec.title}).")
 
 
 def _sidecar(artifact: Artifact, metadata: dict[str, Any]) -> str:
