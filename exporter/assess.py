@@ -14,9 +14,9 @@ from torch import nn
 
 from exporter import evaluation
 from exporter.data import Split
-from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.errors import GateFailed, InvalidInput
 from exporter.export import export
-from exporter.files import sha256_file
+from exporter.files import require_file, sha256_file
 from exporter.formats import FORMATS, FileFacts, format_of
 from exporter.formats.metadata import contradictions, describe
 from exporter.parity.bisect import bisect
@@ -58,6 +58,10 @@ def prove(
     names = list(runtimes) or [name for name, spec in RUNTIMES.items() if spec.by_default]
     for name in runtimes:
         require_runtime(name)
+    if all(spec_of(name).reads == "network" for name in names):
+        raise InvalidInput(
+            f"{', '.join(names)} is what others are measured by. Name a --runtime that reads a file too."
+        )
     if file is not None:
         facts = _facts(file, variant, trust=trust_file)
         fitting = [name for name in names if spec_of(name).reads in (facts.format, "network")]
@@ -130,11 +134,12 @@ def facts_of_export(file: Path, weights: Weights, variant: InputVariant | None, 
 
 
 def require_trusted(path: Path, *, trust: bool) -> None:
-    """Refuse to run a file that is code unless it is the one its sidecar describes, or the user vouches for it.
+    """Refuse a file that cannot be read, or is code that neither its sidecar nor the user vouches for.
 
     TorchScript is code, and loading a .pt2 may unpickle; an ONNX file is data. The sidecar protects against files
     damaged, mixed up or replaced since the export, not against someone who can write both.
     """
+    require_file(path)
     if trust or format_of(path).name == "onnx":
         return
     how = "Pass --trust-file only if you know who made it."
@@ -191,10 +196,6 @@ def _subject(weights: Weights, runtime: str, variant: InputVariant, file: Path |
 def _facts(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFacts:
     """What `file` says of itself, once it is known to exist, to be ours to run and to have the input asked for."""
     spec = format_of(file)
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        raise from_os_error(error, f"read {file}") from error
     require_trusted(file, trust=trust)
     facts = spec.load().inspect(file)
     if facts.variant is None and spec.name != "onnx" and variant is not None:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.data import Split
-from exporter.errors import CifarExportError, GateFailed, InvalidInput
-from exporter.preprocess import Images, as_variant
-from exporter.runtimes import Runtime
+from exporter.errors import GateFailed, InvalidInput
+from exporter.preprocess import as_variant
+from exporter.runtimes import Runtime, run_batch
 from exporter.zoo import InputVariant, Normalization
 
 Progress = Callable[[int, int], None]
@@ -77,7 +77,7 @@ def evaluate(
         stop = min(start + batch_size, total)
         images = as_variant(split.images[start:stop], variant, normalization)
         began = time.perf_counter()
-        logits = _logits(runtime, images)
+        logits = run_batch(runtime, images)
         seconds += time.perf_counter() - began
         _check(logits, stop - start, int(split.labels.max()), classes)
         best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
@@ -97,18 +97,6 @@ def evaluate(
         total / seconds if seconds else float("inf"),
         predictions,
     )
-
-
-def _logits(runtime: Runtime, images: Images) -> NDArray[np.float32]:
-    try:
-        return runtime.logits(images)
-    except CifarExportError:
-        raise
-    except Exception as error:  # runtimes raise what they like
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-        raise GateFailed(
-            f"{runtime.name} fails on a batch of {len(images)} images: {first}. Try another --batch-size."
-        ) from error
 
 
 def _check(logits: NDArray[np.float32], images: int, highest_label: int, classes: int | None) -> None:

@@ -14,6 +14,16 @@ from pathlib import Path
 from exporter.errors import InvalidInput, from_os_error
 
 
+def require_file(path: Path) -> None:
+    """Raise `InvalidInput` unless `path` is a readable regular file: opening a pipe, say, would wait for its writer."""
+    try:
+        if not path.is_dir() and path.exists() and not path.is_file():
+            raise InvalidInput(f"{path} is not a regular file. Name one.")
+        path.open("rb").close()
+    except OSError as error:
+        raise from_os_error(error, f"read {path}") from error
+
+
 def sha256_bytes(data: bytes) -> str:
     """Hex sha256 of `data`."""
     return hashlib.sha256(data).hexdigest()

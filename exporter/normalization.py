@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from exporter.errors import InvalidInput
 from exporter.zoo import Normalization
 
+# half a step of 1/255: no pictures vary less, and what is divided by less leaves the range of float32
+_SMALLEST_STD = 0.002
 _EXAMPLE = "three numbers for red, green and blue of pixels scaled to 0..1, as in 0.4914,0.4822,0.4465"
 
 
@@ -65,6 +67,6 @@ def _triple(option: str, text: str) -> tuple[float, float, float]:
 
 
 def _checked_std(option: str, values: tuple[float, float, float]) -> tuple[float, float, float]:
-    if min(values) <= 0:
-        raise InvalidInput(f"{option} must be above 0: pixels are divided by it. Give {_EXAMPLE}.")
+    if min(values) < _SMALLEST_STD:
+        raise InvalidInput(f"{option} must be at least {_SMALLEST_STD}: pixels are divided by it. Give {_EXAMPLE}.")
     return values

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.assess import require_trusted
-from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.errors import GateFailed, InvalidInput
 from exporter.export import export
 from exporter.formats import FORMATS, format_of
 from exporter.normalization import normalization_from
 from exporter.pictures import NotAPicture, read_picture
 from exporter.preprocess import Pixels, as_variant
 from exporter.resnet import with_input
-from exporter.runtimes import RUNTIMES, Runtime, open_runtime, require_runtime, spec_of
+from exporter.runtimes import RUNTIMES, Runtime, open_runtime, require_runtime, run_batch, spec_of
 from exporter.weights import Weights, build_network
 from exporter.zoo import InputVariant, Normalization
 
@@ -98,10 +98,6 @@ def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bo
     where the machine lacks the runtime.
     """
     spec = format_of(file)
-    try:
-        file.open("rb").close()
-    except OSError as error:
-        raise from_os_error(error, f"read {file}") from error
     require_trusted(file, trust=trust_file)
     name = runtime or spec.gate
     if spec_of(name).reads != spec.name:
@@ -149,7 +145,7 @@ def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _probabilities(classifier: Classifier, pixels: Pixels) -> NDArray[np.float64]:
-    logits = classifier.runtime.logits(as_variant(pixels, classifier.variant, classifier.normalization))
+    logits = run_batch(classifier.runtime, as_variant(pixels, classifier.variant, classifier.normalization))
     if logits.shape != (len(pixels), len(classifier.labels)):
         raise InvalidInput(
             f"the network returns {logits.shape[-1]} classes, its metadata names {len(classifier.labels)}. "

@@ -1,6 +1,7 @@
 """The gate: correct float32 passes, everything else does not, and every runtime gets its row."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,18 @@ def test_a_report_in_which_nothing_was_gated_does_not_pass():
     report = ParityReport("cifar10_resnet20", "float32", "0" * 64, {}, {}, ())
     assert not report.passed
     assert report.failures == ["no runtime was compared with the reference"]
+
+
+def test_the_yardstick_alone_is_no_comparison(run, weights20_file):
+    result = run("parity", "resnet20", "--weights", weights20_file, "--runtime", "pytorch")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(run, weights20_file, tmp_path):
+    os.mkfifo(tmp_path / "a.onnx")
+    result = run("parity", "resnet20", "--weights", weights20_file, "--file", tmp_path / "a.onnx")
+    assert (result.exit_code, "not a regular file" in result.stderr) == (2, True)
 
 
 def test_a_runtime_that_does_not_read_the_file_is_wrong_usage(weights20, exported):

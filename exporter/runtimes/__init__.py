@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from exporter.errors import InvalidInput, Unavailable
+from exporter.errors import CifarExportError, GateFailed, InvalidInput, Unavailable
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     import numpy as np
@@ -207,6 +207,19 @@ def open_runtime(name: str, subject: Any) -> Runtime:
     require_runtime(name)
     runtime: Runtime = resolve(spec_of(name).open)(subject)
     return runtime
+
+
+def run_batch(runtime: Runtime, images: Images) -> NDArray[np.float32]:
+    """Run one batch. Raises `GateFailed` for whatever the runtime raises (another batch size than it takes, say)."""
+    try:
+        return runtime.logits(images)
+    except CifarExportError:
+        raise
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        raise GateFailed(
+            f"{runtime.name} fails on a batch of {len(images)} images: {first}. Try another --batch-size."
+        ) from error
 
 
 def unreadable(path: Path, runtime: str, error: BaseException) -> InvalidInput:

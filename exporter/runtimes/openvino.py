@@ -23,7 +23,7 @@ class OpenVino:
         self.name = name
         try:
             self._model = ov.Core().compile_model(str(path), "CPU", settings)
-        except RuntimeError as error:
+        except Exception as error:
             raise unreadable(path, self.name, error) from error
         # asked of the compiled model, not repeated from the request
         precision = self._model.get_property(_HINT).to_string()

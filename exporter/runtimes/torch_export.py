@@ -23,7 +23,7 @@ class TorchExport:
         try:
             with path.open("rb") as stream:
                 self._module = torch.export.load(stream).module()
-        except (RuntimeError, ValueError, KeyError, OSError) as error:
+        except Exception as error:
             raise unreadable(path, self.name, error) from error
 
     def logits(self, images: Images) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ class TorchScript:
         try:
             with torchscript_deprecations():
                 self._module = torch.jit.load(path, map_location="cpu")
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:
             raise unreadable(path, self.name, error) from error
 
     def logits(self, images: Images) -> NDArray[np.float32]:
