@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -210,6 +211,14 @@ def exported(weights20: Weights, tmp_path_factory: pytest.TempPathFactory) -> Ca
         return made[key]
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _keep_termination() -> Iterator[None]:
+    """A command that ran in this process leaves the process as killable as it was."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
