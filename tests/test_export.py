@@ -305,6 +305,7 @@ INTERRUPTED = """
 import os, signal, sys
 import cli, exporter.export
 number = int(sys.argv.pop(1))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 def interrupt(*arguments, **options):
     print("checking", flush=True)
     os.kill(os.getpid(), number)

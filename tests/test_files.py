@@ -92,6 +92,8 @@ def test_ctrl_c_between_two_renames_waits_for_the_second(tmp_path, monkeypatch):
                 temporary.write_text("new")
             monkeypatch.setattr(type(first), "replace", interrupted)
 
+    # a job in the background starts with SIGINT ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     done = threading.Event()
     other = threading.Thread(target=done.wait)
     other.start()
@@ -101,5 +103,6 @@ def test_ctrl_c_between_two_renames_waits_for_the_second(tmp_path, monkeypatch):
     finally:
         done.set()
         other.join()
+        after = signal.signal(signal.SIGINT, before)
     assert (first.read_text(), second.read_text()) == ("new", "new")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert after is signal.default_int_handler

@@ -61,8 +61,8 @@ def test_an_epoch_is_what_plain_pytorch_does():
 
 
 def test_it_learns_what_can_be_learned():
-    one = trainer(replace(QUICK, epochs=6, batch_size=32, peak_lr=0.1, label_smoothing=0, flip="random"), images=224)
-    entries = [epoch(one) for _ in range(6)]
+    one = trainer(replace(QUICK, epochs=10, batch_size=32, peak_lr=0.1, label_smoothing=0, flip="random"), images=224)
+    entries = [epoch(one) for _ in range(10)]
     assert entries[-1]["loss"] < 0.5 * entries[0]["loss"]
     assert entries[-1]["train_top1"] > entries[0]["train_top1"] + 30
     assert entries[-1]["top1"] > 60
