@@ -177,8 +177,10 @@ def test_a_damaged_index_is_the_installations_fault(text: str, tmp_path: Path) -
         bundled_entries(tmp_path / "absent")
 
 
-def test_the_tracked_index_is_sound() -> None:
+def test_the_tracked_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = ROOT / "artifacts" / "weights"
+    # `bundle` above lasts as long as the module, and tests run in any order
+    monkeypatch.setattr("exporter.weights.sources.bundled_folder", lambda: folder)
     for name, entry in bundled_entries().items():
         weights = load_weights(NETWORKS[name])
         assert weights.sha256 == entry.sha256
