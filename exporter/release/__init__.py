@@ -1,0 +1,1 @@
+"""Versioned releases: built, proved, described, signed, verified, fetched."""

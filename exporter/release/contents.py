@@ -1,0 +1,63 @@
+"""A finished network folder as data: what the index, the SBOM, the attestations and a merge are made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import GateFailed
+from exporter.files import sha256_file
+from exporter.release.layout import CONFIG, PARITY
+from exporter.release.sums import files_below
+
+CONFIG_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file's digest (hex) and size."""
+
+    sha256: str
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"sha256": self.sha256, "bytes": self.bytes}
+
+
+def record(path: Path) -> FileRecord:
+    """Digest and size of the file at `path`. Raises OSError."""
+    return FileRecord(sha256_file(path), path.stat().st_size)
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """A network folder: its `config.json` and `parity.json`, and all its files by relative path, SHA256SUMS included.
+
+    `config` has these keys (docs/releases.md): schema, network, model, dataset, version, tool, labels, normalization,
+    weights, accuracy, models, golden, built_with.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    parity: dict[str, Any]
+    files: dict[str, FileRecord]
+
+
+def read_network(folder: Path) -> NetworkRecord:
+    """Read a network folder that was written here or verified before. Raises `GateFailed` where it is none."""
+    documents = []
+    for name in (CONFIG, PARITY):
+        try:
+            document = json.loads((folder / name).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise GateFailed(f"{folder} is no network of a release: {name} can't be read ({error}).") from error
+        documents.append(document if isinstance(document, dict) else {})
+    config, parity = documents
+    if config.get("schema") != CONFIG_SCHEMA or not isinstance(config.get("network"), str):
+        raise GateFailed(f"{folder / CONFIG} is no description of a network of schema {CONFIG_SCHEMA}.")
+    files = {name: record(folder / name) for name in files_below(folder)}
+    return NetworkRecord(config["network"], folder, config, parity, files)

@@ -1,0 +1,91 @@
+"""The names in a release, as data.
+
+<version>/
+  <network>/            NETWORK_FILES
+  index.json  SHA256SUMS  sbom.cdx.json  provenance.intoto.json  test-result.intoto.json  (model.sig)
+  <network>-<version>.tar.gz
+<version>.measurements.json
+index.json
+"""
+
+from __future__ import annotations
+
+from exporter.errors import InvalidInput
+
+SUMS = "SHA256SUMS"
+INDEX = "index.json"
+SBOM = "sbom.cdx.json"
+PROVENANCE = "provenance.intoto.json"
+TEST_RESULT = "test-result.intoto.json"
+SIGNATURE = "model.sig"
+UNLISTED = (SUMS, SIGNATURE)
+"""What SHA256SUMS cannot list: itself, and the signature over it."""
+
+CONFIG = "config.json"
+LABELS = "labels.txt"
+PARITY = "parity.json"
+CARD = "README.md"
+WEIGHTS = "model.safetensors"
+MODELS: dict[str, tuple[str, str]] = {
+    # file: (format, input variant)
+    "model.onnx": ("onnx", "float32"),
+    "model-uint8.onnx": ("onnx", "uint8"),
+    "model.torchscript.pt": ("torchscript", "float32"),
+    "model.pt2": ("torch-export", "float32"),
+}
+GOLDEN: dict[str, str] = {
+    # the ONNX file: where its test inputs and outputs are
+    "model.onnx": "test_data_set_0",
+    "model-uint8.onnx": "uint8/test_data_set_0",
+}
+GOLDEN_FILES = ("input_0.pb", "output_0.pb")
+NETWORK_FILES = (
+    WEIGHTS,
+    *MODELS,
+    CONFIG,
+    LABELS,
+    *(f"{folder}/{name}" for folder in GOLDEN.values() for name in GOLDEN_FILES),
+    PARITY,
+    CARD,
+    SUMS,
+)
+
+DEFAULT_EPOCH = 315532800
+"""1980-01-01 UTC, the first date that zip archives hold: the time of everything where SOURCE_DATE_EPOCH is unset."""
+
+
+def archive_name(network: str, version: str) -> str:
+    """The name of a network's archive."""
+    return f"{network}-{version}.tar.gz"
+
+
+def measurements_name(version: str) -> str:
+    """What was measured during the build, beside the release."""
+    return f"{version}.measurements.json"
+
+
+def release_version(text: str) -> str:
+    """`text` as a normalized PEP 440 version ("1.0.0", "1.1rc1"), fit for the name of a folder.
+
+    Raises `InvalidInput` for anything else.
+    """
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return str(Version(text))
+    except InvalidVersion:
+        raise InvalidInput(f"{text!r} is no version. Use one like 1.0.0 or 1.1rc1 (PEP 440).") from None
+
+
+def source_date_epoch(environment: dict[str, str]) -> int:
+    """The time of a build, in seconds since 1970: SOURCE_DATE_EPOCH, else `DEFAULT_EPOCH`.
+
+    Raises `InvalidInput` where the variable is no such number.
+    """
+    text = environment.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return DEFAULT_EPOCH
+    # 2**32: what gzip's header can hold
+    if not text.isascii() or not text.isdecimal() or int(text) >= 2**32:
+        raise InvalidInput(f"SOURCE_DATE_EPOCH={text!r} is no number of seconds since 1970. Unset it, or mend it.")
+    return int(text)
