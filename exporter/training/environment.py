@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from exporter.commit import source_commit
 from exporter.errors import InvalidInput, Unavailable
 from exporter.training.recipe import Recipe
 from exporter.version import __version__
@@ -76,26 +75,6 @@ def hardware(device: torch.device, processes: int) -> str:
         return name if processes == 1 else f"{processes} x {name}"
     threads = torch.get_num_threads() * processes
     return f"{_cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def source_commit() -> str | None:
-    """Ask git for the commit of the checkout this code runs from, `-dirty` if its code was changed; None outside."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        git = ["git", "-C", os.fspath(folder)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        tracked = ("--", "cli.py", "exporter")
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no", *tracked],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("-dirty" if changed.stdout.strip() else "")
 
 
 def versions() -> dict[str, str]:
