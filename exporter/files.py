@@ -65,7 +65,7 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
             for temporary in temporaries:
                 with temporary.open("r+b") as stream:  # Windows syncs only what may be written to
                     os.fsync(stream.fileno())
-            with _interrupts_held():
+            with interrupts_held():
                 for temporary, path in zip(temporaries, paths, strict=True):
                     temporary.replace(path)
         except OSError as error:
@@ -83,7 +83,7 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
+def interrupts_held() -> Iterator[None]:
     """Let Ctrl-C and a termination wait until the block is through.
 
     By handlers, not by a signal mask: that is a thread's own, and the system would hand the signal to another thread.
