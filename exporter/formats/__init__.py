@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from exporter.errors import InvalidInput
 from exporter.zoo import InputVariant
+
+if TYPE_CHECKING:  # the table is read by --help, which stays instant
+    from torch import nn
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+"""`cifar-export doctor`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from exporter.console import Command, data_dir_option, echo_json, json_option
+from exporter.errors import Unavailable
+
+
+@click.command(cls=Command)
+@data_dir_option
+@json_option
+def doctor(data_dir: Path, as_json: bool) -> None:
+    """Tell what of this machine will or won't work, and how to mend it.
+
+    Ends with exit code 3 if something that should work here does not.
+    """
+    from exporter.display import diagnosis_table, steps
+    from exporter.doctor import diagnose
+
+    with steps(quiet=as_json) as progress:
+        diagnosis = diagnose(data_dir, progress)
+    if as_json:
+        echo_json(diagnosis.as_dict())
+    else:
+        diagnosis_table(diagnosis)
+    sys.exit(0 if diagnosis.ok else Unavailable.exit_code)

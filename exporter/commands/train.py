@@ -1,0 +1,73 @@
+"""`cifar-export train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exporter.console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
+from exporter.zoo import MODELS, network
+
+
+@click.command(cls=Command)
+@click.argument("model", metavar="MODEL", type=click.Choice(list(MODELS)))
+@dataset_option
+@click.option(
+    "--recipe", "recipe_name", default="quick", show_default=True, type=click.Choice(("quick", "seed", "release"))
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Stretch or shrink the recipe to so many epochs.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")
+@data_dir_option
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the run.  [default: artifacts/runs/<dataset>_<model>-<recipe>-seed<seed>]",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in that folder, to the same weights.")
+@click.option("--holdout", is_flag=True, help="Report on 5,000 images held out of training, not on the test set.")
+@click.option("--show-recipe", is_flag=True, help="Print the recipe and train nothing.")
+@click.option("--device", default="auto", show_default=True, type=click.Choice(("auto", "cpu", "cuda")))
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard files to the run's folder too.")
+@json_option
+def train(
+    model: str,
+    dataset: str,
+    recipe_name: str,
+    epochs: int | None,
+    output: Path | None,
+    show_recipe: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train MODEL by a recipe, resumably; torchrun -m cli train ... trains on several devices."""
+    from exporter.training.recipe import preset
+
+    spec, recipe = network(model, dataset), preset(recipe_name).with_epochs(epochs)
+    if show_recipe:
+        if as_json:
+            return echo_json(recipe.as_dict())
+        from exporter.display import fields
+
+        return fields(list(recipe.as_dict().items()))
+    from exporter.training.display import live, result_lines
+    from exporter.training.run import Options
+    from exporter.training.run import train as train_network
+
+    asked = Options(spec, recipe, output=output, **options)
+    try:
+        with live() as progress:
+            result = train_network(asked, progress)
+    except KeyboardInterrupt:
+        click.echo("interrupted. Continue after the last complete epoch with --resume.", err=True)
+        sys.exit(INTERRUPTED)
+    if result is None:
+        return None  # under torchrun the first process reports
+    if as_json:
+        return echo_json(result.as_dict())
+    from exporter.display import fields
+
+    return fields(result_lines(result))
