@@ -16,7 +16,7 @@ from torch import nn
 
 from exporter.assess import facts_of_export
 from exporter.data import Split
-from exporter.errors import CifarExportError
+from exporter.errors import CifarExportError, first_line
 from exporter.evaluation import DEFAULT_BATCH, Evaluation, Progress, evaluate
 from exporter.export import export
 from exporter.formats import FORMATS
@@ -154,8 +154,7 @@ def score_all(
             except CifarExportError as error:
                 rows.append(RuntimeAccuracy(spec.name, None, str(error), failed=True))
             except Exception as error:  # noqa: BLE001  runtimes raise what they like; a crash of one is its row
-                first = (str(error).strip().splitlines() or [""])[0]
-                reason = f"crashed: {type(error).__name__}: {first[:200]}"
+                reason = f"crashed: {first_line(error, named=True)}"
                 rows.append(RuntimeAccuracy(spec.name, None, reason, failed=True))
     double = with_input(copy.deepcopy(network).double(), chosen, weights.normalization).eval()
     found = _disagreements(rows, split, weights, chosen, eager, double)

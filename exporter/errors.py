@@ -32,6 +32,16 @@ class Unavailable(CifarExportError):
     exit_code = 3
 
 
+def first_line(error: BaseException | str, *, limit: int = 200, named: bool = False) -> str:
+    """What a foreign `error` says, for the middle of a sentence: at most `limit` characters, no full stop at the end.
+
+    Its first line, or its type where it says nothing; with `named`, "Type: first line".
+    """
+    said = str(error).strip().splitlines()
+    parts = [type(error).__name__] if named or not said else []
+    return ": ".join(parts + said[:1])[:limit].rstrip(". ")
+
+
 # What the operating system says when the machine, not the user, is short of something.
 _MACHINE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from exporter.errors import CifarExportError, InvalidInput, from_os_error
+from exporter.errors import CifarExportError, InvalidInput, first_line, from_os_error
 from exporter.preprocess import Pixels
 from exporter.zoo import IMAGE_SIZE
 
@@ -72,8 +72,7 @@ def read_picture(path: Path) -> Pixels:
     except Image.DecompressionBombError:
         raise NotAPicture(f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, refused.") from None
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-        raise NotAPicture(f"{path}: cannot be read as a picture: {reason}.") from error
+        raise NotAPicture(f"{path}: cannot be read as a picture: {first_line(error)}.") from error
 
 
 def _refuse_bomb(path: Path, image: Image.Image) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from exporter.doctor import gpu, packages, storage
-from exporter.doctor.report import Check, Diagnosis, Status, first_line
+from exporter.doctor.report import Check, Diagnosis, Status
+from exporter.errors import first_line
 from exporter.runtimes import RUNTIMES, RuntimeSpec, why_missing
 from exporter.zoo import DATASETS
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.doctor.report import Check, Status, first_line
+from exporter.doctor.report import Check, Status
+from exporter.errors import first_line
 
 _SMI_SECONDS = 20  # it takes a few when the driver was unloaded
 _MODULE_LOADED = Path("/proc/driver/nvidia/version")
@@ -189,7 +190,7 @@ def _starts(torch: Any) -> str | None:
                 return None
         except (RuntimeError, AssertionError, OSError) as error:
             return first_line(error)
-    return first_line(caught[0].message) if caught and isinstance(caught[0].message, Warning) else "no GPU is seen"
+    return first_line(caught[0].message) if caught else "no GPU is seen"
 
 
 def _cudnn(torch: Any) -> str:

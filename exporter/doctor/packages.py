@@ -11,7 +11,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from exporter.doctor.report import Check, first_line
+from exporter.doctor.report import Check
+from exporter.errors import first_line
 from exporter.version import __version__
 
 _SHOWN = (

@@ -46,8 +46,3 @@ class Diagnosis:
             "checks": [asdict(check) for check in self.checks],
             "versions": self.versions,
         }
-
-
-def first_line(error: BaseException) -> str:
-    """What `error` says, as the beginning of a sentence: its first line, without a full stop, 200 characters."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(". ")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from exporter.doctor.report import Check, first_line
-from exporter.errors import CifarExportError
+from exporter.doctor.report import Check
+from exporter.errors import CifarExportError, first_line
 from exporter.files import sha256_file
 from exporter.weights_index import bundled_entries, bundled_folder
 from exporter.zoo import NETWORKS, DatasetSpec
@@ -76,7 +76,7 @@ def check_weights() -> Check:
 
 def check_cache() -> Check:
     """Whether downloads can be kept."""
-    from exporter.weights.sources import cache_folder
+    from exporter.download import cache_folder
 
     return _check_writable("cache-folder", cache_folder(), "Name another one in CIFAR_EXPORT_CACHE.")
 

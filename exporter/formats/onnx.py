@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from exporter.deprecations import torchscript_deprecations
-from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.errors import GateFailed, InvalidInput, first_line, from_os_error
 from exporter.formats import FileFacts, Request
 from exporter.formats.metadata import contradictions
 from exporter.formats.onnx_canonical import canonicalize
@@ -143,7 +143,7 @@ def _check(model: onnx.ModelProto, request: Request, opset: int) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        problems.append(f"onnx.checker: {str(error).splitlines()[0]}")
+        problems.append(f"onnx.checker: {first_line(error)}")
     if problems:
         raise GateFailed(f"the ONNX file is not what was asked for: {'; '.join(problems)}. Nothing was written.")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.errors import CifarExportError
+from exporter.errors import CifarExportError, first_line
 from exporter.parity.inputs import plan
 from exporter.preprocess import Images
 from exporter.runtimes import PlacesNodes, Runtime, RuntimeSpec
@@ -61,5 +61,4 @@ def attempt(
     except CifarExportError as error:
         return Answer(None, problem=str(error))
     except Exception as error:  # noqa: BLE001  runtimes raise what they like; a crash of one is its row
-        first = (str(error).strip().splitlines() or [""])[0]
-        return Answer(None, problem=f"crashed: {type(error).__name__}: {first[:200]}")
+        return Answer(None, problem=f"crashed: {first_line(error, named=True)}")

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import helper
 
-from exporter.errors import InvalidInput, from_os_error
+from exporter.errors import InvalidInput, first_line, from_os_error
 
 _FATAL = 4  # ONNX Runtime's log severity: what it refuses is in its exception
 
@@ -59,7 +59,7 @@ def _refusal(model: onnx.ModelProto) -> str | None:
     try:
         run_all(model, zeros)
     except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class
-        return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return first_line(error)
     return None
 
 

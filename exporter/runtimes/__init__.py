@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from exporter.errors import CifarExportError, GateFailed, InvalidInput, Unavailable
+from exporter.errors import CifarExportError, GateFailed, InvalidInput, Unavailable, first_line
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     import numpy as np
@@ -216,13 +216,11 @@ def run_batch(runtime: Runtime, images: Images) -> NDArray[np.float32]:
     except CifarExportError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise GateFailed(
-            f"{runtime.name} fails on a batch of {len(images)} images: {first}. Try another --batch-size."
+            f"{runtime.name} fails on a batch of {len(images)} images: {first_line(error)}. Try another --batch-size."
         ) from error
 
 
 def unreadable(path: Path, runtime: str, error: BaseException) -> InvalidInput:
     """The error for a file that `runtime` refuses to load."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return InvalidInput(f"{runtime} cannot load {path}: {lines[0][:200].rstrip('.')}. Export it again.")
+    return InvalidInput(f"{runtime} cannot load {path}: {first_line(error)}. Export it again.")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.errors import GateFailed, Unavailable
+from exporter.errors import GateFailed, Unavailable, first_line
 from exporter.preprocess import Images
 from exporter.runtimes import unreadable
 from exporter.runtimes.cuda_libraries import has_driver, missing_libraries, preload
@@ -44,13 +44,13 @@ class Session:
             self._session = start(ort, self._model, provider, options)
         except Exception as error:
             title = provider.removesuffix("ExecutionProvider")
-            if provider != CPU and _first_line(error).find(_NO_FALLBACK) >= 0:
+            if provider != CPU and first_line(error).find(_NO_FALLBACK) >= 0:
                 strayed = self._strayed(provider)
                 if strayed:
                     raise GateFailed(f"not on {provider}: {', '.join(strayed)}") from error
                 raise Unavailable(f"the {title} provider did not start. {_DOCTOR}") from error
             if provider != CPU and not isinstance(error, _refusals()):
-                raise Unavailable(f"the {title} provider did not start: {_first_line(error)}. {_DOCTOR}") from error
+                raise Unavailable(f"the {title} provider did not start: {first_line(error)}. {_DOCTOR}") from error
             raise unreadable(path, name, error) from error
         self.provider = self._session.get_providers()[0]
         if self.provider != provider:
@@ -103,7 +103,7 @@ def missing_cpu() -> str | None:
     try:
         importlib.import_module("onnxruntime")
     except (ImportError, OSError) as error:
-        return f"onnxruntime does not import: {_first_line(error)}. Install it again: {_INSTALL}."
+        return f"onnxruntime does not import: {first_line(error)}. Install it again: {_INSTALL}."
     return None
 
 
@@ -142,7 +142,7 @@ def probe(provider: str) -> str | None:
     try:
         session = start(ort, _one_node_model(), provider, CUDA_OPTIONS if provider == CUDA else {})
     except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class
-        line = _first_line(error)
+        line = first_line(error)
         return "ONNX Runtime could not load it" if _NO_FALLBACK in line else line
     ran = session.get_providers()[0]
     return None if ran == provider else f"{ran} would run instead"
@@ -220,8 +220,3 @@ def _one_node_model() -> bytes:
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=7)
     data: bytes = model.SerializeToString()
     return data
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200].rstrip(".")

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.errors import GateFailed
+from exporter.errors import GateFailed, first_line
 from exporter.preprocess import Images
 
 
@@ -107,5 +107,5 @@ def missing_cuda() -> str | None:
         found = torch.cuda.is_available()
     if found:
         return None
-    why = f" ({str(caught[0].message).splitlines()[0][:200].rstrip('.')})" if caught else ", or no driver for one"
+    why = f" ({first_line(caught[0].message)})" if caught else ", or no driver for one"
     return f"PyTorch finds no NVIDIA GPU{why}. Run `nvidia-smi` to see whether the driver works."

@@ -17,7 +17,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from exporter.errors import InvalidInput, from_os_error
+from exporter.errors import InvalidInput, first_line, from_os_error
 from exporter.weights.native import METADATA_KEY
 
 MAX_BYTES = 64 * 2**20
@@ -149,9 +149,7 @@ def _why(data: bytes, error: Exception) -> str:
 
 def _brief(error: Exception) -> str:
     """Take the first sentence of an error that may be pages long."""
-    lines = str(error).strip().splitlines()
-    first = re.split(r"\. |: file", lines[0])[0].strip(" .") if lines else ""
-    return printable(f"{type(error).__name__}: {first}"[:120]) if first else type(error).__name__
+    return printable(re.split(r"\. |: file", first_line(error, limit=120, named=True))[0])
 
 
 def printable(text: str) -> str:
