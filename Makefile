@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# one worker a core, one thread a worker: threads of two workers would wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
 .PHONY: help demo examples-setup test test-all lint format clean
@@ -26,11 +28,11 @@ examples-setup:  ## as root on Debian: install what the tests of examples/ need 
 
 test: $(VENV)/.installed  ## set up and run the tests (all but the slow ones)
 	@tools/setup_examples.sh --npm
-	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_ARGS)
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
 
 test-all: $(VENV)/.installed  ## run every test that this machine can
 	@tools/setup_examples.sh --npm
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed  ## style, types and the direction of imports
 	$(BIN)/ruff check .

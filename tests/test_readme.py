@@ -64,4 +64,4 @@ def test_the_make_targets_are_what_make_knows():
     assert result.returncode == 0
     for command in ("cifar-export onnx resnet20 --dataset cifar100", "cifar-export parity resnet20 --dataset cifar100"):
         assert command in result.stdout
-    assert "pytest -m 'not slow'" in result.stdout
+    assert "pytest -n auto -m 'not slow'" in result.stdout
