@@ -11,14 +11,16 @@ import hashlib
 import itertools
 import json
 import os
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from exporter.errors import GateFailed, InvalidInput, Unavailable, from_os_error
+import platformdirs
+
+from exporter.errors import GateFailed, Unavailable, from_os_error
+from exporter.http import CHECK_ADDRESS, CHECK_NETWORK, HEADERS, check_url, describe, pool_for, unavailable
 
 if TYPE_CHECKING:
     import urllib3
@@ -37,6 +39,11 @@ MAX_TRIES = 4
 MAX_REQUESTS = 100
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 LOCK_SECONDS = 600.0
+
+
+def cache_folder() -> Path:
+    """Find where downloads and finished networks are kept: `CIFAR_EXPORT_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("CIFAR_EXPORT_CACHE") or platformdirs.user_cache_dir("cifar-export"))
 
 
 def download(
@@ -69,17 +76,60 @@ def download(
     digests = [(name, digest) for name, digest in given if digest]
     if not digests:
         raise ValueError("download() needs a digest: md5, sha256 or sha256_prefix")
-    _check_url(url)
+    check_url(url)
     try:
         if destination.is_file() and not _mismatch(destination, digests):
             return destination
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(destination):
+        with only_one(destination):
             if not destination.is_file() or _mismatch(destination, digests):  # else another process was quicker
                 _fetch_and_check(_Transfer(url, destination, progress, timeout, max_bytes, hint), digests)
         return destination
     except OSError as error:
         raise from_os_error(error, f"write {destination}") from error
+
+
+def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "") -> bytes:
+    """The small file at `url`, in memory. Nobody vouches for it: the caller checks a digest or a signature.
+
+    `timeout` and `hint` as in `download`; a body that breaks off is asked for again. Raises `Unavailable` (no network,
+    server errors, more than `max_bytes`) and `InvalidInput` (a URL other than http and https).
+    """
+    from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
+
+    check_url(url)
+    host, failure = str(urlsplit(url).hostname), ""
+    for _ in range(MAX_TRIES):
+        try:
+            with pool_for(url) as pool, contextlib.closing(_get(pool, url, HEADERS, timeout)) as response:
+                if response.status != 200:
+                    raise unavailable(url, f"HTTP status {response.status}", CHECK_ADDRESS, hint)
+                data = b""
+                for block in response.stream(BLOCK, decode_content=False):
+                    data += block
+                    if len(data) > max_bytes:
+                        raise unavailable(url, f"it has more than {max_bytes:,} bytes", CHECK_ADDRESS, hint)
+                return data
+        except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
+            failure = describe(error, host)
+        except HTTPError as error:
+            cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+            raise unavailable(url, describe(cause, host), CHECK_NETWORK, hint) from error
+    raise unavailable(url, failure, CHECK_NETWORK, hint)
+
+
+def _get(pool: urllib3.PoolManager, url: str, headers: Mapping[str, str], timeout: float) -> urllib3.BaseHTTPResponse:
+    """The response to a request that is tried again as configured above, its body not read yet."""
+    import urllib3
+
+    retries = urllib3.Retry(
+        MAX_TRIES - 1,
+        redirect=MAX_REDIRECTS,
+        status_forcelist=RETRIED_STATUSES,
+        backoff_factor=BACKOFF_SECONDS,
+        respect_retry_after_header=False,  # it may ask for hours
+    )
+    return pool.request("GET", url, headers=headers, preload_content=False, retries=retries, timeout=timeout)
 
 
 def _mismatch(path: Path, digests: Digests) -> str:
@@ -146,15 +196,15 @@ class _Transfer:
         most, tries, failure = self.size, 0, ""
         for _ in range(MAX_REQUESTS):
             try:
-                with _pool(self.url) as pool:
+                with pool_for(self.url) as pool:
                     if self._request(pool):
                         return
                 failure = f"{host} does not answer ranges properly"
             except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
-                failure = _describe(error, host)
+                failure = describe(error, host)
             except HTTPError as error:
                 cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-                raise self._unavailable(_describe(cause, host)) from error
+                raise self._unavailable(describe(cause, host)) from error
             most, tries = (size, 0) if (size := self.size) > most else (most, tries + 1)
             if tries == MAX_TRIES:
                 break
@@ -162,25 +212,13 @@ class _Transfer:
 
     def _request(self, pool: urllib3.PoolManager) -> bool:
         """Make one request and append what comes; True when the body is complete. Raises urllib3's HTTPError."""
-        import urllib3
-
         offset = self.size
-        # identity: some servers label .tar.gz as an encoding, and clients would unpack it
-        headers = {"User-Agent": "cifar-export", "Accept-Encoding": "identity"}
+        headers = dict(HEADERS)
         if offset:
             headers["Range"] = f"bytes={offset}-"
             if validator := self._validator():
                 headers["If-Range"] = validator
-        retries = urllib3.Retry(
-            MAX_TRIES - 1,
-            redirect=MAX_REDIRECTS,
-            status_forcelist=RETRIED_STATUSES,
-            backoff_factor=BACKOFF_SECONDS,
-            respect_retry_after_header=False,  # it may ask for hours
-        )
-        response = pool.request(
-            "GET", self.url, headers=headers, preload_content=False, retries=retries, timeout=self.timeout
-        )
+        response = _get(pool, self.url, headers, self.timeout)
         try:
             where = response.headers.get("Content-Range", "")
             if response.status == 416 and where == f"bytes */{offset}":
@@ -189,7 +227,7 @@ class _Transfer:
                 self.forget()
                 return False
             if response.status not in (200, 206):
-                raise self._unavailable(f"HTTP status {response.status}", "Check that address")
+                raise self._unavailable(f"HTTP status {response.status}", CHECK_ADDRESS)
             if response.status == 200:
                 offset = 0
                 self._remember(response)
@@ -207,7 +245,7 @@ class _Transfer:
             done += len(block)
             if max(done, total or 0) > self.max_bytes:
                 self.forget()
-                raise self._unavailable(f"it has more than {self.max_bytes:,} bytes", "Check that address")
+                raise self._unavailable(f"it has more than {self.max_bytes:,} bytes", CHECK_ADDRESS)
             if self.progress:
                 self.progress(done, total)
         stream.flush()
@@ -232,60 +270,15 @@ class _Transfer:
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
-    def _unavailable(
-        self, reason: str, remedy: str = "Check the network and its proxy settings, then run it again"
-    ) -> Unavailable:
+    def _unavailable(self, reason: str, remedy: str = CHECK_NETWORK) -> Unavailable:
         size = self.size
         kept = f" ({size:,} bytes are kept, the next run goes on from there)" if size else ""
-        hint = f"; {self.hint}" if self.hint else ""
-        return Unavailable(f"cannot download {self.url}: {reason}{kept}.\n{remedy}{hint}.")
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        supported = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        supported = False
-    if not supported:
-        raise InvalidInput(f"cannot download {url}: only http and https URLs with a host name are supported.")
-
-
-def _pool(url: str) -> urllib3.PoolManager:
-    """Open connections for `url`, by way of the proxy that the environment names for it (urllib3 leaves that to us)."""
-    import urllib3
-
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(parts.netloc):
-        return urllib3.PoolManager()
-    proxy = proxy if "://" in proxy else f"http://{proxy}"
-    login = urlsplit(proxy)
-    if login.username is None:
-        return urllib3.ProxyManager(proxy)
-    basic_auth = f"{unquote(login.username)}:{unquote(login.password or '')}"
-    return urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=basic_auth))
-
-
-def _describe(error: Exception, host: str) -> str:
-    """Say in a few words what urllib3 says in many."""
-    from urllib3 import exceptions
-
-    if isinstance(error, exceptions.NameResolutionError):
-        return f"the name {host} can't be resolved; there seems to be no network"
-    if isinstance(error, exceptions.NewConnectionError):
-        return f"no connection to {host} ({getattr(error.__cause__, 'strerror', None) or 'unreachable'})"
-    if isinstance(error, exceptions.TimeoutError):
-        return f"{host} does not answer in time"
-    if isinstance(error, exceptions.ProtocolError):
-        return f"{host} breaks off before the end"
-    return f"{host}: {error}"  # TLS, proxies, too many redirects or server errors: urllib3 is brief about these
+        return unavailable(self.url, f"{reason}{kept}", remedy, self.hint)
 
 
 @contextlib.contextmanager
-def _only_one(destination: Path) -> Iterator[None]:
-    """Hold the lock of `destination`; a process that dies lets go of it."""
+def only_one(destination: Path) -> Iterator[None]:
+    """Hold the lock of `destination`; a process that dies lets go of it. Raises `Unavailable` after `LOCK_SECONDS`."""
     import filelock
 
     lock = filelock.FileLock(destination.with_name(f"{destination.name}.part.lock"), timeout=LOCK_SECONDS)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import exporter.download
-from exporter.download import download
+from exporter.download import download, read_url
 from exporter.errors import GateFailed, InvalidInput, Unavailable
 
 DATA = bytes(range(256)) * 4000  # 1,024,000 bytes: several blocks
@@ -414,3 +414,31 @@ def test_any_interruption_ends_in_the_same_bytes(
     assert path.read_bytes() == data
     assert [entry.name for entry in folder.iterdir()] == ["any"]
     path.unlink()
+
+
+def test_a_small_file_is_read_into_memory(url: str, http_server: Server) -> None:
+    http_server.redirects = {"/a": url}
+    http_server.statuses = [503]
+    assert read_url(f"{http_server.url}a", max_bytes=len(DATA)) == DATA
+
+
+def test_a_small_file_that_breaks_off_is_asked_for_again(url: str, http_server: Server) -> None:
+    http_server.cut_after, http_server.cuts = 1000, 1
+    assert read_url(url, max_bytes=len(DATA)) == DATA
+    http_server.cuts = None
+    with pytest.raises(Unavailable, match=r"breaks off.*\n.*; or go to B\."):
+        read_url(url, max_bytes=len(DATA), hint="or go to B")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_small_file_that_is_large_is_refused(url: str, http_server: Server, chunked: bool) -> None:
+    http_server.chunked = chunked
+    with pytest.raises(Unavailable, match="more than 1,023,999 bytes"):
+        read_url(url, max_bytes=len(DATA) - 1)
+
+
+def test_a_small_file_that_is_missing(http_server: Server) -> None:
+    with pytest.raises(Unavailable, match="HTTP status 404"):
+        read_url(f"{http_server.url}none", max_bytes=10)
+    with pytest.raises(InvalidInput, match="only http and https"):
+        read_url("file:///etc/hostname", max_bytes=10)
