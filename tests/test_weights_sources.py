@@ -16,10 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.download import cache_folder
 from exporter.errors import GateFailed, InvalidInput, Unavailable
 from exporter.files import sha256_bytes
 from exporter.weights import load_weights, random_weights, save_weights
-from exporter.weights.sources import cache_folder, upstream_url
+from exporter.weights.sources import upstream_url
 from exporter.weights_index import BundledEntry, add_to_index, bundled_entries
 from exporter.zoo import NETWORKS, NetworkSpec, Normalization
 

@@ -8,9 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
-
-from exporter.download import download
+from exporter.download import cache_folder, download
 from exporter.errors import InvalidInput, Unavailable
 from exporter.files import sha256_bytes
 from exporter.normalization import normalization_from
@@ -52,11 +50,6 @@ def upstream_url(network: NetworkSpec) -> str:
     """Address of the upstream file; `CIFAR_EXPORT_UPSTREAM_URL` names another base than GitHub (a mirror)."""
     base = os.environ.get("CIFAR_EXPORT_UPSTREAM_URL") or UPSTREAM_URL
     return f"{base.rstrip('/')}/{network.upstream_file}"
-
-
-def cache_folder() -> Path:
-    """Find where downloads are kept: `CIFAR_EXPORT_CACHE`, else the user's cache folder of this system."""
-    return Path(os.environ.get("CIFAR_EXPORT_CACHE") or platformdirs.user_cache_dir("cifar-export"))
 
 
 def _bundled(network: NetworkSpec) -> Weights:
