@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from exporter.parity.divergence import Divergence
     from exporter.parity.report import ParityReport
     from exporter.predict import Predictions
+    from exporter.release.build import Published
 
 _SHOWN = 10  # images on which only reduced precision disagrees: there may be hundreds
 
@@ -180,6 +181,21 @@ def predictions_table(predictions: Predictions) -> None:
             rows.append([name, guess.label, f"{100 * guess.probability:.2f} %"])
     if rows:
         table(None, ["picture", "label", "probability"], rows, right=("probability",))
+
+
+def release_summary(release: Published) -> None:
+    """Print what a build or a merge has published."""
+    networks = list(release.networks)
+    pairs = [("release", str(release.path)), ("networks", f"{len(networks)}: {networks[0]}")]
+    pairs += [("", f"   {name}") for name in networks[1:]]
+    pairs += [
+        ("files", f"{release.files}, {release.bytes:,} bytes"),
+        ("sha256", f"{release.sha256} (of SHA256SUMS: what to pin)"),
+        ("signed", "yes" if release.signed else "no"),
+        ("commit", release.commit or "none: not built in a git checkout"),
+        ("created", release.created),
+    ]
+    fields(pairs)
 
 
 def fields(pairs: list[tuple[str, Any]]) -> None:

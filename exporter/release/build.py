@@ -1,0 +1,184 @@
+"""`cifar-export package`: from bundled weights to a release folder that stands under its version."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter.commit import CODE, source_commit
+from exporter.errors import InvalidInput, Unavailable
+from exporter.files import require_file
+from exporter.release.assemble import Origin
+from exporter.release.cache import NetworkCache, cache_key
+from exporter.release.layout import SIGNATURE, release_version, source_date_epoch
+from exporter.release.publish import publish, workshop
+from exporter.release.shelf import refuse_taken
+from exporter.release.sums import files_below
+from exporter.release.workers import Builder, Job, build_all, test_images
+from exporter.runtimes import require_runtime
+from exporter.weights_index import bundled_entries
+from exporter.zoo import NETWORKS
+
+RELEASES = Path("artifacts") / "releases"
+_MADE_OF = (*CODE, "artifacts/weights", "setup.cfg")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A release that stands under its version. `sha256` is that of its SHA256SUMS: what consumers pin.
+
+    `reused`: the networks that came from the cache. `bytes` counts all files of the folder.
+    """
+
+    path: Path
+    version: str
+    sha256: str
+    networks: tuple[str, ...]
+    files: int
+    bytes: int
+    signed: bool
+    commit: str | None
+    created: str
+    seconds: float
+    reused: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "path": str(self.path),
+            "version": self.version,
+            "sha256": self.sha256,
+            "networks": list(self.networks),
+            "files": self.files,
+            "bytes": self.bytes,
+            "signed": self.signed,
+            "commit": self.commit,
+            "created": self.created,
+            "seconds": round(self.seconds, 1),
+            "reused": list(self.reused),
+        }
+
+
+def package(
+    networks: Sequence[str],
+    version: str,
+    output: Path = RELEASES,
+    *,
+    data_dir: Path,
+    jobs: int = 1,
+    runtimes: Sequence[str] = (),
+    sign_key: Path | None = None,
+    cached: bool = True,
+    builder: Builder | None = None,
+    progress: Callable[[str], None] = lambda what: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Published:
+    """Build the release `version` of `networks` (all eight where it is empty) into `output`/`version`.
+
+    Everything cheap is checked before anything is built. At most `jobs` networks are built at once. `runtimes` are
+    gated in addition to those that always are. `builder` makes a network's folder (default: `build_network`).
+    `progress` gets what is being done now, `say` lines worth keeping. Raises `GateFailed` where a gate says no,
+    `InvalidInput` for a wrong or taken version and places that cannot be written, `Unavailable` for what is missing:
+    weights, test set, runtimes, the signing extra, disk space.
+    """
+    began = time.monotonic()
+    version = release_version(version)
+    names = tuple(name for name in NETWORKS if not networks or name in networks)
+    if unknown := [name for name in networks if name not in NETWORKS]:
+        raise InvalidInput(f"no network {unknown[0]!r}. Known: {', '.join(NETWORKS)}.")
+    epoch = source_date_epoch(dict(os.environ))
+    refuse_taken(output, version)
+    _require_weights(names)
+    for name in runtimes:
+        require_runtime(name)
+    if sign_key is not None:
+        require_signing(sign_key)
+    datasets = dict.fromkeys(NETWORKS[name].dataset.name for name in names)
+    splits = {dataset: test_images(data_dir, dataset) for dataset in datasets}
+    origin = Origin(version, release_commit(say), epoch)
+    if builder is None:
+        from exporter.release.network import build_network as builder
+    entries = bundled_entries()
+    store = NetworkCache(say) if cached else None
+    measurements: dict[str, Any] = {}
+    reused = []
+    with workshop(output, version, say) as staging:
+        keys = {
+            name: cache_key(entries[name], version, runtimes, splits[NETWORKS[name].dataset.name]) for name in names
+        }
+        for name in names:
+            found = store.fetch(keys[name], name, staging / name) if store else None
+            if found is not None:
+                measurements[name] = found
+                reused.append(name)
+                say(f"{name}: finished before, taken from the cache")
+        todo = [
+            Job(builder, name, version, staging / name, data_dir, tuple(runtimes))
+            for name in names
+            if name not in measurements
+        ]
+        for job in todo:
+            job.folder.mkdir()
+        started = time.monotonic()
+        for job, measured in build_all(todo, jobs, progress):
+            measurements[job.network] = measured
+            if store:
+                store.store(keys[job.network], job.folder, measured)
+            seconds = time.monotonic() - started
+            say(f"{job.network}: built and proved ({len(measurements)} of {len(names)}, {seconds:.0f} s)")
+        progress("assembling and verifying")
+        entry = publish(staging, output, origin, measurements, sign_key)
+    return published(output, origin, entry.sha256, entry.networks, began, reused)
+
+
+def published(
+    output: Path, origin: Origin, sha256: str, networks: Sequence[str], began: float, reused: Sequence[str] = ()
+) -> Published:
+    """Describe the release that has just appeared; `began` by the monotonic clock."""
+    path = output / origin.version
+    files = files_below(path)
+    return Published(
+        path,
+        origin.version,
+        sha256,
+        tuple(networks),
+        len(files),
+        sum((path / name).stat().st_size for name in files),
+        SIGNATURE in files,
+        origin.commit,
+        origin.created,
+        time.monotonic() - began,
+        tuple(reused),
+    )
+
+
+def _require_weights(names: Sequence[str]) -> None:
+    entries = bundled_entries()
+    missing = [name for name in names if name not in entries]
+    if missing:
+        there = [name for name in names if name in entries]
+        by_name = " ".join(f"--only {name}" for name in there)
+        fix = f"Package the others by name: {by_name}." if there else "Train one and bundle it first."
+        raise Unavailable(f"no weights of {', '.join(missing)} are bundled yet.\n{fix}")
+
+
+def require_signing(key: Path) -> None:
+    """Raise `InvalidInput` for a key that cannot be read, `Unavailable` without the `sign` extra."""
+    require_file(key)
+    from exporter.release.sign import require_extra
+
+    require_extra()
+
+
+def release_commit(say: Callable[[str], None]) -> str | None:
+    """The commit that a release names; `say` hears what keeps others from building the same."""
+    commit = source_commit(_MADE_OF, required=True)
+    if commit is None:
+        say("note: this is no git checkout: the release names no commit, so others can't rebuild it from source.")
+    elif commit.endswith("-dirty"):
+        say("note: tracked files have changed since the last commit: nobody can rebuild this release from source.")
+    return commit
