@@ -12,6 +12,7 @@ from exporter.commands.doctor import doctor
 from exporter.commands.evaluate import evaluate
 from exporter.commands.export import onnx, torch_export, torchscript
 from exporter.commands.models import models
+from exporter.commands.package import merge, package
 from exporter.commands.parity import parity
 from exporter.commands.predict import predict
 from exporter.commands.train import train
@@ -22,8 +23,10 @@ COMMANDS = (
     data,
     doctor,
     evaluate,
+    merge,
     models,
     onnx,
+    package,
     parity,
     predict,
     torch_export,

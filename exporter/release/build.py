@@ -108,7 +108,8 @@ def package(
     reused = []
     with workshop(output, version, say) as staging:
         keys = {
-            name: cache_key(entries[name], version, runtimes, splits[NETWORKS[name].dataset.name]) for name in names
+            name: cache_key(builder, entries[name], version, runtimes, splits[NETWORKS[name].dataset.name])
+            for name in names
         }
         for name in names:
             found = store.fetch(keys[name], name, staging / name) if store else None

@@ -48,9 +48,12 @@ _PACKAGES = (
 Say = Callable[[str], None]
 
 
-def cache_key(entry: BundledEntry, version: str, runtimes: Sequence[str], split: Split) -> str:
+def cache_key(
+    builder: Callable[..., Any], entry: BundledEntry, version: str, runtimes: Sequence[str], split: Split
+) -> str:
     """Hex sha256 of all that decides a network's folder: weights, release version, code, libraries, machine, images."""
     decides = {
+        "builder": f"{builder.__module__}.{builder.__qualname__}",
         "weights": entry.as_dict(),
         "version": version,
         "runtimes": sorted(runtimes),
