@@ -15,10 +15,10 @@ from typing import Any
 from torch import nn
 
 from exporter.errors import GateFailed, InvalidInput
-from exporter.files import sha256_bytes, staged_together
-from exporter.formats import FORMATS, FormatSpec, Request
+from exporter.files import sha256_file, staged_together
+from exporter.formats import FORMATS, FileFacts, FormatSpec, Request
 from exporter.formats.metadata import describe
-from exporter.formats.ports import OUTPUT, input_port
+from exporter.formats.ports import described_ports
 from exporter.parity.check import check
 from exporter.parity.inputs import input_sets
 from exporter.parity.report import ParityReport
@@ -95,24 +95,44 @@ def export(
     refuse_training_mode(module)
     _tell(progress, f"exporting to {spec.title}")
     metadata = describe(weights, variant, checked=checked)
-    request = Request(module, variant, weights.network.dataset.classes, metadata, opset)
-    data = spec.load().serialize(request)
     sidecar = path.with_name(f"{path.name}.json")
     with staged_together(path, sidecar) as (temporary, temporary_sidecar):
-        temporary.write_bytes(data)
-        facts = spec.load().inspect(temporary)
-        if facts.variant != variant or facts.metadata != metadata:
-            raise GateFailed("the file does not say of itself what was asked for. Nothing was written.")
+        facts = write_file(temporary, weights, format_name, variant, module, opset=opset, checked=checked)
         report = None
         if checked:
             report = check(weights, variant, {format_name: temporary}, [spec.gate], input_sets(), progress=progress)
             if not report.passed:
                 raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
-        artifact = Artifact(
-            path, format_name, sha256_bytes(data), len(data), variant, facts.opset, facts.ir_version, weights, report
-        )
+        size, sha256 = temporary.stat().st_size, sha256_file(temporary)
+        artifact = Artifact(path, format_name, sha256, size, variant, facts.opset, facts.ir_version, weights, report)
         temporary_sidecar.write_text(_sidecar(artifact, metadata), encoding="utf-8")
     return artifact
+
+
+def write_file(
+    path: Path,
+    weights: Weights,
+    format_name: str,
+    variant: InputVariant,
+    module: nn.Module,
+    *,
+    opset: int | None,
+    checked: bool,
+) -> FileFacts:
+    """Write the one file of that format, without a sidecar and without parity, and read back what it says of itself.
+
+    `checked` goes into its metadata: the caller, who gave it a name that nobody takes for a finished file, either
+    proves it or removes it. Raises `GateFailed` where the file is not what was asked for, and OSError.
+    """
+    metadata = describe(weights, variant, checked=checked)
+    module_of_format = FORMATS[format_name].load()
+    path.write_bytes(
+        module_of_format.serialize(Request(module, variant, weights.network.dataset.classes, metadata, opset))
+    )
+    facts = module_of_format.inspect(path)
+    if facts.variant != variant or facts.metadata != metadata:
+        raise GateFailed("the file does not say of itself what was asked for. Nothing was written.")
+    return facts
 
 
 def _check_name(path: Path, spec: FormatSpec) -> None:
@@ -122,7 +142,6 @@ def _check_name(path: Path, spec: FormatSpec) -> None:
 
 def _sidecar(artifact: Artifact, metadata: dict[str, Any]) -> str:
     """The metadata beside the file, for readers that cannot look inside: no names of folders, nothing of this run."""
-    port = input_port(artifact.input)
     document = {
         **metadata,
         "format": artifact.format,
@@ -130,8 +149,7 @@ def _sidecar(artifact: Artifact, metadata: dict[str, Any]) -> str:
         "bytes": artifact.bytes,
         "opset": artifact.opset,
         "ir_version": artifact.ir_version,
-        "inputs": [{"name": port.name, "dtype": artifact.input, "shape": ["batch", *port.shape]}],
-        "outputs": [{"name": OUTPUT, "dtype": "float32", "shape": ["batch", artifact.weights.network.dataset.classes]}],
+        **described_ports(artifact.input, artifact.weights.network.dataset.classes),
     }
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 

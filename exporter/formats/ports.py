@@ -11,6 +11,7 @@ Output: `logits`, float32 (batch, classes).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,15 @@ _PORTS = {
 def input_port(variant: InputVariant) -> Port:
     """The input of that variant."""
     return _PORTS[variant]
+
+
+def described_ports(variant: InputVariant, classes: int) -> dict[str, Any]:
+    """What goes in and out, for JSON: `inputs` and `outputs` with name, dtype and shape."""
+    port = input_port(variant)
+    return {
+        "inputs": [{"name": port.name, "dtype": variant, "shape": [BATCH, *port.shape]}],
+        "outputs": [{"name": OUTPUT, "dtype": "float32", "shape": [BATCH, classes]}],
+    }
 
 
 def example(variant: InputVariant) -> Tensor:

@@ -1,0 +1,64 @@
+"""The model card, README.md: YAML header and Markdown as model hubs read them.
+
+The header is the hub's own specification: https://github.com/huggingface/hub-docs/blob/main/modelcard.md
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from exporter.release.layout import GOLDEN, MODELS
+from exporter.zoo import DATASETS, IMAGE_SIZE
+
+TEMPLATE = "card.md.j2"
+LICENSE = "bsd-3-clause"  # as the hub spells the one in LICENSE
+_GOLDEN_IMAGES = 8
+_PICTURE = {  # file name: what it is for
+    "model.onnx": "ONNX, normalized input",
+    "model-uint8.onnx": "ONNX, pixels as they are",
+    "model.torchscript.pt": "TorchScript, normalized input",
+    "model.pt2": "`torch.export`, normalized input",
+}
+
+
+def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    """The card of the network that `config` (`config.json`) and `parity` (`parity.json`) describe.
+
+    Says what they say and nothing else, so that its bytes depend on theirs.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("exporter", "release"),
+        autoescape=False,  # noqa: S701  Markdown from our own documents
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["percent"] = lambda value: f"{value:.2f}"
+    environment.filters["fraction"] = lambda value: f"{value / 100:.6g}"
+    accuracy = config["accuracy"]
+    top1, images = accuracy["top1"], accuracy["images"]
+    card: str = environment.get_template(TEMPLATE).render(
+        config=config,
+        parity=parity,
+        accuracy=accuracy,
+        dataset=DATASETS[config["dataset"]],
+        depth=config["model"].removeprefix("resnet"),
+        license=LICENSE,
+        recipe=config["weights"]["recipe"],
+        training=config["weights"]["training"],
+        uncertainty=math.sqrt(top1 * (100 - top1) / images),  # binomial, in points
+        difference=accuracy["top1"] - accuracy["reference"]["top1"],
+        models=MODELS,
+        purposes=_PICTURE,
+        golden=GOLDEN,
+        images=_GOLDEN_IMAGES,
+        side=IMAGE_SIZE,
+        classes=len(config["labels"]),
+        parity_images=sum(some["images"] for some in parity["image_sets"].values()),
+    )
+    return card
