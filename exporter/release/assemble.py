@@ -6,34 +6,22 @@ the same bytes as one build.
 
 from __future__ import annotations
 
-import datetime
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from exporter.errors import GateFailed
 from exporter.release.archive import write_archive
-from exporter.release.contents import NetworkRecord, read_network, record
+from exporter.release.attest import provenance, test_result
+from exporter.release.contents import FileRecord, NetworkRecord, read_network, record
+from exporter.release.contents import Origin as Origin
 from exporter.release.layout import INDEX, MODELS, PROVENANCE, SBOM, SUMS, TEST_RESULT, archive_name
+from exporter.release.sbom import sbom_document
 from exporter.release.sums import files_below, write_sums
 from exporter.zoo import NETWORKS
 
 INDEX_SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a release says of its making: PEP 440 version, git commit (None outside a checkout), seconds since 1970."""
-
-    version: str
-    commit: str | None
-    epoch: int
-
-    @property
-    def created(self) -> str:
-        """The date in ISO 8601, UTC."""
-        return datetime.datetime.fromtimestamp(self.epoch, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def assemble(release: Path, origin: Origin) -> None:
@@ -43,18 +31,27 @@ def assemble(release: Path, origin: Origin) -> None:
     """
     folders = [release / name for name in NETWORKS if (release / name).is_dir()]
     networks = [read_network(folder) for folder in folders]
+    archives = {}
     for network in networks:
-        write_archive(network.folder, network.name, release / archive_name(network.name, origin.version), origin.epoch)
-    _describe(release, networks, origin)
-    write_json(release / INDEX, index_document(release, networks, origin))
+        name = archive_name(network.name, origin.version)
+        write_archive(network.folder, network.name, release / name, origin.epoch)
+        archives[name] = record(release / name)
+    try:
+        _describe(release, networks, archives, origin)
+        write_json(release / INDEX, index_document(release, networks, origin))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise GateFailed(
+            f"a network in {release} is not as this version describes one ({type(error).__name__}: {error}).\n"
+            "Package it again with this version."
+        ) from error
     write_sums(release)
 
 
-def _describe(release: Path, networks: list[NetworkRecord], origin: Origin) -> None:
+def _describe(release: Path, networks: list[NetworkRecord], archives: Mapping[str, FileRecord], origin: Origin) -> None:
     """SBOM and attestations."""
-    stand_in = {"networks": [network.name for network in networks], "version": origin.version}
-    for name in (SBOM, PROVENANCE, TEST_RESULT):
-        write_json(release / name, stand_in)
+    write_json(release / SBOM, sbom_document(networks, origin))
+    write_json(release / PROVENANCE, provenance(networks, archives, origin))
+    write_json(release / TEST_RESULT, test_result(networks, archives, origin))
 
 
 def index_document(release: Path, networks: Iterable[NetworkRecord], origin: Origin) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,20 @@ from exporter.release.layout import CONFIG, PARITY
 from exporter.release.sums import files_below
 
 CONFIG_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a release says of its making: PEP 440 version, git commit (None outside a checkout), seconds since 1970."""
+
+    version: str
+    commit: str | None
+    epoch: int
+
+    @property
+    def created(self) -> str:
+        """The date in ISO 8601, UTC."""
+        return datetime.datetime.fromtimestamp(self.epoch, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)
