@@ -11,6 +11,7 @@ from exporter.commands.data import data
 from exporter.commands.doctor import doctor
 from exporter.commands.evaluate import evaluate
 from exporter.commands.export import onnx, torch_export, torchscript
+from exporter.commands.fetch import fetch
 from exporter.commands.models import models
 from exporter.commands.package import merge, package
 from exporter.commands.parity import parity
@@ -23,6 +24,7 @@ COMMANDS = (
     data,
     doctor,
     evaluate,
+    fetch,
     merge,
     models,
     onnx,

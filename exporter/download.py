@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from exporter.errors import GateFailed, Unavailable, from_os_error
-from exporter.http import CHECK_ADDRESS, CHECK_NETWORK, HEADERS, check_url, describe, pool_for, unavailable
+from exporter.http import CHECK_ADDRESS, CHECK_NETWORK, HEADERS, NotFound, check_url, describe, pool_for, unavailable
 
 if TYPE_CHECKING:
     import urllib3
@@ -93,7 +93,7 @@ def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "")
     """The small file at `url`, in memory. Nobody vouches for it: the caller checks a digest or a signature.
 
     `timeout` and `hint` as in `download`; a body that breaks off is asked for again. Raises `Unavailable` (no network,
-    server errors, more than `max_bytes`) and `InvalidInput` (a URL other than http and https).
+    server errors, more than `max_bytes`), its kind `NotFound` (404, 410), and `InvalidInput` (neither http nor https).
     """
     from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 
@@ -103,7 +103,8 @@ def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "")
         try:
             with pool_for(url) as pool, contextlib.closing(_get(pool, url, HEADERS, timeout)) as response:
                 if response.status != 200:
-                    raise unavailable(url, f"HTTP status {response.status}", CHECK_ADDRESS, hint)
+                    kind = NotFound if response.status in (404, 410) else Unavailable
+                    raise unavailable(url, f"HTTP status {response.status}", CHECK_ADDRESS, hint, kind=kind)
                 data = b""
                 for block in response.stream(BLOCK, decode_content=False):
                     data += block

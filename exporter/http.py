@@ -17,6 +17,10 @@ CHECK_ADDRESS = "Check that address"
 CHECK_NETWORK = "Check the network and its proxy settings, then run it again"
 
 
+class NotFound(Unavailable):
+    """The server answers, and has no such file."""
+
+
 def check_url(url: str) -> None:
     """Raise `InvalidInput` for a URL other than http and https."""
     try:
@@ -60,6 +64,8 @@ def describe(error: Exception, host: str) -> str:
     return f"{host}: {error}"  # TLS, proxies, too many redirects or server errors: urllib3 is brief about these
 
 
-def unavailable(url: str, reason: str, remedy: str, hint: str = "") -> Unavailable:
+def unavailable(
+    url: str, reason: str, remedy: str, hint: str = "", *, kind: type[Unavailable] = Unavailable
+) -> Unavailable:
     """The error for a `url` that gives nothing: why, and the next steps."""
-    return Unavailable(f"cannot download {url}: {reason}.\n{remedy}{f'; {hint}' if hint else ''}.")
+    return kind(f"cannot download {url}: {reason}.\n{remedy}{f'; {hint}' if hint else ''}.")

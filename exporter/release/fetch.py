@@ -1,0 +1,207 @@
+"""Get one network of a release by its name: downloaded, checked against what vouches for the release, unpacked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exporter.download import Progress, download, only_one
+from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.files import interrupts_held, sha256_file
+from exporter.release.source import Source, below, is_url, open_folder, open_url
+from exporter.zoo import NETWORKS
+
+MAX_ARCHIVE = 1 << 28
+"""Bytes of an archive; that of the largest network has some 20 million."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A network's folder, complete and checked; `fetched` is False where it was there already, intact."""
+
+    network: str
+    version: str
+    folder: Path
+    fetched: bool
+    source: Source
+    files: Mapping[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON. `sha256` is that of the release's SHA256SUMS, `files` those of the network's files."""
+        return {
+            "network": self.network,
+            "version": self.version,
+            "folder": str(self.folder),
+            "fetched": self.fetched,
+            "release": self.source.location,
+            "sha256": self.source.sha256,
+            "vouched_by": list(self.source.vouched),
+            "files": dict(self.files),
+        }
+
+
+def fetch(
+    network: str,
+    release: str | Path,
+    *,
+    sha256: str | None = None,
+    public_key: Path | None = None,
+    output: Path | None = None,
+    progress: Progress | None = None,
+) -> Fetched:
+    """Bring `network` from `release` into the folder `output`/`network`, by default in the current folder.
+
+    `release` is the URL of a release, served as plain files, or its folder. Of a URL, `sha256` (that of its SHA256SUMS)
+    or `public_key` (a PEM file; the release must be signed) is needed; of a folder both are optional. A network that is
+    there already and intact stays as it is; anything else of that name stays too, and is an error. The folder appears
+    by one rename. A download that is cut off goes on with the next call. `progress` gets (bytes, total bytes or None).
+
+    Raises `InvalidInput` (no such network, a URL that nothing vouches for, an output that can't be written),
+    `GateFailed` (something differs from what is vouched for) and `Unavailable` (no network, a full disk).
+    """
+    require_known(network)
+    source = open_release(release, sha256=sha256, public_key=public_key)
+    if source.single:
+        raise InvalidInput(f"{source.location} is one network's folder, and not packed. Name a release.")
+    folder = (output or Path()) / network
+    fetched = install(source, network, folder, progress=progress)
+    return Fetched(network, source.version(network), folder, fetched, source, source.files(network))
+
+
+def require_known(network: str) -> None:
+    """Raise `InvalidInput`, naming the eight, where `network` is none of them."""
+    if network not in NETWORKS:
+        raise InvalidInput(f"no network {network!r}. Known: {', '.join(NETWORKS)}.")
+
+
+def open_release(
+    release: str | Path, *, sha256: str | None = None, public_key: Path | None = None, kept: Path | None = None
+) -> Source:
+    """`open_url` or `open_folder`, whichever `release` is."""
+    if is_url(release):
+        return open_url(str(release), sha256=sha256, public_key=public_key, kept=kept)
+    return open_folder(Path(release), sha256=sha256, public_key=public_key)
+
+
+def install(
+    source: Source, network: str, folder: Path, *, replace: bool = False, progress: Progress | None = None
+) -> bool:
+    """Make `folder` the intact folder of `network`; False where it was that already.
+
+    What else stands under that name is an error, or removed with `replace`. The archive is downloaded beside `folder`,
+    and removed again unless it was there before. Raises like `fetch`.
+    """
+    files, archive = source.files(network), source.archive(network)
+    if os.path.lexists(folder) and not difference(folder, files):
+        return False
+    try:
+        with _folders_for(folder), only_one(folder):
+            if os.path.lexists(folder):
+                problem = difference(folder, files)
+                if not problem:  # another process was quicker
+                    return False
+                if not replace:
+                    raise InvalidInput(
+                        f"{folder} is there already, and is not {network} of this release: {problem}.\n"
+                        "Move it away, or choose another --output."
+                    )
+                _remove(folder)
+            if source.folder is not None:
+                _unpack(source.folder / archive, files, folder)
+                return True
+            path = folder.with_name(archive)
+            was_there = path.exists()
+            digest = source.digests[archive]
+            download(below(source.location, archive), path, sha256=digest, progress=progress, max_bytes=MAX_ARCHIVE)
+            _unpack(path, files, folder)
+            if not was_there:
+                path.unlink(missing_ok=True)
+            return True
+    except OSError as error:
+        raise from_os_error(error, f"write {folder}") from error
+
+
+def difference(folder: Path, files: Mapping[str, str]) -> str:
+    """Say what is wrong with `folder` as the folder of exactly `files` (sha256 by path); "" where nothing is.
+
+    Nothing is followed or opened that is no regular file.
+    """
+    try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            return "it is no folder"
+        found = dict(_walk(folder))
+        for name in sorted(found.keys() | files.keys()):
+            if name not in files:
+                return f"{name} does not belong there"
+            if name not in found:
+                return f"{name} is missing"
+            if not found[name]:
+                return f"{name} is no regular file"
+            if sha256_file(folder / name) != files[name]:
+                return f"{name} differs"
+    except OSError as error:
+        return f"{error.filename or folder} cannot be read ({error.strerror or error})"
+    return ""
+
+
+def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """Relative path of everything below `folder`, folders with something in them excepted, and if it is a file."""
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            name = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                inside = list(_walk(Path(entry.path), f"{name}/"))
+                yield from inside or [(name, False)]
+            else:
+                yield name, entry.is_file(follow_symlinks=False)
+
+
+def _unpack(archive: Path, files: Mapping[str, str], folder: Path) -> None:
+    """Unpack `archive` beside `folder`, compare with `files`, rename."""
+    from exporter.release.verify import extract
+
+    staging = folder.with_name(f".{secrets.token_hex(4)}.tmp.{folder.name}")
+    try:
+        problems = extract(archive, staging)
+        if problems:
+            raise GateFailed(f"{archive} is refused, and was not unpacked: {problems[0]}.")
+        problem = difference(staging, files)
+        if problem:
+            raise GateFailed(f"{archive} is not what the release says, and was not unpacked: {problem}.")
+        for name in files:
+            with (staging / name).open("r+b") as stream:
+                os.fsync(stream.fileno())
+        with interrupts_held():
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _folders_for(path: Path) -> Iterator[None]:
+    """Make the parents of `path`; those that are empty in the end are removed again."""
+    made = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+def _remove(folder: Path) -> None:
+    """Take `folder` away by a rename, so that it is never there in part, then delete it."""
+    gone = folder.with_name(f".{secrets.token_hex(4)}.tmp.{folder.name}")
+    folder.rename(gone)
+    if gone.is_dir() and not gone.is_symlink():
+        shutil.rmtree(gone, ignore_errors=True)
+    else:
+        gone.unlink()
