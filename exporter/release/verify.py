@@ -499,6 +499,8 @@ def _check_network(
             problems.add(prefix + CONFIG, f"names {shown(file)}, which SHA256SUMS does not list")
     if not wanted:
         problems.add(prefix + CONFIG, "names no models")
+    if _mapping(config, "weights").get("sha256") != digests.get(f"{prefix}model.safetensors"):
+        problems.add(prefix + CONFIG, "names other weights than model.safetensors")
     return _About(version, (name,))
 
 
@@ -858,10 +860,14 @@ def _varint(content: bytes, at: int, end: int) -> tuple[int, int]:
 
 def describe(result: Result) -> str:
     """Return the last line of a report: the verdict, and on what."""
-    what = " ".join(filter(None, (result.kind, result.version and shown(result.version))))
-    count = f"{len(result.problems):,} {'problem' if len(result.problems) == 1 else 'problems'}, " * (not result.intact)
-    size = f"{result.files:,} files, {result.bytes:,} bytes"
-    return f"{shown(result.path)}: {result.verdict} ({what}: {count}{size})"
+    count = len(result.networks)
+    what = f"of {count} {'network' if count == 1 else 'networks'}" if result.kind == "release" else None
+    said = [result.kind, *result.networks] if result.kind != "release" else ["release"]
+    about = shown(" ".join(filter(None, [*said, result.version, what])))
+    facts = [about, f"{result.files:,} files", f"{result.bytes:,} bytes"]
+    if not result.intact:
+        facts.insert(1, "1 problem" if len(result.problems) == 1 else f"{len(result.problems):,} problems")
+    return f"{shown(result.path)}: {result.verdict} ({', '.join(facts)})"
 
 
 def main(arguments: list[str] | None = None) -> int:
