@@ -13,29 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.assess import require_trusted
-from exporter.errors import GateFailed, InvalidInput
+from exporter.classifier import Classifier
+from exporter.errors import InvalidInput
 from exporter.export import export
 from exporter.formats import FORMATS, format_of
 from exporter.normalization import normalization_from
 from exporter.pictures import NotAPicture, read_picture
-from exporter.preprocess import Pixels, as_variant
+from exporter.preprocess import Pixels
 from exporter.resnet import with_input
-from exporter.runtimes import RUNTIMES, Runtime, open_runtime, require_runtime, run_batch, spec_of
+from exporter.runtimes import RUNTIMES, open_runtime, require_runtime, spec_of
 from exporter.weights import Weights, build_network
-from exporter.zoo import InputVariant, Normalization
+from exporter.zoo import Normalization
 
 Progress = Callable[[int, int | None], None]
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """A network ready to run, with what is needed to feed it and to name its classes."""
-
-    runtime: Runtime
-    labels: tuple[str, ...]
-    variant: InputVariant
-    normalization: Normalization
 
 
 @dataclass(frozen=True)
@@ -130,30 +121,11 @@ def predict(
             except NotAPicture as error:
                 skipped.append(str(error))
         if names:
-            probabilities = _probabilities(classifier, np.stack(pixels))
+            probabilities = classifier.probabilities(np.stack(pixels))
             done += [_prediction(*pair, classifier.labels, top) for pair in zip(names, probabilities, strict=True)]
         if progress is not None:
             progress(min(start + _BATCH, len(files)), len(files))
     return Predictions(tuple(done), tuple(skipped))
-
-
-def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Probabilities (N, classes) of logits (N, classes), in float64."""
-    shifted = logits.astype(np.float64)
-    powers = np.exp(shifted - shifted.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def _probabilities(classifier: Classifier, pixels: Pixels) -> NDArray[np.float64]:
-    logits = run_batch(classifier.runtime, as_variant(pixels, classifier.variant, classifier.normalization))
-    if logits.shape != (len(pixels), len(classifier.labels)):
-        raise InvalidInput(
-            f"the network returns {logits.shape[-1]} classes, its metadata names {len(classifier.labels)}. "
-            "Export it again."
-        )
-    if not np.isfinite(logits).all():
-        raise GateFailed("the network returned NaN or infinite logits. Check its weights.")
-    return softmax(logits)
 
 
 def _prediction(file: Path, probabilities: NDArray[np.float64], labels: Sequence[str], top: int) -> Prediction:

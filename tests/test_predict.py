@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cli import main
+from exporter.classifier import softmax
 from exporter.errors import InvalidInput
 from exporter.export import export
 from exporter.parity.inputs import bundled_images
 from exporter.pictures import NotAPicture, find_pictures, read_picture
-from exporter.predict import softmax
 from exporter.weights import random_weights, save_weights
 from exporter.zoo import InputVariant, network
 

@@ -118,11 +118,13 @@ def install(
                 return True
             path = folder.with_name(archive)
             was_there = path.exists()
-            digest = source.digests[archive]
-            download(below(source.location, archive), path, sha256=digest, progress=progress, max_bytes=MAX_ARCHIVE)
-            _unpack(path, files, folder)
-            if not was_there:
-                path.unlink(missing_ok=True)
+            url, digest = below(source.location, archive), source.digests[archive]
+            download(url, path, sha256=digest, progress=progress, max_bytes=MAX_ARCHIVE)
+            try:
+                _unpack(path, files, folder)
+            finally:
+                if not was_there:
+                    path.unlink(missing_ok=True)
             return True
     except OSError as error:
         raise from_os_error(error, f"write {folder}") from error
