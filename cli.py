@@ -17,6 +17,7 @@ from exporter.commands.package import merge, package
 from exporter.commands.parity import parity
 from exporter.commands.predict import predict
 from exporter.commands.train import train
+from exporter.commands.verify import verify
 from exporter.console import Group, end_on_termination
 from exporter.version import __version__
 
@@ -34,6 +35,7 @@ COMMANDS = (
     torch_export,
     torchscript,
     train,
+    verify,
 )
 
 

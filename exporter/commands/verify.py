@@ -1,0 +1,104 @@
+"""`cifar-export verify`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exporter.console import Command, echo_json, json_option
+from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.files import require_file
+from exporter.release.verify import Result, describe, shown
+from exporter.release.verify import verify as check
+
+
+@click.command(cls=Command)
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
+@click.option(
+    "--public-key",
+    type=click.Path(path_type=Path),
+    help="Key (PEM) that the release must be signed with.",
+)
+@click.option("--identity", help="Who must have signed the release without a key, with --issuer.")
+@click.option("--issuer", metavar="URL", help="Who vouches for that identity.")
+@click.option("--deep", is_flag=True, help="Also run each ONNX file, and compare each archive with its folder.")
+@json_option
+def verify(
+    path: Path, public_key: Path | None, identity: str | None, issuer: str | None, deep: bool, as_json: bool
+) -> None:
+    """Say whether PATH, a release, a network's folder or its .tar.gz, is what its SHA256SUMS says.
+
+    Whoever can change the files can change SHA256SUMS too. Where the release comes from is checked only with
+    --public-key, or with --identity and --issuer; then a release without a signature is refused.
+
+    Example: cifar-export verify artifacts/releases/1.0.0 --deep
+    """
+    if (identity is None) != (issuer is None):
+        raise InvalidInput("--identity and --issuer belong together. Give both.")
+    if public_key is not None and identity is not None:
+        raise InvalidInput("--public-key and --identity are two ways to say who signed. Give one.")
+    if public_key is not None:
+        require_file(public_key)
+    try:
+        result = check(path)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+    except OSError as error:
+        raise from_os_error(error, f"verify {shown(path)}") from error
+    origin: dict[str, str] | None = None
+    if public_key is not None:
+        origin = {"public_key": shown(public_key)}
+    elif identity is not None and issuer is not None:
+        origin = {"identity": shown(identity), "issuer": shown(issuer)}
+    if origin is not None and result.intact:
+        result = _check_origin(result, public_key, identity, issuer)
+    models: dict[str, Any] | None = None
+    if deep and result.intact:
+        result, models = _check_deep(result, quiet=as_json)
+    _print(result, origin, models, as_json)
+    sys.exit(0 if result.intact else 1)
+
+
+def _check_origin(result: Result, public_key: Path | None, identity: str | None, issuer: str | None) -> Result:
+    from exporter.release.sign import check_signature
+
+    if result.kind != "release":
+        return replace(
+            result, problems=[f"model.sig: missing: only a whole release is signed, this is a {result.kind}"]
+        )
+    try:
+        check_signature(Path(result.path), public_key=public_key, identity=identity, issuer=issuer)
+    except GateFailed as error:
+        return replace(result, problems=[f"model.sig: {shown(' '.join(str(error).split()))}"])
+    return result
+
+
+def _check_deep(result: Result, *, quiet: bool) -> tuple[Result, dict[str, Any]]:
+    from exporter.display import steps
+    from exporter.release.deep import check_deep
+
+    with steps(quiet=quiet) as progress:
+        report = check_deep(Path(result.path), result.kind, progress)
+    return replace(result, problems=list(report.problems)), report.as_dict()
+
+
+def _print(result: Result, origin: dict[str, str] | None, deep: dict[str, Any] | None, as_json: bool) -> None:
+    document = result.as_dict() | {"deep": deep}
+    if origin is not None and result.intact:
+        document["origin"] = origin
+        document["verdict"] = "intact, signed by " + " of ".join(origin.values())
+    if as_json:
+        echo_json(document)
+        return
+    for problem in result.problems:
+        click.echo(problem)
+    for model in deep["models"] if deep else ():
+        click.echo(
+            f"{model['file']}: opset {model['opset']}, IR {model['ir_version']}, {model['images']} golden images "
+            f"off by {model['max_abs_error']:.2g} at most, {model['atol']:.2g} is allowed"
+        )
+    click.echo(describe(result).replace(result.verdict, document["verdict"], 1))
