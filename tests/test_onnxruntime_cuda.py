@@ -215,6 +215,6 @@ def test_tf32_is_off_on_cuda(cuda: None, batch: int, exported: Export) -> None:
     file = exported("onnx", opset=17).path
     images = np.random.default_rng(batch).standard_normal((batch, 3, 32, 32)).astype(np.float32)
     runtime = open_cuda(file)
-    assert runtime._session.get_provider_options()[CUDA]["use_tf32"] == "0"
+    assert runtime.inference.get_provider_options()[CUDA]["use_tf32"] == "0"
     expected = open_cpu(file).logits(images)
     np.testing.assert_allclose(runtime.logits(images), expected, atol=1e-4 * float(np.abs(expected).max()), rtol=0)

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from exporter.download import read_url
 from exporter.errors import GateFailed, InvalidInput, from_os_error
-from exporter.files import require_file, sha256_bytes
+from exporter.files import sha256_bytes
 from exporter.http import NotFound, check_url
 from exporter.release.layout import SIGNATURE, SUMS
 from exporter.release.sums import parse_sums
@@ -148,7 +148,7 @@ def open_folder(folder: Path, *, sha256: str | None = None, public_key: Path | N
             raise GateFailed(f"{path} has sha256 {found}, not {expected}. It is another release, or was changed.")
         vouched = ("sha256",)
     if public_key is not None:
-        signed = _signed_sums(_local_signature(folder), public_key, str(folder))
+        signed = _signed_sums(folder / SIGNATURE, public_key, str(folder))
         if signed != found:
             raise GateFailed(f"{folder / SIGNATURE} is for a {SUMS} with sha256 {signed}, not {found}.")
         vouched = (*vouched, "signature")
@@ -191,20 +191,11 @@ def _read_signature(url: str) -> bytes:
         raise GateFailed(f"{url} is not signed: it has no {SIGNATURE}. Check by --sha256, or ask its maker.") from error
 
 
-def _local_signature(folder: Path) -> bytes:
-    path = folder / SIGNATURE
-    if not path.exists():
-        raise GateFailed(f"{folder} is not signed: it has no {SIGNATURE}. Check by --sha256, or ask its maker.")
-    require_file(path)
-    with path.open("rb") as stream:
-        return stream.read(MAX_SIGNATURE)
-
-
-def _signed_sums(signature: bytes, public_key: Path, where: str) -> str:
+def _signed_sums(signature: Path | bytes, public_key: Path, where: str) -> str:
     """The sha256 of the SHA256SUMS that the signature is over, once it is found valid."""
     from exporter.release.sign import signed_digests
 
     digest = signed_digests(signature, public_key).get(SUMS)
     if digest is None:
         raise GateFailed(f"the {SIGNATURE} of {where} is valid, but not over its {SUMS}.")
-    return str(digest)
+    return digest

@@ -31,7 +31,7 @@ _FATAL = 4  # ONNX Runtime's log severity; its own lines on stderr would hide th
 
 
 class Session:
-    """An `onnxruntime.InferenceSession` on exactly one provider; `model` replaces what stands in the file."""
+    """An `onnxruntime.InferenceSession`, `inference`, on exactly one provider; `model` replaces what is in the file."""
 
     def __init__(
         self, path: Path, name: str, provider: str, options: dict[str, str], model: bytes | None = None
@@ -41,7 +41,7 @@ class Session:
         self.name = name
         self._model, self._options = model or str(path), options
         try:
-            self._session = start(ort, self._model, provider, options)
+            self.inference = start(ort, self._model, provider, options)
         except Exception as error:
             title = provider.removesuffix("ExecutionProvider")
             if provider != CPU and first_line(error).find(_NO_FALLBACK) >= 0:
@@ -52,14 +52,14 @@ class Session:
             if provider != CPU and not isinstance(error, _refusals()):
                 raise Unavailable(f"the {title} provider did not start: {first_line(error)}. {_DOCTOR}") from error
             raise unreadable(path, name, error) from error
-        self.provider = self._session.get_providers()[0]
+        self.provider = self.inference.get_providers()[0]
         if self.provider != provider:
             raise Unavailable(f"asked for {provider}, ONNX Runtime fell back to {self.provider}. {_DOCTOR}")
-        self._input = self._session.get_inputs()[0].name
+        self._input = self.inference.get_inputs()[0].name
 
     def logits(self, images: Images) -> NDArray[np.float32]:
         """See `exporter.runtimes.Runtime`."""
-        result: NDArray[np.float32] = self._session.run(None, {self._input: images})[0]
+        result: NDArray[np.float32] = self.inference.run(None, {self._input: images})[0]
         return result
 
     def misplaced(self) -> tuple[str, ...]:

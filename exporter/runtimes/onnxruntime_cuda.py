@@ -28,17 +28,17 @@ class BoundSession(Session):
     def __init__(self, path: Path, name: str, provider: str, options: dict[str, str]) -> None:
         super().__init__(path, name, provider, options)
         self._device = "cpu" if provider == CPU else "cuda"
-        self._output = self._session.get_outputs()[0].name
+        self._output = self.inference.get_outputs()[0].name
 
     def logits(self, images: Images) -> NDArray[np.float32]:
         """See `exporter.runtimes.Runtime`."""
         import onnxruntime as ort
 
-        binding = self._session.io_binding()
+        binding = self.inference.io_binding()
         value = ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(images), self._device, 0)
         binding.bind_ortvalue_input(self._input, value)
         binding.bind_output(self._output, self._device, 0)
-        self._session.run_with_iobinding(binding)
+        self.inference.run_with_iobinding(binding)
         result: NDArray[np.float32] = binding.copy_outputs_to_cpu()[0]
         return result
 
