@@ -11,6 +11,7 @@ index.json
 from __future__ import annotations
 
 from exporter.errors import InvalidInput
+from exporter.zoo import InputVariant
 
 SUMS = "SHA256SUMS"
 INDEX = "index.json"
@@ -26,7 +27,7 @@ LABELS = "labels.txt"
 PARITY = "parity.json"
 CARD = "README.md"
 WEIGHTS = "model.safetensors"
-MODELS: dict[str, tuple[str, str]] = {
+MODELS: dict[str, tuple[str, InputVariant]] = {
     # file: (format, input variant)
     "model.onnx": ("onnx", "float32"),
     "model-uint8.onnx": ("onnx", "uint8"),

@@ -128,7 +128,7 @@ def _write_golden(weights: Weights, folder: Path) -> dict[str, float]:
     """Write the golden vectors of both ONNX files; the tolerance for each."""
     tolerances = {}
     for file, place in GOLDEN.items():
-        variant: InputVariant = MODELS[file][1]
+        variant = MODELS[file][1]
         with _one_thread():
             images, logits = golden_vectors(weights, variant)
         parent = (folder / place).parent
