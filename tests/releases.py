@@ -10,8 +10,14 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from exporter.files import sha256_file
+from exporter.formats import FileFacts
 from exporter.golden import tolerance
-from exporter.release.assemble import Origin, assemble
+from exporter.parity.compare import Comparison
+from exporter.parity.inputs import input_sets
+from exporter.parity.report import ParityReport, RuntimeResult
+from exporter.release.assemble import Origin, assemble, write_json
+from exporter.release.describe import config_document, parity_document
+from exporter.release.gate import REQUIRED, YARDSTICK
 from exporter.release.layout import (
     CARD,
     CONFIG,
@@ -24,7 +30,9 @@ from exporter.release.layout import (
     WEIGHTS,
 )
 from exporter.release.sums import write_sums
-from exporter.zoo import NETWORKS, NetworkSpec
+from exporter.training.recipe import PRESETS
+from exporter.weights import BundledEntry
+from exporter.zoo import INPUT_VARIANTS, NETWORKS, InputVariant, NetworkSpec
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -36,73 +44,51 @@ def fake_network(folder: Path, name: str, version: str = "1.0.0") -> Path:
     folder.mkdir(parents=True)
     (folder / WEIGHTS).write_bytes(rng.randbytes(3000))
     weights_sha256 = sha256_file(folder / WEIGHTS)
-    models = {}
-    golden = {}
+    facts, tolerances = {}, {}
     for file, (format_name, variant) in MODELS.items():
+        facts[file] = FileFacts(format_name, variant, None)
         if format_name == "onnx":
+            facts[file] = FileFacts(format_name, variant, None, opset=18, ir_version=8)
             model = _tiny_onnx(spec, variant, weights_sha256, rng.randrange(2**32))
             (folder / file).write_bytes(model.SerializeToString(deterministic=True))
-            golden[file] = _write_golden(model, folder / GOLDEN[file])
+            tolerances[file] = _write_golden(model, folder / GOLDEN[file])
         else:
             (folder / file).write_bytes(rng.randbytes(2000))
-        port = {"name": "input", "dtype": "float32", "shape": ["batch", 3, 32, 32]}
-        if variant == "uint8":
-            port = {"name": "image", "dtype": "uint8", "shape": ["batch", 32, 32, 3]}
-        models[file] = {
-            "format": format_name,
-            "input": variant,
-            "opset": 18 if format_name == "onnx" else None,
-            "ir_version": 8 if format_name == "onnx" else None,
-            "inputs": [port],
-            "outputs": [{"name": "logits", "dtype": "float32", "shape": ["batch", spec.dataset.classes]}],
-        }
-    accuracy = {"top1": 90.0, "top5": 99.0}
-    config = {
-        "schema": 1,
-        "network": name,
-        "model": spec.model.name,
-        "dataset": spec.dataset.name,
-        "version": version,
-        "tool": {"name": "cifar-export", "version": "0.1.0"},
-        "labels": list(spec.dataset.labels),
-        "normalization": spec.dataset.normalization.as_dict(),
-        "weights": {
-            "sha256": weights_sha256,
-            "source": "bundled",
-            "recipe": {"name": "quick"},
-            "seed": 0,
-            "training": {},
-        },
-        "accuracy": {
-            **accuracy,
-            "images": 10000,
-            "below_reference": False,
-            "reference": {"top1": spec.reference.top1, "top5": spec.reference.top5},
-            "runtimes": {"pytorch": accuracy, "onnxruntime-cpu": accuracy},
-        },
-        "models": models,
-        "golden": {file: {"folder": GOLDEN[file], "atol": atol, "rtol": 0.0} for file, atol in golden.items()},
-        "built_with": {"python": "3.11.7", "torch": "2.15.0", "onnx": "1.23.0", "onnxruntime": "1.31.0"},
-    }
-    parity = {
-        "schema": 1,
-        "passed": True,
-        "reference": "PyTorch float64, CPU",
-        "rule": {"multiple": 4.0, "ulps": 4.0},
-        "inputs": {
-            variant: [
-                {"runtime": runtime, "passed": True, "images": 64}
-                for runtime in ("torchscript", "torch-export", "onnxruntime-cpu")
-            ]
-            for variant in ("float32", "uint8")
-        },
-    }
-    (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
-    (folder / PARITY).write_text(json.dumps(parity, indent=1, sort_keys=True) + "\n")
+    entry = fake_entry(spec, weights_sha256)
+    config = config_document(entry, version, facts, tolerances)
+    parity = parity_document(entry, {variant: _passed(entry, variant) for variant in INPUT_VARIANTS})
+    write_json(folder / CONFIG, config)
+    write_json(folder / PARITY, parity)
     (folder / LABELS).write_text("\n".join(spec.dataset.labels) + "\n")
     (folder / CARD).write_text(f"# {name}\n")
     write_sums(folder)
     return folder
+
+
+def fake_entry(spec: NetworkSpec, sha256: str = "0" * 64, top1: float = 90.0, top5: float = 99.0) -> BundledEntry:
+    """A line of the index of weights, of that accuracy."""
+    return BundledEntry(
+        network=spec.name,
+        model=spec.model.name,
+        dataset=spec.dataset.name,
+        file=f"{spec.name}-{sha256[:8]}.safetensors",
+        sha256=sha256,
+        normalization=spec.dataset.normalization,
+        recipe=PRESETS["quick"].as_dict(),
+        seed=0,
+        metrics={"images": 10000, "top1": top1, "top5": top5, "pytorch_top1": top1, "pytorch_top5": top5},
+        below_reference=top1 < spec.reference.top1,
+        provenance={"hardware": "a processor", "precision": "float32", "seconds": 60.0, "log": "a.jsonl"},
+    )
+
+
+def _passed(entry: BundledEntry, variant: InputVariant) -> ParityReport:
+    """A report in which every required runtime passed."""
+    rows = []
+    for name in REQUIRED:
+        sets = [Comparison(inputs, len(some), 1e-6, 1e-7, 1e-5, 1, 1, 0, None) for inputs, some in input_sets().items()]
+        rows.append(RuntimeResult(name, "CPU", None if name == YARDSTICK else True, None, tuple(sets)))
+    return ParityReport(entry.network, variant, entry.sha256, {}, {}, tuple(rows))
 
 
 def fake_release(
