@@ -47,7 +47,7 @@ class LoadedNetwork(ABC):
     """
 
     name: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = field(repr=False)
     normalization: Normalization
 
     @abstractmethod
@@ -158,10 +158,17 @@ class BundledNetwork(LoadedNetwork):
     def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
         from exporter.export import export
 
-        with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
-            path = Path(folder) / "model.onnx"
-            export(self.weights(), "onnx", variant=variant, output=path)
-            return path, path.read_bytes()
+        path = Path("model.onnx")
+        if variant not in self._exported:
+            with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
+                export(self.weights(), "onnx", variant=variant, output=Path(folder) / path)
+                self._exported[variant] = (Path(folder) / path).read_bytes()
+        return path, self._exported[variant]
+
+    @cached_property
+    def _exported(self) -> dict[InputVariant, bytes]:
+        """The files made so far: each takes seconds."""
+        return {}
 
     def _classifier(self) -> Classifier:
         from exporter.predict import classifier_of_weights
