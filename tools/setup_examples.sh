@@ -6,20 +6,21 @@ cd "$(dirname "$0")/.."
 headers=build/examples/onnxruntime/include
 
 npm_packages() {
-    for example in node web; do
-        lock=examples/$example/package-lock.json
-        if command -v npm >/dev/null && ! { [ -d "examples/$example/node_modules" ] && cmp -s "$lock" "build/examples/$example.lock"; }; then
+    for folder in examples/node examples/web tests/workflows; do
+        lock=$folder/package-lock.json
+        kept=build/examples/${folder##*/}.lock
+        if command -v npm >/dev/null && ! { [ -d "$folder/node_modules" ] && cmp -s "$lock" "$kept"; }; then
             # `|| return`: a function behind `||` runs without errexit
-            npm ci --prefix "examples/$example" --ignore-scripts --no-audit --no-fund --loglevel=error || return
+            npm ci --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error || return
             mkdir -p build/examples
-            cp "$lock" "build/examples/$example.lock"
+            cp "$lock" "$kept"
         fi
     done
 }
 
 # `--npm`: only what npm brings, nothing of the system; a machine without npm, or without its registry, does without.
 if [ "${1:-}" = --npm ]; then
-    npm_packages || echo "npm brought nothing: tests of Node.js and the web page skip." >&2
+    npm_packages || echo "npm brought nothing: tests of Node.js, the web page and the workflows skip." >&2
     exit 0
 fi
 
