@@ -40,10 +40,10 @@ SCHEMA = 1
 MAX_PROBLEMS = 100
 MAX_SUMS_BYTES = MAX_JSON_BYTES = 16 << 20
 MAX_ONNX_BYTES = 64 << 20
-MAX_ONNX_FIELDS = 1_000_000
+MAX_ONNX_FIELDS = 250_000  # a network has about 5,000
 MAX_ONNX_DEPTH = 100  # protobuf's own limit
 MAX_FILE_BYTES = 4 << 30
-MAX_FILES = 10_000
+MAX_FILES = 200
 MAX_UNPACKED_BYTES = 1 << 30
 MAX_RATIO = 100  # networks hardly compress; deflate can do a thousand
 _BLOCK = 1 << 18
@@ -138,6 +138,9 @@ def extract(archive: str | os.PathLike[str], destination: str | os.PathLike[str]
         packed = _read_archive(Path(archive), staging, problems)
         _archive_version(packed, Path(archive), problems)
         if not problems:
+            for name in packed.files:
+                with (staging / name).open("r+b") as file:  # Windows syncs only what may be written to
+                    os.fsync(file.fileno())
             staging.rename(target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -211,6 +214,11 @@ def name_problem(name: str) -> str | None:
     return None
 
 
+def _is_utf8(name: str) -> bool:
+    """Whether `name` was read from UTF-8; bytes that are none became surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 class _Names:
     """Names so far; finds those that a file system without upper and lower case takes for one, or file and folder."""
 
@@ -242,10 +250,9 @@ def parse_sums(content: bytes) -> tuple[dict[str, str], list[str]]:
     before = ""
     for number, line in enumerate(content.replace(b"\r", b"").split(b"\n")[:-1], start=1):
         digest, gap, raw = line[:64], line[64:66], line[66:]
-        try:
-            name = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            problems.append(f"line {number}: {ascii(raw)[2:-1]:.100} is not UTF-8")
+        name = raw.decode(errors="surrogateescape")
+        if not _is_utf8(name):
+            problems.append(f"line {number}: {shown(name)} is not UTF-8")
             continue
         if not re.fullmatch(rb"[0-9a-f]{64}", digest) or gap != b"  ":
             problems.append(f"line {number} is no `<sha256>  <path>`")
@@ -253,6 +260,8 @@ def parse_sums(content: bytes) -> tuple[dict[str, str], list[str]]:
         problem = name_problem(name)
         if problem:
             problems.append(f"line {number}: {shown(name)} is {problem}")
+        elif name in (SUMS, SIGNATURE):
+            problems.append(f"line {number}: {name} is never listed")
         elif name in digests:
             problems.append(f"line {number}: {shown(name)} is listed twice")
         elif name < before:
@@ -397,10 +406,9 @@ def _walk(root: Path, digests: Mapping[str, str], problems: _Problems) -> dict[s
             problems.add(f"{folder}/", f"can't be read: {error.strerror}")
             continue
         for entry in entries:
-            try:
-                name = f"{folder}/{entry.name.decode()}".removeprefix("/")
-            except UnicodeDecodeError:
-                problems.add(f"{folder}/{ascii(entry.name)[2:-1]}".removeprefix("/"), "its name is not UTF-8")
+            name = f"{folder}/{entry.name.decode(errors='surrogateescape')}".removeprefix("/")
+            if not _is_utf8(name):
+                problems.add(name, "its name is not UTF-8")
                 continue
             status = entry.stat(follow_symlinks=False)
             is_folder = stat.S_ISDIR(status.st_mode)
@@ -580,9 +588,10 @@ def _check_inner_sums(files: Mapping[str, _File], digests: Mapping[str, str], pr
 
 @dataclass
 class _Packed:
-    """What an archive holds: the folder at its top, and the files in it."""
+    """What an archive holds: the folder at its top, and the files in it; `whole` when it was read to its end."""
 
     top: str = ""
+    whole: bool = False
     files: dict[str, _File] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -603,6 +612,7 @@ def _read_archive(path: Path, into: Path | None, problems: _Problems) -> _Packed
         except (_Refused, zlib.error) as error:
             problems.add(path.name, f"damaged: {shown(error)}" if isinstance(error, zlib.error) else str(error))
             return packed
+    packed.whole = True
     sums = packed.files.get(SUMS, _File())
     if sums.content is None:
         problems.add(f"{packed.top}/{SUMS}", "missing: nothing in the archive can be checked")
@@ -620,7 +630,7 @@ def _read_archive(path: Path, into: Path | None, problems: _Problems) -> _Packed
 
 def _archive_version(packed: _Packed, path: Path, problems: _Problems) -> _About | None:
     """Check the network in an archive that was read, and the archive's own name where that is like a release's."""
-    if SUMS not in packed.files:
+    if not packed.whole or SUMS not in packed.files:
         return None
     if CONFIG not in packed.digests:
         problems.add(CONFIG, "not listed in SHA256SUMS: no network of a release")
@@ -667,9 +677,6 @@ def _read_member(stream: _Unzipped, name: str, size: int, into: Path | None) -> 
                 output.write(part)
             if _is_parsed(name):
                 kept.append(part)
-        if output:
-            output.flush()
-            os.fsync(output.fileno())
     stream.read(-size % 512)
     return _inspected(name, b"".join(kept)) if _is_parsed(name) else _File(digest.hexdigest(), size)
 
@@ -700,17 +707,18 @@ def _headers(stream: _Unzipped) -> Iterator[tuple[str, int]]:
         checksum = sum(header) - sum(header[148:156]) + 8 * ord(" ")
         if _octal(header[148:156]) != checksum:
             raise _Refused("damaged: a header with a wrong checksum")
-        raw = b"/".join(part.rstrip(b"\0") for part in (header[345:500], header[:100]) if part.rstrip(b"\0"))
-        try:
-            path = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise _Refused(f"{ascii(raw)[2:-1]}: its name is not UTF-8") from None
+        raw = b"/".join(part for part in (header[345:500].rstrip(b"\0"), header[:100].rstrip(b"\0")) if part)
+        path = raw.decode(errors="surrogateescape")
+        if not _is_utf8(path):
+            raise _Refused(f"{shown(path)}: its name is not UTF-8")
         kind = header[156:157]
         if kind != b"0":
             raise _Refused(f"{shown(path)} is {_TAR_TYPES.get(kind, 'an extension of the format')}, not a regular file")
-        problem = name_problem(path)
+        problem = "a name that goes on after its end" if b"\0" in raw else name_problem(path)
         if problem:
             raise _Refused(f"{shown(path)} is {problem}")
+        if header[157:257].strip(b"\0"):
+            raise _Refused(f"{shown(path)} is a regular file with the name of a link")
         yield path, _octal(header[124:136])
 
 
