@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,6 +212,25 @@ def exported(weights20: Weights, tmp_path_factory: pytest.TempPathFactory) -> Ca
         return made[key]
 
     return make
+
+
+@dataclass(frozen=True)
+class BuiltNetwork:
+    """A network's folder of a release, the index of weights it was built from, and what was measured."""
+
+    folder: Path
+    index: Path
+    measurements: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def built_network(tmp_path_factory: pytest.TempPathFactory) -> BuiltNetwork:
+    """A seeded network as `package` would build it; nobody writes into it."""
+    from seeded_network import build, bundle
+
+    index, folder = tmp_path_factory.mktemp("bundled"), tmp_path_factory.mktemp("built") / "cifar100_resnet20"
+    bundle(index)
+    return BuiltNetwork(folder, index, build(index, folder))
 
 
 @pytest.fixture(autouse=True)
