@@ -102,6 +102,21 @@ def test_what_the_standard_command_signed_is_accepted(release: Path, signed: tup
     check_signature(release, public_key=signed[2])
 
 
+@pytest.mark.skipif(not all(map(shutil.which, ("jq", "openssl", "sha256sum"))), reason="needs jq, openssl, sha256sum")
+def test_the_signature_can_be_checked_without_this_tool_as_documented(
+    release: Path, public: Path, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "releases.md").read_text()
+    script = page.partition("<!-- tests/test_release_sign.py runs this -->\n```sh\n")[2].partition("```")[0]
+    shutil.copy(public, release.parent / "key.pub.pem")
+    command = ["bash", "-e", "-o", "pipefail", "-c", script.replace("/tmp/", f"{tmp_path}/")]
+    done = subprocess.run(command, cwd=release, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "Verified OK"), done.stderr
+    flip(release / NETWORK / "model.onnx")
+    done = subprocess.run(command, cwd=release, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+
+
 def test_another_key_is_refused(release: Path, tmp_path: Path) -> None:
     _, other = write_keys(tmp_path, "other")
     with pytest.raises(GateFailed, match=r"not valid, or not by .*other\.pub\.pem"):
