@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import sha256_bytes
-from exporter.release.layout import MODELS, WEIGHTS
+from exporter.release.layout import CONFIG, MODELS, WEIGHTS
 from exporter.zoo import IMAGE_SIZE, NETWORKS, InputVariant, Normalization
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ class ReleasedNetwork(LoadedNetwork):
         weights = load_weights(NETWORKS[self.name], str(path))
         if weights.sha256 != self.files[WEIGHTS]:  # of the very bytes that were parsed
             raise _changed(path)
+        if weights.normalization != self.normalization:
+            raise GateFailed(f"{path} and {CONFIG} name different normalizations. Ask the release's maker.")
         return weights
 
     def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
