@@ -152,13 +152,18 @@ def npm_packages(example: str) -> Path:
 @functools.cache
 def cpp_onnxruntime() -> Path:
     """Build the ONNX Runtime example; its program. $ORT_ROOT, else Debian's headers and the wheel's library."""
+    return _cmake("cpp-onnxruntime", f"-DORT_ROOT={ort_root()}")
+
+
+def ort_root() -> str:
+    """A folder with include/ and lib/ of ONNX Runtime: $ORT_ROOT, else Debian's headers and the wheel's library."""
     root = os.environ.get("ORT_ROOT")
     if not root:
         root = str(BUILD / "onnxruntime")
         if not (BUILD / "onnxruntime" / "include").exists():
             raise Missing(f"the headers of ONNX Runtime are missing; {SETUP}")
         _link_wheel_libraries(BUILD / "onnxruntime" / "lib")
-    return _cmake("cpp-onnxruntime", f"-DORT_ROOT={root}")
+    return root
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from exporter.zoo import DATASETS, IMAGE_SIZE
 TEMPLATE = "card.md.j2"
 LICENSE = "bsd-3-clause"  # as the hub spells the one in LICENSE
 _GOLDEN_IMAGES = 8
-_PICTURE = {  # file name: what it is for
+_PURPOSES = {  # file name: what it is for
     "model.onnx": "ONNX, normalized input",
     "model-uint8.onnx": "ONNX, pixels as they are",
     "model.torchscript.pt": "TorchScript, normalized input",
@@ -38,10 +38,14 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["percent"] = lambda value: f"{value:.2f}"
-    environment.filters["fraction"] = lambda value: f"{value / 100:.6g}"
+    environment.filters |= {
+        "percent": "{:.2f}".format,
+        "fraction": lambda percent: f"{percent / 100:.6g}",
+        "thousands": "{:,}".format,
+        "plain": lambda value: {True: "yes", False: "no"}[value] if isinstance(value, bool) else value,
+    }
     accuracy = config["accuracy"]
-    top1, images = accuracy["top1"], accuracy["images"]
+    top1 = accuracy["top1"]
     card: str = environment.get_template(TEMPLATE).render(
         config=config,
         parity=parity,
@@ -49,12 +53,13 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         dataset=DATASETS[config["dataset"]],
         depth=config["model"].removeprefix("resnet"),
         license=LICENSE,
-        recipe=config["weights"]["recipe"],
-        training=config["weights"]["training"],
-        uncertainty=math.sqrt(top1 * (100 - top1) / images),  # binomial, in points
-        difference=accuracy["top1"] - accuracy["reference"]["top1"],
+        # what an index of another time may not have said is not said here either
+        recipe={"ema_decay": 0.0} | config["weights"]["recipe"],
+        training=dict.fromkeys(("hardware", "precision", "seconds")) | config["weights"]["training"],
+        uncertainty=math.sqrt(top1 * (100 - top1) / accuracy["images"]),  # binomial, in points
+        difference=top1 - accuracy["reference"]["top1"],
         models=MODELS,
-        purposes=_PICTURE,
+        purposes=_PURPOSES,
         golden=GOLDEN,
         images=_GOLDEN_IMAGES,
         side=IMAGE_SIZE,
