@@ -25,7 +25,7 @@ LOCAL_BUILDER = "urn:cifar-export:builder:local"
 """A machine that nobody vouches for but who runs it: SLSA Build level 1 (https://slsa.dev/spec/v1.1/levels)."""
 UNCOMMITTED = "urn:cifar-export:source:modified"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_FILES = {of: file for file, of in MODELS.items()}
+_FILES: dict[tuple[str, str], str] = {of: file for file, of in MODELS.items()}
 
 
 def provenance(networks: Sequence[NetworkRecord], archives: Mapping[str, FileRecord], origin: Origin) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from exporter.commit import CODE, source_commit
 from exporter.errors import InvalidInput, Unavailable
-from exporter.files import require_file
 from exporter.release.assemble import Origin
 from exporter.release.cache import NetworkCache, cache_key
 from exporter.release.layout import SIGNATURE, release_version, source_date_epoch
@@ -168,11 +167,10 @@ def _require_weights(names: Sequence[str]) -> None:
 
 
 def require_signing(key: Path) -> None:
-    """Raise `InvalidInput` for a key that cannot be read, `Unavailable` without the `sign` extra."""
-    require_file(key)
-    from exporter.release.sign import require_extra
+    """Raise `InvalidInput` for a key that cannot sign, `Unavailable` without the `sign` extra."""
+    from exporter.release.sign import check_private_key
 
-    require_extra()
+    check_private_key(key)
 
 
 def release_commit(say: Callable[[str], None]) -> str | None:
