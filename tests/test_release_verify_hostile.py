@@ -1,17 +1,21 @@
 """Every hostile release is refused, for the reason that a user needs to read, and the terminal stays whole."""
 
+import json
+import os
 import re
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
 from hostile import CASES, archives
-from hostile.case import Case
+from hostile.case import ARCHIVE, NETWORK, Case
 from releases import fake_release
 
-from exporter.release.verify import MAX_PROBLEMS, extract, main
+from exporter.release import verify as verifier
+from exporter.release.verify import MAX_PROBLEMS, extract, main, verify
 
-COMPLAINT = re.compile(r"[ -~]{1,400}")
+COMPLAINT = re.compile(r"[ -~]{1,600}")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def release(intact: Path, tmp_path: Path) -> Path:
 
 
 def test_cases_have_names_of_their_own() -> None:
-    assert len({case.name for case in CASES}) == len(CASES) > 100
+    assert len({case.name for case in CASES}) == len(CASES)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -53,3 +57,54 @@ def test_hostile_archive_leaves_nothing(case: Case, release: Path, tmp_path: Pat
     problems = extract(path, tmp_path / "new")
     assert any(case.says in problem for problem in problems)
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["SHA256SUMS", f"{NETWORK}/model.onnx", "extra", f"{NETWORK}/extra"])
+def test_what_is_no_regular_file_is_never_opened(place: str, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a device can rewind a tape; a test can't have one, so a pipe stands for it."""
+    (release / place).unlink(missing_ok=True)
+    os.mkfifo(release / place)
+    opened = []
+    real = os.open
+
+    def noting(path: object, *arguments: int) -> int:
+        opened.append(str(path))
+        return real(path, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(verifier.os, "open", noting)
+    assert not verify(release).intact
+    assert str(release / place) not in opened
+
+
+def test_file_swapped_for_a_link_after_the_look_is_not_followed(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = release / NETWORK / "model.pt2"
+    real = os.lstat
+
+    def swapping(path: object) -> os.stat_result:
+        status = real(path)  # type: ignore[arg-type]
+        if Path(str(path)) == model and stat.S_ISREG(status.st_mode):
+            model.rename(tmp_path / "elsewhere")
+            model.symlink_to(tmp_path / "elsewhere")
+        return status
+
+    monkeypatch.setattr(verifier.os, "lstat", swapping)
+    assert verify(release, threads=1).problems == [f"{NETWORK}/model.pt2: a symbolic link"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.parametrize("place", [f"{NETWORK}/model.pt2", f"{NETWORK}/uint8"])
+def test_unreadable_is_a_problem(place: str, release: Path) -> None:
+    (release / place).chmod(0)
+    assert any("can't be read: Permission denied" in problem for problem in verify(release).problems)
+
+
+def test_symbolic_link_to_a_release_is_refused(release: Path, tmp_path: Path) -> None:
+    for link, target in ((tmp_path / "latest", release), (tmp_path / "latest.tar.gz", release / ARCHIVE)):
+        link.symlink_to(target)
+        with pytest.raises(ValueError, match="is a symbolic link"):
+            verify(link)
+    with pytest.raises(OSError, match="symbolic link"):
+        extract(tmp_path / "latest.tar.gz", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
