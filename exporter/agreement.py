@@ -28,6 +28,7 @@ from exporter.runtimes.pytorch import Reference
 from exporter.weights import Weights, build_network
 from exporter.zoo import InputVariant
 
+SCHEMA = 1
 Verdict = Literal["failure", "tie", "reduced precision"]
 _AT_LEAST = 128  # images that the float32 error is measured on, beside those in dispute
 
@@ -99,9 +100,9 @@ class Agreement:
         return rows
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON; docs/schemas/agreement-1.json describes it."""
         return {
-            "schema": 1,
+            "schema": SCHEMA,
             "passed": not self.failures,
             "network": self.network,
             "input": self.input,

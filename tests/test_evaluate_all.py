@@ -2,18 +2,35 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
 from exporter import agreement
-from exporter.agreement import score_all
+from exporter.agreement import SCHEMA, score_all
 from exporter.data import Split, load_split
 from exporter.errors import GateFailed
 from exporter.parity.inputs import bundled_images
 from exporter.runtimes import RUNTIMES, spec_of
 
 LABELS = np.arange(40) % 10
+
+SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "schemas" / f"agreement-{SCHEMA}.json"
+
+
+@pytest.fixture(scope="module")
+def valid():
+    """Raise where a document is not what the schema says; NaN and Infinity are no JSON."""
+    schema = json.loads(SCHEMA_FILE.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+
+    def check_document(document):
+        validator.validate(json.loads(json.dumps(document, allow_nan=False)))
+
+    return check_document
 
 
 @pytest.fixture
@@ -68,7 +85,7 @@ def lie_about(*images):
     return change
 
 
-def test_all_runtimes_agree_on_fresh_exports(weights20, split, only):
+def test_all_runtimes_agree_on_fresh_exports(weights20, split, only, valid):
     only("pytorch", "torchscript", "openvino", "onnxruntime-cuda")
     result = score_all(weights20, split, variant="uint8", batch_size=16)
     rows = {row.runtime: row for row in result.runtimes}
@@ -77,6 +94,7 @@ def test_all_runtimes_agree_on_fresh_exports(weights20, split, only):
     assert {"pytorch", "torchscript"} <= {name for name, row in rows.items() if row.evaluation}
     absent = [row for row in rows.values() if row.evaluation is None]
     assert all(row.reason.startswith("not run: ") and not row.failed for row in absent)
+    valid(result.as_dict())
 
 
 def test_a_clear_disagreement_is_a_failure_that_names_image_and_classes(weights20, exported, split, only, meddle):
@@ -90,7 +108,7 @@ def test_a_clear_disagreement_is_a_failure_that_names_image_and_classes(weights2
     assert result.failures == ["float32 runtimes disagree on 2 clear images, the first is number 7"]
 
 
-def test_an_image_that_float32_cannot_decide_is_a_tie(weights20, split, only, meddle):
+def test_an_image_that_float32_cannot_decide_is_a_tie(weights20, split, only, meddle, valid):
     state = dict(weights20.state)
     for name, lift in (("fc.weight", 0.0), ("fc.bias", 100.0)):  # classes 3 and 5 are one, and always the best
         state[name] = state[name].clone()
@@ -103,18 +121,20 @@ def test_an_image_that_float32_cannot_decide_is_a_tie(weights20, split, only, me
         ("tie", {"pytorch": 3, "torchscript": 5})
     ] * 5
     assert result.failures == []
+    valid(result.as_dict())
 
 
-def test_reduced_precision_may_disagree(weights20, split, only, meddle, monkeypatch):
+def test_reduced_precision_may_disagree(weights20, split, only, meddle, monkeypatch, valid):
     only("pytorch", "torchscript")
     monkeypatch.setitem(RUNTIMES, "torchscript", replace(RUNTIMES["torchscript"], gated=False))
     meddle("torchscript", lie_about(2))
     result = score_all(weights20, split)
     assert [found.verdict for found in result.disagreements] == ["reduced precision"]
     assert result.failures == []
+    valid(result.as_dict())
 
 
-def test_a_runtime_that_crashes_is_a_row_and_a_failure(weights20, split, only, meddle):
+def test_a_runtime_that_crashes_is_a_row_and_a_failure(weights20, split, only, meddle, valid):
     def crash(logits, start):
         raise RuntimeError("out of cheese\nand more")
 
@@ -126,6 +146,9 @@ def test_a_runtime_that_crashes_is_a_row_and_a_failure(weights20, split, only, m
     assert failure.startswith("torchscript: ")
     assert "out of cheese" in failure
     assert "\n" not in failure
+    valid(result.as_dict())
+    with pytest.raises(jsonschema.ValidationError):
+        valid({**result.as_dict(), "passed": "no"})
 
 
 def test_a_file_of_other_weights_is_refused(weights20, exported, split):
@@ -133,13 +156,14 @@ def test_a_file_of_other_weights_is_refused(weights20, exported, split):
         score_all(replace(weights20, sha256="0" * 64), split, file=exported("onnx", "float32", 17).path)
 
 
-def test_json_table_and_exit_code(run, weights20_file, exported, split, only, meddle, monkeypatch):
+def test_json_table_and_exit_code(run, weights20_file, exported, split, only, meddle, monkeypatch, valid):
     only("pytorch", "onnxruntime-cpu", "onnxruntime-cuda")
     monkeypatch.setattr("exporter.data.load_split", lambda *args: split)
     file = exported("onnx", "float32", 17).path
     command = ["evaluate", "resnet20", "--weights", weights20_file, "--file", file, "--all-runtimes"]
     clean = run(*command, "--json")
     document = json.loads(clean.stdout)
+    valid(document)
     assert (clean.exit_code, document["passed"], document["disagreements"]) == (0, True, [])
     rows = {row["runtime"]: row for row in document["runtimes"]}
     assert rows["pytorch"]["top1"] == rows["onnxruntime-cpu"]["top1"]
@@ -150,7 +174,9 @@ def test_json_table_and_exit_code(run, weights20_file, exported, split, only, me
     assert wrong.exit_code == 1
     assert "Images on which runtimes disagree" in wrong.stdout
     assert "error: float32 runtimes disagree on 1 clear image, the first is number 4" in wrong.stderr
-    found = json.loads(run(*command, "--json").stdout)["disagreements"][0]
+    document = json.loads(run(*command, "--json").stdout)
+    valid(document)
+    found = document["disagreements"][0]
     assert (found["index"], found["label"], found["verdict"]) == (4, 4, "failure")
 
 
