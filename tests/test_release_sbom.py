@@ -104,9 +104,17 @@ def test_weakness_is_told(networks: list[NetworkRecord]) -> None:
 def test_data_sets_are_named_and_not_contained(document: dict[str, Any]) -> None:
     datasets = of_type(document, "data")
     assert sorted(datasets) == ["CIFAR-10", "CIFAR-100"]
+    assert "Not contained" in datasets["CIFAR-100"]["description"]
+    assert "test images are in the golden vectors" in datasets["CIFAR-10"]["description"]
     for dataset in datasets.values():
-        assert "Not contained" in dataset["description"]
         assert "licenses" not in dataset  # their authors state none
+
+
+def test_golden_images_of_cifar10_are_told_of_without_a_network_of_it(networks: list[NetworkRecord]) -> None:
+    document = sbom_document(networks[1:], ORIGIN)
+    assert sorted(of_type(document, "machine-learning-model")) == ["cifar100_resnet20"]
+    assert sorted(of_type(document, "data")) == ["CIFAR-10", "CIFAR-100"]
+    assert "data:cifar10" in document["dependencies"][0]["dependsOn"]
 
 
 def test_libraries_have_purls(document: dict[str, Any], networks: list[NetworkRecord]) -> None:
@@ -144,7 +152,7 @@ def test_the_graph_is_closed(document: dict[str, Any]) -> None:
     assert len(every) == len(set(every))
     graph = {node["ref"]: node.get("dependsOn", []) for node in document["dependencies"]}
     assert set(graph) | {ref for targets in graph.values() for ref in targets} <= set(every)
-    assert set(graph["release"]) == {f"model:{name}" for name in NAMES}
+    assert set(graph["release"]) == {"data:cifar10", *(f"model:{name}" for name in NAMES)}
     assert "data:cifar10" in graph["model:cifar10_resnet20"]
     assert any(ref.startswith("pkg:pypi/onnx@") for ref in graph["model:cifar10_resnet20"])
 

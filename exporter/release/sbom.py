@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LICENSE = "BSD-3-Clause"
 """Of the tool, the networks' code and the weights: the project's LICENSE."""
+PICTURED = "cifar10"
+"""The data set of the few test images among the golden vectors of every network (exporter/golden.py)."""
 DATASET_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "cifar-export sbom")
 _MIME = {
@@ -50,7 +52,7 @@ def sbom_document(networks: Sequence[NetworkRecord], origin: Origin) -> dict[str
     """
     records = sorted(networks, key=lambda record: record.name)
     libraries = {ref: library for record in records for ref, library in _libraries(record).items()}
-    datasets = sorted({str(record.config["dataset"]) for record in records})
+    datasets = sorted({str(record.config["dataset"]) for record in records} | {PICTURED})
     tools = sorted({(record.config["tool"]["name"], record.config["tool"]["version"]) for record in records})
     document: dict[str, Any] = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -82,7 +84,7 @@ def sbom_document(networks: Sequence[NetworkRecord], origin: Origin) -> dict[str
             *(libraries[ref] for ref in sorted(libraries)),
         ],
         "dependencies": [
-            {"ref": "release", "dependsOn": [_model_ref(record.name) for record in records]},
+            {"ref": "release", "dependsOn": [*(_model_ref(record.name) for record in records), _dataset_ref(PICTURED)]},
             *(
                 {
                     "ref": _model_ref(record.name),
@@ -154,7 +156,8 @@ def _model(record: NetworkRecord, origin: Origin) -> dict[str, Any]:
 def _file(record: NetworkRecord, name: str) -> dict[str, Any]:
     found = record.files[name]
     model = record.config["models"].get(name)
-    what = f"{model['format']}, {model['input']} input" if model else _WHAT.get(name, "golden vectors")
+    golden = "golden vectors, inputs" if "/input_" in name else "golden vectors, logits"
+    what = f"{model['format']}, {model['input']} input" if model else _WHAT.get(name, golden)
     suffix = "." + name.rpartition(".")[2]
     return {
         "type": "file",
@@ -237,12 +240,15 @@ def _ports(models: dict[str, Any], side: str) -> Iterable[str]:
 
 def _dataset(name: str) -> dict[str, Any]:
     spec = DATASETS[name]
+    contained = (
+        "A few test images are in the golden vectors, else not contained" if name == PICTURED else "Not contained"
+    )
     return {
         "type": "data",
         "bom-ref": _dataset_ref(name),
         "name": spec.title,
         "scope": "excluded",
-        "description": "Not contained in the release. Its authors publish it for research and state no license.",
+        "description": f"{contained} in the release. Its authors publish it for research and state no license.",
         "data": [
             {
                 "type": "dataset",

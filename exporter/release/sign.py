@@ -138,8 +138,8 @@ def signed_digests(
             verifying.set_hashing_config(Nothing()).verify(copy.parent, copy)
             return _digests(taken.signed)
         except Exception as error:  # whatever the libraries meet in a stranger's bundle, it is not valid
-            who = public_key or identity
-            raise GateFailed(f"{where} is not valid, or not by {who} ({first_line(error, named=True)}).") from error
+            who, said = public_key or identity, first_line(error, named=not isinstance(error, ValueError))
+            raise GateFailed(f"{where} is not valid, or not by {who} ({said}).") from error
 
 
 def require_extra() -> None:
