@@ -7,9 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 import torch
@@ -55,13 +55,18 @@ def put(folder: Path, name: str = "cifar10_resnet20", seed: int = 0, **changes: 
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A package whose bundled weights are these."""
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an index and weights."""
     folder = tmp_path_factory.mktemp("bundled")
     add_to_index(folder, put(folder))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("exporter.weights.sources.bundled_folder", lambda: folder)
-        yield folder
+    return folder
+
+
+@pytest.fixture
+def bundle(bundled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package whose bundled weights are these."""
+    monkeypatch.setattr("exporter.weights.sources.bundled_folder", lambda: bundled)
+    return bundled
 
 
 def test_bundled_weights_carry_what_the_index_knows(bundle: Path) -> None:
@@ -82,13 +87,16 @@ def test_what_is_not_bundled_says_what_else_there_is(bundle: Path) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
-def test_any_flipped_bit_in_a_bundled_file_is_detected(bundle: Path, data: st.DataObject) -> None:
-    path = bundle / bundled_entries(bundle)["cifar10_resnet20"].file
+def test_any_flipped_bit_in_a_bundled_file_is_detected(bundled: Path, data: st.DataObject) -> None:
+    path = bundled / bundled_entries(bundled)["cifar10_resnet20"].file
     whole = path.read_bytes()
     place, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
     try:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
-        with pytest.raises(Unavailable, match="bundled weights of cifar10_resnet20 are damaged"):
+        with (
+            mock.patch("exporter.weights.sources.bundled_folder", return_value=bundled),
+            pytest.raises(Unavailable, match="bundled weights of cifar10_resnet20 are damaged"),
+        ):
             load_weights(RESNET20)
     finally:
         path.write_bytes(whole)
@@ -178,10 +186,8 @@ def test_a_damaged_index_is_the_installations_fault(text: str, tmp_path: Path) -
         bundled_entries(tmp_path / "absent")
 
 
-def test_the_tracked_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tracked_index_is_sound() -> None:
     folder = ROOT / "artifacts" / "weights"
-    # `bundle` above lasts as long as the module, and tests run in any order
-    monkeypatch.setattr("exporter.weights.sources.bundled_folder", lambda: folder)
     for name, entry in bundled_entries().items():
         weights = load_weights(NETWORKS[name])
         assert weights.sha256 == entry.sha256
