@@ -65,7 +65,9 @@ def prove(
     if file is not None:
         facts = _facts(file, variant, trust=trust_file)
         fitting = [name for name in names if spec_of(name).reads in (facts.format, "network")]
-        _require_fit(file, facts, [name for name in runtimes if name not in fitting])
+        for name in runtimes:
+            if name not in fitting:
+                require_reader(name, file, facts.format)
         chosen = facts.variant or "float32"
         problems = _contradictions(facts, weights)
         files = {facts.format: file}
@@ -104,7 +106,7 @@ def score(
     require_runtime(runtime)
     if file is not None:
         facts = facts_of_export(file, weights, variant, trust=trust_file)
-        _require_fit(file, facts, [] if spec_of(runtime).reads == facts.format else [runtime])
+        require_reader(runtime, file, facts.format)
         variant = facts.variant
     chosen = variant or "float32"
     with _subject(weights, runtime, chosen, file) as subject:
@@ -151,6 +153,13 @@ def require_trusted(path: Path, *, trust: bool) -> None:
     expected = described.get("sha256") if isinstance(described, dict) else None
     if expected != sha256_file(path):
         raise InvalidInput(f"{path} is code, and not the file that its sidecar describes. {how}")
+
+
+def require_reader(runtime: str, file: Path, format_name: str) -> None:
+    """Raise `InvalidInput`, naming those that do, unless `runtime` reads `file`, which is of that format."""
+    if spec_of(runtime).reads != format_name:
+        readers = ", ".join(name for name, spec in RUNTIMES.items() if spec.reads == format_name)
+        raise InvalidInput(f"{runtime} does not read {file.name}. Choose a --runtime that does: {readers}.")
 
 
 def _bisected(
@@ -206,12 +215,6 @@ def _facts(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFact
     if variant is not None and facts.variant != variant:
         raise InvalidInput(f"{file}: its input is {facts.variant}, not {variant}. Leave --input away.")
     return facts
-
-
-def _require_fit(file: Path, facts: FileFacts, unfit: Sequence[str]) -> None:
-    if unfit:
-        readers = ", ".join(name for name, spec in RUNTIMES.items() if spec.reads == facts.format)
-        raise InvalidInput(f"{unfit[0]} does not read {file.name}. Choose a --runtime that does: {readers}.")
 
 
 def _contradictions(facts: FileFacts, weights: Weights) -> list[str]:

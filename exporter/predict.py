@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.assess import require_trusted
+from exporter.assess import require_reader, require_trusted
 from exporter.classifier import Classifier
 from exporter.errors import InvalidInput
 from exporter.export import export
@@ -21,7 +21,7 @@ from exporter.normalization import normalization_from
 from exporter.pictures import NotAPicture, read_picture
 from exporter.preprocess import Pixels
 from exporter.resnet import with_input
-from exporter.runtimes import RUNTIMES, open_runtime, require_runtime, spec_of
+from exporter.runtimes import open_runtime, require_runtime, spec_of
 from exporter.weights import Weights, build_network
 from exporter.zoo import Normalization
 
@@ -91,9 +91,7 @@ def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bo
     spec = format_of(file)
     require_trusted(file, trust=trust_file)
     name = runtime or spec.gate
-    if spec_of(name).reads != spec.name:
-        readers = ", ".join(name for name, known in RUNTIMES.items() if known.reads == spec.name)
-        raise InvalidInput(f"{name} does not read {file.name}. Choose a --runtime that does: {readers}.")
+    require_reader(name, file, spec.name)
     facts = spec.load().inspect(file)
     if facts.variant is None or facts.metadata is None:
         raise InvalidInput(f"{file}: carries no labels and no normalization of ours. Export it with cifar-export.")
