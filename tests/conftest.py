@@ -216,11 +216,12 @@ def exported(weights20: Weights, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network's folder of a release, the index of weights it was built from, and what was measured."""
+    """A network's folder of a release, the index of weights it was built from, what was measured and what was said."""
 
     folder: Path
     index: Path
     measurements: dict[str, Any]
+    progress: tuple[str, ...]
 
 
 @pytest.fixture(scope="session")
@@ -230,7 +231,9 @@ def built_network(tmp_path_factory: pytest.TempPathFactory) -> BuiltNetwork:
 
     index, folder = tmp_path_factory.mktemp("bundled"), tmp_path_factory.mktemp("built") / "cifar100_resnet20"
     bundle(index)
-    return BuiltNetwork(folder, index, build(index, folder))
+    said: list[str] = []
+    measurements = build(index, folder, progress=said.append)
+    return BuiltNetwork(folder, index, measurements, tuple(said))
 
 
 @pytest.fixture(autouse=True)

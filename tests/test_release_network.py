@@ -141,6 +141,12 @@ def test_what_was_measured_is_returned(built_network):
     assert all(step["wall"] >= 0 for step in measured["seconds"].values())
 
 
+def test_progress_says_which_network_is_where(built_network):
+    assert built_network.progress[0] == "cifar100_resnet20: exporting"
+    assert "cifar100_resnet20: parity of uint8 input, onnxruntime-cpu" in built_network.progress
+    assert "cifar100_resnet20: accuracy, 128 of 128 images" in built_network.progress
+
+
 # The same bytes.
 
 
@@ -302,3 +308,13 @@ def test_a_bundled_network_is_released_as_it_is_exported(cifar_data, tmp_path):
         bare = export(load_weights(spec), format_name, variant=variant, output=tmp_path / file)
         assert bare.path.read_bytes() == (folder / file).read_bytes(), file
     assert np.array_equal(document(folder, "config.json")["labels"], spec.dataset.labels)
+
+
+@pytest.mark.slow
+def test_a_further_runtime_is_gated_and_changes_no_byte(built_network, tmp_path):
+    pytest.importorskip("openvino")
+    measured = build(built_network.index, tmp_path / "network", runtimes=["openvino"])
+    for report in measured["parity"].values():
+        assert {row["runtime"]: row["passed"] for row in report["runtimes"]}["openvino"] is True
+    for name in files_below(built_network.folder):
+        assert (tmp_path / "network" / name).read_bytes() == (built_network.folder / name).read_bytes(), name

@@ -58,7 +58,9 @@ def gate_parity(
     return report
 
 
-def gate_accuracy(entry: BundledEntry, weights: Weights, file: Path, split: Split) -> Evaluation:
+def gate_accuracy(
+    entry: BundledEntry, weights: Weights, file: Path, split: Split, progress: Progress | None = None
+) -> Evaluation:
     """Score the ONNX `file` on the test images. Raises `GateFailed` where it is not what the index of weights says.
 
     Both top-1 and top-5 must agree to the image.
@@ -68,7 +70,13 @@ def gate_accuracy(entry: BundledEntry, weights: Weights, file: Path, split: Spli
         raise GateFailed(
             f"{entry.network}: the index's accuracy is that on {claimed} test images, and {len(split.images)} are here."
         )
-    found = evaluate(open_runtime(JUDGE, file), split, weights.normalization, classes=weights.network.dataset.classes)
+    found = evaluate(
+        open_runtime(JUDGE, file),
+        split,
+        weights.normalization,
+        classes=weights.network.dataset.classes,
+        progress=None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} images"),
+    )
     if [_hits(found.top1, claimed), _hits(found.top5, claimed)] != [
         _hits(entry.top1, claimed),
         _hits(entry.top5, claimed),

@@ -74,9 +74,9 @@ def build_network(
             reports = {}
             for variant in INPUT_VARIANTS:
                 clock.start(f"parity of {variant} input")
-                reports[variant] = gate_parity(weights, variant, files[variant], names, progress)
+                reports[variant] = gate_parity(weights, variant, files[variant], names, clock.tell)
         clock.start("accuracy")
-        evaluation = gate_accuracy(entry, weights, folder / "model.onnx", split)
+        evaluation = gate_accuracy(entry, weights, folder / "model.onnx", split, clock.tell)
         clock.start("describing")
         tolerances = _write_golden(weights, folder)
         _write_documents(folder, config_document(entry, version, facts, tolerances), parity_document(entry, reports))
@@ -163,13 +163,20 @@ class _Clock:
 
     def __init__(self, name: str, progress: Progress | None) -> None:
         self._name, self._progress = name, progress
+        self._step = ""
         self._steps: dict[str, tuple[float, float]] = {}
 
     def start(self, step: str) -> None:
         """Begin `step`, which ends the one before."""
         self._steps[step] = (time.perf_counter(), time.process_time())
+        self._step = f"{self._name}: {step}"
         if self._progress is not None:
-            self._progress(f"{self._name}: {step}")
+            self._progress(self._step)
+
+    def tell(self, detail: str) -> None:
+        """Say how far the step is."""
+        if self._progress is not None:
+            self._progress(f"{self._step}, {detail}")
 
     def seconds(self) -> dict[str, dict[str, float]]:
         """Seconds of each step; the last one ends now."""
