@@ -78,13 +78,13 @@ def _only_one(output: Path) -> Iterator[None]:
     import filelock
 
     lock = filelock.FileLock(output / _LOCK, blocking=False)
-    try:
-        with _translated(output):
+    with _translated(output):
+        try:
             lock.acquire()
-    except filelock.Timeout:
-        raise Unavailable(
-            f"another build is at work in {output}. Wait until it is done, or choose another --output."
-        ) from None
+        except filelock.Timeout:  # an OSError, too
+            raise Unavailable(
+                f"another build is at work in {output}. Wait until it is done, or choose another --output."
+            ) from None
     try:
         yield
     finally:
