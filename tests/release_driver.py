@@ -21,7 +21,7 @@ from releases import COMMIT, fake_network
 import cli
 import exporter.display  # noqa: F401
 from exporter.data import Split
-from exporter.release import assemble, build, network, publish, shelf, workers  # noqa: F401
+from exporter.release import assemble, build, network, publish, shelf, workers
 
 NAMES = ("cifar10_resnet20", "cifar100_resnet20")
 FEW = Split(np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64))
@@ -121,7 +121,7 @@ def main() -> None:
                     obey(order)
                 except SystemExit as stop:
                     code = stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
-                except BaseException:
+                except BaseException:  # noqa: BLE001  # a child must not go on as its parent
                     traceback.print_exc()
                 finally:
                     for stream in (sys.stdout, sys.stderr):

@@ -99,8 +99,7 @@ def package(
     datasets = dict.fromkeys(NETWORKS[name].dataset.name for name in names)
     splits = {dataset: test_images(data_dir, dataset) for dataset in datasets}
     origin = Origin(version, release_commit(say), epoch)
-    if builder is None:
-        from exporter.release.network import build_network as builder
+    builder = builder or _default_builder()
     entries = bundled_entries()
     store = NetworkCache(say) if cached else None
     measurements: dict[str, Any] = {}
@@ -133,6 +132,12 @@ def package(
         progress("assembling and verifying")
         entry = publish(staging, output, origin, measurements, sign_key)
     return published(output, origin, entry.sha256, entry.networks, began, reused)
+
+
+def _default_builder() -> Builder:
+    from exporter.release.network import build_network  # imports torch
+
+    return build_network
 
 
 def published(

@@ -61,7 +61,7 @@ def build_all(jobs: Sequence[Job], processes: int, progress: Progress) -> Iterat
         yield from _in_processes(jobs, min(len(jobs), processes), progress)
         return
     for job in jobs:
-        yield job, _build(job, lambda what, name=job.network: progress(f"{name}: {what}"))
+        yield job, _build(job, progress)
 
 
 def _build(job: Job, progress: Progress | None = None) -> dict[str, Any]:
@@ -110,7 +110,8 @@ def _start(threads: int) -> None:
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.join,), daemon=True).start()
     # before torch is imported, and for the processes that parity starts
-    os.environ["OMP_NUM_THREADS"] = str(min(threads, int(os.environ.get("OMP_NUM_THREADS") or threads)))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    os.environ["OMP_NUM_THREADS"] = str(min(threads, int(asked)) if asked.isdecimal() else threads)
 
 
 def _end_with(wait: Callable[[], None]) -> None:
