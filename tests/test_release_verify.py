@@ -25,7 +25,7 @@ from exporter.errors import GateFailed
 from exporter.release import verify as verifier
 from exporter.release.sums import format_sums
 from exporter.release.sums import parse_sums as strict_parse_sums
-from exporter.release.verify import compare, extract, main, onnx_problem, parse_sums, verify
+from exporter.release.verify import compare, describe, extract, main, onnx_problem, parse_sums, verify
 
 SCRIPT = Path(verifier.__file__)
 
@@ -80,6 +80,19 @@ def test_signature_is_the_only_file_that_may_be_added(release: Path) -> None:
     assert result.signed
     (release / "Model.sig").write_bytes(b"{}")
     assert verify(release).problems == ["Model.sig: not listed in SHA256SUMS"]
+
+
+def test_verdict_tells_of_a_signature_that_was_not_checked(release: Path) -> None:
+    assert "with a signature" not in describe(verify(release))
+    (release / "model.sig").write_bytes(b"{}")
+    assert describe(verify(release)).endswith("with a signature)")
+
+
+def test_folder_of_releases_is_told_from_a_release(intact: Path) -> None:
+    assert verify(intact.parent).problems == [
+        "SHA256SUMS: missing: nothing here can be checked",
+        f"{intact.parent.name}: may hold releases. Name one of them, like 1.0.0",
+    ]
 
 
 def test_sha256sum_agrees(intact: Path) -> None:
@@ -284,8 +297,8 @@ def test_archive_that_differs_from_its_folder_is_noticed(release: Path) -> None:
 # the parsers
 
 
-names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,6}[a-z0-9](/[a-z0-9_]{1,5}){0,2}", fullmatch=True)
-digests = st.binary(min_size=32, max_size=32).map(bytes.hex)
+names = st.lists(st.text("Aab0_.+-", max_size=4).map("x{}y".format), min_size=1, max_size=3).map("/".join)
+digests = st.integers(0, 2**256 - 1).map("{:064x}".format)
 
 
 @given(st.dictionaries(names, digests, min_size=1))
@@ -360,6 +373,17 @@ def test_script_imports_the_standard_library_only() -> None:
     assert modules <= set(sys.stdlib_module_names)
 
 
+@pytest.mark.parametrize("python", ["python3.9", "python3.10", "python3.12", "python3.13", "python3.14"])
+def test_script_works_with_other_pythons(python: str, intact: Path) -> None:
+    found = shutil.which(python)
+    if found is None or subprocess.run([found, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip(f"needs {python}")
+    for path in (intact, intact / ARCHIVE):
+        command = [found, "-W", "error", "-I", "-S", str(SCRIPT), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_script_works_in_any_locale(release: Path) -> None:
     Path(os.fsdecode(os.fsencode(release) + b"/\xe9")).touch()
     done = _script(release, env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
@@ -390,7 +414,7 @@ def test_trouble_of_the_machine_is_exit_3(
     def fails(*_: object) -> None:
         raise OSError(5, "Input/output error", "index.json")
 
-    monkeypatch.setattr(verifier.hashlib, "file_digest", fails)
+    monkeypatch.setattr(verifier, "_hashed", fails)
     assert main([str(intact)]) == 3
     assert capsys.readouterr().err == "error: index.json: Input/output error\n"
 

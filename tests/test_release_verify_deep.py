@@ -11,7 +11,7 @@ import onnx
 import pytest
 from click.testing import Result as Run
 from hostile.case import ARCHIVE, NETWORK, edit_json, reseal
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from releases import fake_release
 
 from exporter.release.archive import write_archive
@@ -187,6 +187,28 @@ def test_archive_with_a_lie_is_noticed(release: Path) -> None:
     assert verify(release / ARCHIVE).problems == []
     (problem,) = check_deep(release / ARCHIVE, "archive").problems
     assert problem.startswith("model.onnx: is off by")
+
+
+def _endless(model: onnx.ModelProto) -> None:
+    """The logits go around in a loop that never ends."""
+    going = helper.make_tensor_value_info("going", TensorProto.BOOL, [])
+    step = helper.make_tensor_value_info("step", TensorProto.INT64, [])
+    carried, carried_on = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("in", "out"))
+    going_on = helper.make_tensor_value_info("going_on", TensorProto.BOOL, [])
+    nodes = [helper.make_node("Identity", ["going"], ["going_on"]), helper.make_node("Identity", ["in"], ["out"])]
+    body = helper.make_graph(nodes, "body", [step, going, carried], [going_on, carried_on])
+    model.graph.node[-1].output[0] = "product"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
+    model.graph.node.append(helper.make_node("Loop", ["", "true", "product"], ["logits"], body=body))
+
+
+def test_model_without_an_end_is_stopped(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.release.deep.MAX_SECONDS", 0.3)
+    _model(_endless)(release / NETWORK)
+    reseal(release)
+    problem = check_deep(release / NETWORK, "network").problems[-1]
+    assert problem.startswith("model.onnx: ONNX Runtime can't run it: ")
+    assert "terminate flag" in problem
 
 
 def test_command_reports_what_ran(intact: Path, release: Path, run: Callable[..., Run]) -> None:

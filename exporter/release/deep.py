@@ -6,10 +6,12 @@ never loaded: they are code, and loading would run it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from exporter.release.verify import compare, extract, shown
 
 LOOSEST = 1e-3
 """The largest tolerance that is believed, as a part of the largest logit; `golden.tolerance` makes it about 1e-5."""
+MAX_SECONDS = 60.0
+"""For one ONNX file on eight images; a network takes a tenth of a second."""
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
 
 Progress = Callable[[str], None]
@@ -173,7 +177,8 @@ def _run(
             ]
             if ports != described[what]:
                 raise _Wrong(f"its {what} are {shown(ports)}, not those of {CONFIG}")
-        result = session.run(None, {described["inputs"][0]["name"]: images})[0]
+        with _limited(ort.RunOptions()) as options:
+            result = session.run(None, {described["inputs"][0]["name"]: images}, options)[0]
     except _Wrong:
         raise
     except Exception as error:  # onnxruntime's errors share no base class
@@ -184,6 +189,18 @@ def _run(
     if not math.isfinite(worst) or worst > allowed:
         raise _Wrong(f"is off by {worst:.3g} on its golden vectors, {allowed:.3g} is allowed")
     return worst
+
+
+@contextlib.contextmanager
+def _limited(options: Any) -> Iterator[Any]:
+    """Make a run with `options` end: a graph can hold a loop that does not."""
+    timer = threading.Timer(MAX_SECONDS, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
 
 
 def _read_tensor(path: Path) -> NDArray[Any]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Is a release of cifar-export what its SHA256SUMS says it is? Needs nothing but Python 3.11's standard library.
+"""Is a release of cifar-export what its SHA256SUMS says it is? Needs nothing but Python 3.9 or newer.
 
     python -I -S verify.py PATH [--json]
 
@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -296,13 +297,22 @@ def _read_file(path: Path, name: str) -> _File:
             if _is_parsed(name):
                 content = stream.read(_limit(name) + 1)
                 return _inspected(name, content)
-            return _File(hashlib.file_digest(stream, "sha256").hexdigest(), status.st_size)
+            return _hashed(stream)
     except FileNotFoundError:
         return _File(problem="missing")
     except OSError as error:
         if error.errno in _MACHINE_ERRNOS:
             raise
         return _File(problem=f"can't be read: {error.strerror}")
+
+
+def _hashed(stream: io.RawIOBase) -> _File:
+    digest, size = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(_BLOCK))
+    while count := stream.readinto(buffer):
+        digest.update(buffer[:count])
+        size += count
+    return _File(digest.hexdigest(), size)
 
 
 def _kind_problem(status: os.stat_result) -> str | None:
@@ -354,7 +364,7 @@ def _read_all(root: Path, names: Iterable[str], threads: int) -> dict[str, _File
         return {name: _read_file(root / name, name) for name in listed}
     executor = ThreadPoolExecutor(threads)
     try:
-        return dict(zip(listed, executor.map(lambda name: _read_file(root / name, name), listed), strict=True))
+        return dict(executor.map(lambda name: (name, _read_file(root / name, name)), listed))
     finally:
         executor.shutdown(cancel_futures=True)  # after Ctrl-C or an error nobody waits for the rest
 
@@ -367,6 +377,9 @@ def _verify_folder(root: Path, threads: int) -> Result:
     sums = _read_file(root / SUMS, SUMS)
     if sums.content is None:
         problems.add(SUMS, f"{sums.problem}: nothing here can be checked")
+        below = [path.name for path in root.iterdir() if re.fullmatch(_VERSION, path.name) and not path.is_symlink()]
+        if below:
+            problems.add(root.name, f"may hold releases. Name one of them, like {shown(max(below))}")
         return _result(root, "release", {}, None, problems)
     digests, wrong = parse_sums(sums.content)
     for line in wrong:
@@ -869,10 +882,13 @@ def _varint(content: bytes, at: int, end: int) -> tuple[int, int]:
 def describe(result: Result) -> str:
     """Return the last line of a report: the verdict, and on what."""
     count = len(result.networks)
-    what = f"of {count} {'network' if count == 1 else 'networks'}" if result.kind == "release" else None
-    said = [result.kind, *result.networks] if result.kind != "release" else ["release"]
-    about = shown(" ".join(filter(None, [*said, result.version, what])))
+    said = [result.kind, *(result.networks if result.kind != "release" else []), result.version]
+    if result.kind == "release" and count:
+        said.append(f"of {count} {'network' if count == 1 else 'networks'}")
+    about = shown(" ".join(filter(None, said)))
     facts = [about, f"{result.files:,} files", f"{result.bytes:,} bytes"]
+    if result.signed:
+        facts.append("with a signature")
     if not result.intact:
         facts.insert(1, "1 problem" if len(result.problems) == 1 else f"{len(result.problems):,} problems")
     return f"{shown(result.path)}: {result.verdict} ({', '.join(facts)})"
