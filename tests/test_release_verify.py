@@ -373,15 +373,15 @@ def test_script_imports_the_standard_library_only() -> None:
     assert modules <= set(sys.stdlib_module_names)
 
 
-@pytest.mark.parametrize("python", ["python3.9", "python3.10", "python3.12", "python3.13", "python3.14"])
-def test_script_works_with_other_pythons(python: str, intact: Path) -> None:
-    found = shutil.which(python)
-    if found is None or subprocess.run([found, "--version"], capture_output=True, check=False).returncode:
-        pytest.skip(f"needs {python}")
-    for path in (intact, intact / ARCHIVE):
-        command = [found, "-W", "error", "-I", "-S", str(SCRIPT), str(path)]
+def test_script_works_with_other_pythons(intact: Path) -> None:
+    found = [name for name in (f"python3.{minor}" for minor in range(9, 16)) if shutil.which(name)]
+    found = [name for name in found if not subprocess.run([name, "-V"], capture_output=True, check=False).returncode]
+    if not found:
+        pytest.skip("needs another Python on the path")
+    for python in found:
+        command = [python, "-W", "error", "-I", "-S", str(SCRIPT), str(intact)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), python
 
 
 def test_script_works_in_any_locale(release: Path) -> None:

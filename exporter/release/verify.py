@@ -303,7 +303,8 @@ def _read_file(path: Path, name: str) -> _File:
     except OSError as error:
         if error.errno in _MACHINE_ERRNOS:
             raise
-        return _File(problem=f"can't be read: {error.strerror}")
+        swapped = error.errno == errno.ELOOP  # for a link since the look above
+        return _File(problem="a symbolic link" if swapped else f"can't be read: {error.strerror}")
 
 
 def _hashed(stream: io.RawIOBase) -> _File:
