@@ -24,7 +24,7 @@ from exporter.files import sha256_file
 from exporter.release.archive import write_archive
 from exporter.release.fetch import difference, fetch
 from exporter.release.layout import DEFAULT_EPOCH, SIGNATURE, SUMS
-from exporter.release.source import below
+from exporter.release.source import Signer, below
 from exporter.release.sums import files_below, write_sums
 
 NAME = "cifar100_resnet20"
@@ -445,6 +445,7 @@ class TestSigned:
         from exporter.release.sign import sign_release
 
         self.private, self.public = self.pair(tmp_path / "maker")
+        self.signer = Signer(self.public)
         sign_release(release, self.private)
 
     @staticmethod
@@ -461,30 +462,30 @@ class TestSigned:
     def test_a_valid_signature_is_enough(self, http_server: Server, release: Path, output: Path, run: Run) -> None:
         result = run("fetch", NAME, "--release", http_server.url, "--public-key", self.public, "--output", output)
         assert result.exit_code == 0, result.stderr
-        assert f"by the signature, with {self.public}" in result.stdout.replace("\n", "")
+        assert f"signed by {self.public}" in result.stdout.replace("\n", "")
         assert content(output / NAME) == content(release / NAME)
 
     def test_both_must_hold(self, http_server: Server, release: Path, sha256: str, output: Path) -> None:
-        both = fetch(NAME, http_server.url, sha256=sha256, public_key=self.public, output=output)
+        both = fetch(NAME, http_server.url, sha256=sha256, signer=self.signer, output=output)
         assert both.source.vouched == ("sha256", "signature")
         shutil.rmtree(output)
-        refused(GateFailed, "is signed, but", output, release=http_server.url, sha256="0" * 64, public_key=self.public)
+        refused(GateFailed, "is signed, but", output, release=http_server.url, sha256="0" * 64, signer=self.signer)
 
     def test_another_key(self, http_server: Server, tmp_path: Path, output: Path) -> None:
         _, other = self.pair(tmp_path / "other")
-        refused(GateFailed, "not valid", output, release=http_server.url, public_key=other)
+        refused(GateFailed, "not valid", output, release=http_server.url, signer=Signer(other))
 
     def test_no_signature(self, http_server: Server, release: Path, output: Path) -> None:
         (release / SIGNATURE).unlink()
-        refused(GateFailed, "is not signed", output, release=http_server.url, public_key=self.public)
-        refused(GateFailed, "is not signed", output, release=release, public_key=self.public)
+        refused(GateFailed, "is not signed", output, release=http_server.url, signer=self.signer)
+        refused(GateFailed, "is not signed", output, release=release, signer=self.signer)
 
     def test_sums_changed_since(self, http_server: Server, release: Path, output: Path) -> None:
         (release / NAME / "labels.txt").write_text("another\n")
         write_sums(release / NAME)
         write_archive(release / NAME, NAME, release / ARCHIVE, DEFAULT_EPOCH)
         write_sums(release)
-        refused(GateFailed, "not the expected file", output, release=http_server.url, public_key=self.public)
+        refused(GateFailed, "not the expected file", output, release=http_server.url, signer=self.signer)
 
     def test_an_older_release_of_the_same_maker(
         self, http_server: Server, release: Path, tmp_path: Path, output: Path
@@ -495,8 +496,28 @@ class TestSigned:
         sha256 = sha256_file(release / SUMS)
         shutil.rmtree(http_server.root)
         sign_release(fake_release(http_server.root, (NAME,), "0.9.0"), self.private)
-        refused(GateFailed, "signed, but", output, release=http_server.url, sha256=sha256, public_key=self.public)
-        assert fetch(NAME, http_server.url, public_key=self.public, output=output).version == "0.9.0"
+        refused(GateFailed, "signed, but", output, release=http_server.url, sha256=sha256, signer=self.signer)
+        assert fetch(NAME, http_server.url, signer=self.signer, output=output).version == "0.9.0"
 
     def test_a_local_release(self, release: Path, output: Path) -> None:
-        assert fetch(NAME, release, public_key=self.public, output=output).source.vouched == ("signature",)
+        assert fetch(NAME, release, signer=self.signer, output=output).source.vouched == ("signature",)
+
+    def test_keyless_is_another_kind(self, http_server: Server, output: Path) -> None:
+        keyless = Signer(
+            identity="https://github.com/o/r/.github/workflows/release.yml@refs/tags/1", issuer="https://i"
+        )
+        refused(GateFailed, "not keyless", output, release=http_server.url, signer=keyless)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--identity", "me"], "belong together"),
+        (["--issuer", "https://i"], "belong together"),
+        (["--public-key", "KEY", "--identity", "me", "--issuer", "https://i"], "two ways"),
+    ],
+)
+def test_one_signer(options: list[str], said: str, output: Path, run: Run) -> None:
+    result = run("fetch", NAME, "--release", "http://127.0.0.1:9", "--output", output, *options)
+    assert result.exit_code == 2
+    assert said in result.stderr

@@ -146,6 +146,8 @@ def test_names_that_are_not_there(release: Path) -> None:
         exporter.load(NAME, release).path("../index.json")
     with pytest.raises(InvalidInput, match="Name it: release="):
         exporter.load(NAME, sha256="0" * 64)
+    with pytest.raises(InvalidInput, match="no folder ~nobody-of-that-name/x"):
+        exporter.load(NAME, "~nobody-of-that-name/x")
 
 
 def test_a_url_that_nothing_vouches_for_is_refused(http_server: Server) -> None:
@@ -317,6 +319,15 @@ assert not {{"torch", "onnx", "rich", "click"}} & set(sys.modules), set(sys.modu
         exporter.lod  # noqa: B018
 
 
+def assert_the_documented_program_runs(url: str, sha256: str, images: Any) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "releases.md").read_text()
+    program = page.partition("## Fetch and load")[2].partition("```python\n")[2].partition("```")[0]
+    program = program.replace('"https://host/releases/1.0.0"', repr(url)).replace('"..."', repr(sha256))
+    lines = [line for line in program.splitlines() if '"cuda"' not in line]
+    exec("\n".join(lines), scope := {"images": images})
+    assert scope["network"].version == "1.2rc1"
+
+
 def test_a_real_network_of_a_real_release(built_network: BuiltNetwork, tmp_path: Path, http_server: Server) -> None:
     shutil.copytree(built_network.folder, http_server.root / NAME)
     assemble(http_server.root, Origin("1.2rc1", COMMIT, DEFAULT_EPOCH))
@@ -331,5 +342,6 @@ def test_a_real_network_of_a_real_release(built_network: BuiltNetwork, tmp_path:
 
     logits = open_cpu(network.network()).logits(as_variant(pixels, "float32", network.normalization))
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-5)
+    assert_the_documented_program_runs(http_server.url, sha256_file(http_server.root / SUMS), pixels)
     scores = network.session("float32").run(None, {"input": as_variant(pixels, "float32", network.normalization)})
     np.testing.assert_allclose(softmax(scores[0]), expected, atol=1e-5)

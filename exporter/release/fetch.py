@@ -15,7 +15,7 @@ from typing import Any
 from exporter.download import Progress, download, only_one
 from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import interrupts_held, sha256_file
-from exporter.release.source import Source, below, is_url, open_folder, open_url
+from exporter.release.source import Signer, Source, below, is_url, open_folder, open_url
 from exporter.zoo import NETWORKS
 
 MAX_ARCHIVE = 1 << 28
@@ -52,22 +52,22 @@ def fetch(
     release: str | Path,
     *,
     sha256: str | None = None,
-    public_key: Path | None = None,
+    signer: Signer | None = None,
     output: Path | None = None,
     progress: Progress | None = None,
 ) -> Fetched:
     """Bring `network` from `release` into the folder `output`/`network`, by default in the current folder.
 
     `release` is the URL of a release, served as plain files, or its folder. Of a URL, `sha256` (that of its SHA256SUMS)
-    or `public_key` (a PEM file; the release must be signed) is needed; of a folder both are optional. A network that is
-    there already and intact stays as it is; anything else of that name stays too, and is an error. The folder appears
-    by one rename. A download that is cut off goes on with the next call. `progress` gets (bytes, total bytes or None).
+    or the `signer` of the release is needed; of a folder both are optional. A network that is there already and intact
+    stays as it is; anything else of that name stays too, and is an error. The folder appears by one rename. A download
+    that is cut off goes on with the next call. `progress` gets (bytes, total bytes or None).
 
     Raises `InvalidInput` (no such network, a URL that nothing vouches for, an output that can't be written),
     `GateFailed` (something differs from what is vouched for) and `Unavailable` (no network, a full disk).
     """
     require_known(network)
-    source = open_release(release, sha256=sha256, public_key=public_key)
+    source = open_release(release, sha256=sha256, signer=signer)
     if source.single:
         raise InvalidInput(f"{source.location} is one network's folder, and not packed. Name a release.")
     folder = (output or Path()) / network
@@ -82,12 +82,16 @@ def require_known(network: str) -> None:
 
 
 def open_release(
-    release: str | Path, *, sha256: str | None = None, public_key: Path | None = None, kept: Path | None = None
+    release: str | Path, *, sha256: str | None = None, signer: Signer | None = None, kept: Path | None = None
 ) -> Source:
-    """`open_url` or `open_folder`, whichever `release` is."""
+    """`open_url` or `open_folder`, whichever `release` is; a path may begin with `~`."""
     if is_url(release):
-        return open_url(str(release), sha256=sha256, public_key=public_key, kept=kept)
-    return open_folder(Path(release), sha256=sha256, public_key=public_key)
+        return open_url(str(release), sha256=sha256, signer=signer, kept=kept)
+    try:
+        folder = Path(release).expanduser()  # shells leave --release=~/x alone
+    except RuntimeError as error:
+        raise InvalidInput(f"no folder {release}: {error}") from error
+    return open_folder(folder, sha256=sha256, signer=signer)
 
 
 def install(

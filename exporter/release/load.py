@@ -14,7 +14,7 @@ from exporter.release.contents import CONFIG_SCHEMA
 from exporter.release.fetch import difference, install, open_release, require_known
 from exporter.release.layout import CONFIG, SUMS
 from exporter.release.loaded import BundledNetwork, LoadedNetwork, ReleasedNetwork, read_checked
-from exporter.release.source import Source, is_url
+from exporter.release.source import Source, kept_sums, signer_of
 from exporter.zoo import NETWORKS
 
 
@@ -29,6 +29,8 @@ def load(
     *,
     sha256: str | None = None,
     public_key: str | Path | None = None,
+    identity: str | None = None,
+    issuer: str | None = None,
     progress: Progress | None = None,
 ) -> ReleasedNetwork: ...
 
@@ -39,34 +41,36 @@ def load(
     *,
     sha256: str | None = None,
     public_key: str | Path | None = None,
+    identity: str | None = None,
+    issuer: str | None = None,
     progress: Progress | None = None,
 ) -> LoadedNetwork:
     """The network called `name` (`cifar100_resnet20`) of `release`, else with the weights of this installation.
 
     `release` is a release's folder, the folder of one of its networks (what `cifar-export fetch` makes), or the URL of
-    a release that is served as plain files. Of a URL, `sha256` (that of the release's SHA256SUMS) or `public_key` (a
-    PEM file, for a signed release) is needed. What is downloaded is kept in the user's cache folder, or where
-    CIFAR_EXPORT_CACHE says: with `sha256`, later calls need no network; with `public_key` alone the signature is asked
-    for anew. Everything is checked at each call; a damaged copy in the cache is replaced. `progress` gets the bytes of
-    a download so far, and in all or None.
+    a release that is served as plain files. Of a URL, `sha256` (that of the release's SHA256SUMS) or its signer is
+    needed: `public_key` (a PEM file), or `identity` and `issuer` for a keyless signature. What is downloaded is kept in
+    the user's cache folder, or where CIFAR_EXPORT_CACHE says: with `sha256` alone, later calls need no network; else
+    the signature is asked for anew. Everything is checked at each call; a damaged copy in the cache is replaced.
+    `progress` gets the bytes of a download so far, and in all or None.
 
     Raises `InvalidInput` (no such network, a URL that nothing vouches for), `GateFailed` (something differs from what
     is vouched for) and `Unavailable` (no network, a full disk).
     """
     require_known(name)
     if release is None:
-        if sha256 is not None or public_key is not None:
-            raise InvalidInput("sha256 and public_key are a release's. Name it: release=URL or folder.")
+        if (sha256, public_key, identity, issuer) != (None, None, None, None):
+            raise InvalidInput("sha256, public_key and identity are a release's. Name it: release=URL or folder.")
         return _bundled(name)
-    key = None if public_key is None else Path(public_key)
-    if not is_url(release):
-        source = open_release(Path(release).expanduser(), sha256=sha256, public_key=key)
-        return _released(name, source, Path(source.location) if source.single else Path(source.location) / name)
+    signer = signer_of(None if public_key is None else Path(public_key), identity, issuer)
     kept = cache_folder() / "releases"
-    source = open_release(release, sha256=sha256, public_key=key, kept=kept)
+    source = open_release(release, sha256=sha256, signer=signer, kept=kept)
+    if source.folder is not None:
+        return _released(name, source, source.folder if source.single else source.folder / name)
     folder = kept / source.sha256 / name
     install(source, name, folder, replace=True, progress=progress)
-    _keep(kept / source.sha256 / SUMS, source)
+    if kept_sums(kept, source.sha256) is None:  # with it, later calls need not ask
+        write_atomically(kept / source.sha256 / SUMS, source.sums)
     return _released(name, source, folder)
 
 
@@ -100,9 +104,3 @@ def _released(name: str, source: Source, folder: Path) -> ReleasedNetwork:
     if held != name:
         raise InvalidInput(f"{folder} holds {held}, not {name}.")
     return ReleasedNetwork(name, tuple(labels), normalization, str(version), folder, config, files)
-
-
-def _keep(path: Path, source: Source) -> None:
-    """Store the SHA256SUMS, which later calls then need not ask for."""
-    if not path.is_file() or path.read_bytes() != source.sums:
-        write_atomically(path, source.sums)

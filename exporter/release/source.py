@@ -28,6 +28,35 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
+class Signer:
+    """Who must have signed.
+
+    The holder of the private part of `public_key` (a PEM file), or who `issuer` says is `identity`: keyless, as in the
+    release workflow; that asks Sigstore's servers for their keys. Raises `InvalidInput` for anything but one of both.
+    """
+
+    public_key: Path | None = None
+    identity: str | None = None
+    issuer: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that it names one signer."""
+        if (self.identity is None) != (self.issuer is None):
+            raise InvalidInput("--identity and --issuer belong together. Give both.")
+        if (self.public_key is None) == (self.identity is None):
+            raise InvalidInput("--public-key and --identity are two ways to say who signed. Give one.")
+
+    def __str__(self) -> str:
+        return str(self.public_key) if self.identity is None else f"{self.identity} of {self.issuer}"
+
+
+def signer_of(public_key: Path | None, identity: str | None, issuer: str | None) -> Signer | None:
+    """The signer that the options name; None where they name none."""
+    options = (public_key, identity, issuer)
+    return None if all(option is None for option in options) else Signer(*options)
+
+
+@dataclass(frozen=True)
 class Source:
     """A release's SHA256SUMS, parsed, and what vouches for it.
 
@@ -81,29 +110,27 @@ def below(url: str, file: str) -> str:
     return urlunsplit(parts._replace(path=path, fragment=""))
 
 
-def open_url(
-    url: str, *, sha256: str | None = None, public_key: Path | None = None, kept: Path | None = None
-) -> Source:
+def open_url(url: str, *, sha256: str | None = None, signer: Signer | None = None, kept: Path | None = None) -> Source:
     """Read the SHA256SUMS of the release at `url`, and check it by its `sha256`, by the signature, or by both.
 
-    The signature is `url`/model.sig, checked with `public_key` (a PEM file). With `kept`, a folder, a SHA256SUMS of the
-    digest expected that lies in `kept`/<sha256> is taken without asking the server. Raises `InvalidInput` where neither
-    is given, `GateFailed` where one does not hold or the signature is missing, `Unavailable` without a network.
+    The signature is `url`/model.sig, and must be by `signer`. With `kept`, a folder, a SHA256SUMS of the digest
+    expected that lies in `kept`/<sha256> is taken without asking the server. Raises `InvalidInput` where neither is
+    given, `GateFailed` where one does not hold or the signature is missing, `Unavailable` without a network.
     """
     check_url(url)
     expected = _digest(sha256)
-    if expected is None and public_key is None:
+    if expected is None and signer is None:
         raise InvalidInput(
             f"refused to trust whatever answers at {url}.\nSay what you expect: the sha256 of the release's {SUMS} "
-            "(--sha256, in Python sha256=), or its maker's key (--public-key, public_key=)."
+            "(--sha256, in Python sha256=), or who signed it (--public-key, public_key=)."
         )
     vouched: tuple[str, ...] = ("sha256",) if expected else ()
-    if public_key is not None:
-        signed = _signed_sums(_read_signature(url), public_key, url)
+    if signer is not None:
+        signed = _signed_sums(_read_signature(url), signer, url)
         if expected not in (None, signed):
             raise GateFailed(f"{url} is signed, but for a {SUMS} with sha256 {signed}, not {expected}.")
         expected, vouched = signed, (*vouched, "signature")
-    sums = _kept_sums(kept, str(expected))
+    sums = kept_sums(kept, str(expected)) if kept else None
     if sums is None:
         sums = read_url(below(url, SUMS), max_bytes=MAX_SUMS, hint=_HINT)
         if (found := sha256_bytes(sums)) != expected:
@@ -114,11 +141,11 @@ def open_url(
     return Source(url, None, sums, str(expected), _parse(sums), vouched)
 
 
-def open_folder(folder: Path, *, sha256: str | None = None, public_key: Path | None = None) -> Source:
+def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | None = None) -> Source:
     """Verify the release, or the one network's folder, in `folder`, as `cifar-export verify` does.
 
     Raises `GateFailed` where it is not intact, or has another `sha256` of its SHA256SUMS, or no valid signature by
-    `public_key`; `InvalidInput` for what is no release at all.
+    `signer`; `InvalidInput` for what is no release at all.
     """
     from exporter.release.verify import verify
 
@@ -147,8 +174,8 @@ def open_folder(folder: Path, *, sha256: str | None = None, public_key: Path | N
         if found != expected:
             raise GateFailed(f"{path} has sha256 {found}, not {expected}. It is another release, or was changed.")
         vouched = ("sha256",)
-    if public_key is not None:
-        signed = _signed_sums(folder / SIGNATURE, public_key, str(folder))
+    if signer is not None:
+        signed = _signed_sums(folder / SIGNATURE, signer, str(folder))
         if signed != found:
             raise GateFailed(f"{folder / SIGNATURE} is for a {SUMS} with sha256 {signed}, not {found}.")
         vouched = (*vouched, "signature")
@@ -163,10 +190,8 @@ def _digest(sha256: str | None) -> str | None:
     return sha256.lower()
 
 
-def _kept_sums(kept: Path | None, sha256: str) -> bytes | None:
-    """The SHA256SUMS of that digest below `kept`, else None."""
-    if kept is None:
-        return None
+def kept_sums(kept: Path, sha256: str) -> bytes | None:
+    """The SHA256SUMS of that digest in `kept`/<sha256>, else None."""
     try:
         path = kept / sha256 / SUMS
         if path.is_file() and path.stat().st_size <= MAX_SUMS:
@@ -191,11 +216,12 @@ def _read_signature(url: str) -> bytes:
         raise GateFailed(f"{url} is not signed: it has no {SIGNATURE}. Check by --sha256, or ask its maker.") from error
 
 
-def _signed_sums(signature: Path | bytes, public_key: Path, where: str) -> str:
+def _signed_sums(signature: Path | bytes, signer: Signer, where: str) -> str:
     """The sha256 of the SHA256SUMS that the signature is over, once it is found valid."""
     from exporter.release.sign import signed_digests
 
-    digest = signed_digests(signature, public_key).get(SUMS)
+    signed = signed_digests(signature, signer.public_key, identity=signer.identity, issuer=signer.issuer)
+    digest = signed.get(SUMS)
     if digest is None:
         raise GateFailed(f"the {SIGNATURE} of {where} is valid, but not over its {SUMS}.")
     return digest
