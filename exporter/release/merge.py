@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import GateFailed, InvalidInput
+from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import sha256_bytes
 from exporter.release.assemble import Origin
 from exporter.release.build import RELEASES, Published, published, require_signing
@@ -79,7 +79,12 @@ def merge(
 
 
 def _read_part(path: Path) -> Part:
-    result = verify(path)
+    try:
+        result = verify(path)
+    except ValueError as error:  # neither folder nor archive
+        raise InvalidInput(f"{path} is no release folder: {error}") from error
+    except OSError as error:
+        raise from_os_error(error, f"read {error.filename or path}") from error
     if result.problems:
         more = f" (and {len(result.problems) - 1} more problems)" if len(result.problems) > 1 else ""
         raise GateFailed(f"{path} does not verify: {result.problems[0]}{more}. Nothing was merged.")
