@@ -441,6 +441,43 @@ def test_a_keyless_signature_is_held_against_identity_and_issuer(release: Path, 
         check_signature(release, **KEYLESS)
 
 
+def test_a_certificate_of_ones_own_is_no_identity(
+    release: Path, signed: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anyone can write a certificate that names the workflow: Sigstore's own check, with the keys it brings along."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from sigstore.models import ClientTrustConfig
+
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    offline = ClientTrustConfig.production(offline=True)
+    monkeypatch.setattr(ClientTrustConfig, "production", lambda: offline)
+    key = serialization.load_pem_private_key(signed[1].read_bytes(), None)
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(KEYLESS["identity"])]), critical=True
+        )
+        .sign(key, hashes.SHA256())
+    )
+    raw = base64.b64encode(certificate.public_bytes(serialization.Encoding.DER)).decode()
+    bundle = json.loads((release / SIGNATURE).read_bytes())
+    bundle["verificationMaterial"] = {"certificate": {"rawBytes": raw}, "tlogEntries": []}
+    (release / SIGNATURE).write_text(json.dumps(bundle))
+    with pytest.raises(GateFailed, match="is not valid, or not by"):
+        check_signature(release, **KEYLESS)
+
+
 def test_without_a_network_a_keyless_signature_cannot_be_checked(
     release: Path, keyless: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
