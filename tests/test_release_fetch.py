@@ -502,6 +502,10 @@ class TestSigned:
     def test_a_local_release(self, release: Path, output: Path) -> None:
         assert fetch(NAME, release, signer=self.signer, output=output).source.vouched == ("signature",)
 
+    def test_a_key_that_is_not_there(self, http_server: Server, tmp_path: Path, output: Path) -> None:
+        refused(InvalidInput, "none.pub", output, release=http_server.url, signer=Signer(tmp_path / "none.pub"))
+        assert http_server.requests == []
+
     def test_keyless_is_another_kind(self, http_server: Server, output: Path) -> None:
         keyless = Signer(
             identity="https://github.com/o/r/.github/workflows/release.yml@refs/tags/1", issuer="https://i"

@@ -200,6 +200,7 @@ def test_a_second_time_needs_no_network(
     assert first.folder.is_relative_to(cache / "releases")
     http_server.requests.clear()
     assert served() == first
+    assert len({served(), first}) == 1
     assert http_server.requests == []
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from exporter.download import Progress, download, only_one
 from exporter.errors import GateFailed, InvalidInput, from_os_error
-from exporter.files import interrupts_held, sha256_file
+from exporter.files import interrupts_held, require_file, sha256_file
 from exporter.release.source import Signer, Source, below, is_url, open_folder, open_url
+from exporter.release.verify import extract, shown
 from exporter.zoo import NETWORKS
 
 MAX_ARCHIVE = 1 << 28
@@ -85,6 +86,12 @@ def open_release(
     release: str | Path, *, sha256: str | None = None, signer: Signer | None = None, kept: Path | None = None
 ) -> Source:
     """`open_url` or `open_folder`, whichever `release` is; a path may begin with `~`."""
+    if signer is not None:  # before anything is downloaded
+        from exporter.release.sign import require_extra
+
+        require_extra()
+        if signer.public_key is not None:
+            require_file(signer.public_key)
     if is_url(release):
         return open_url(str(release), sha256=sha256, signer=signer, kept=kept)
     try:
@@ -145,7 +152,7 @@ def difference(folder: Path, files: Mapping[str, str]) -> str:
         found = dict(_walk(folder))
         for name in sorted(found.keys() | files.keys()):
             if name not in files:
-                return f"{name} does not belong there"
+                return f"{shown(name)} does not belong there"
             if name not in found:
                 return f"{name} is missing"
             if not found[name]:
@@ -171,8 +178,6 @@ def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, bool]]:
 
 def _unpack(archive: Path, files: Mapping[str, str], folder: Path) -> None:
     """Unpack `archive` beside `folder`, compare with `files`, rename."""
-    from exporter.release.verify import extract
-
     staging = folder.with_name(f".{secrets.token_hex(4)}.tmp.{folder.name}")
     try:
         problems = extract(archive, staging)

@@ -106,8 +106,8 @@ class ReleasedNetwork(LoadedNetwork):
 
     version: str
     folder: Path
-    config: Mapping[str, Any] = field(repr=False)
-    files: Mapping[str, str] = field(repr=False)
+    config: Mapping[str, Any] = field(repr=False, hash=False)
+    files: Mapping[str, str] = field(repr=False, hash=False)
 
     def path(self, file: str) -> Path:
         """The path of one of `files` ("model.onnx"), checked just now. Raises like `read`."""

@@ -17,6 +17,7 @@ from exporter.files import sha256_bytes
 from exporter.http import NotFound, check_url
 from exporter.release.layout import SIGNATURE, SUMS
 from exporter.release.sums import parse_sums
+from exporter.release.verify import verify
 from exporter.zoo import NETWORKS
 
 MAX_SUMS = 1 << 20
@@ -147,8 +148,6 @@ def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | Non
     Raises `GateFailed` where it is not intact, or has another `sha256` of its SHA256SUMS, or no valid signature by
     `signer`; `InvalidInput` for what is no release at all.
     """
-    from exporter.release.verify import verify
-
     expected = _digest(sha256)
     path = folder / SUMS
     if not folder.is_dir():
