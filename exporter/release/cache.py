@@ -128,7 +128,11 @@ class NetworkCache:
         document = json.loads(_read(entry / _RECORD, _MOST))
         body = document.get("record") if isinstance(document, dict) else None
         mac = document.get("hmac") if isinstance(document, dict) else None
-        if not isinstance(body, dict) or not isinstance(mac, str) or not hmac.compare_digest(mac, self._mac(body)):
+        if (
+            not isinstance(body, dict)
+            or not isinstance(mac, str)
+            or not hmac.compare_digest(mac.encode(), self._mac(body).encode())
+        ):
             raise ValueError("its record was not written by this user")
         if body.get("key") != key:
             raise ValueError("it is another network's")
