@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+REPRODUCE_ARGS ?=
 # one worker a core, one thread a worker: threads of two workers would wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo examples-setup test test-all lint format clean
+.PHONY: help demo examples-setup test test-all reproduce lint format clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,6 +34,10 @@ test: $(VENV)/.installed  ## set up and run the tests (all but the slow ones)
 test-all: $(VENV)/.installed  ## run every test that this machine can
 	@tools/setup_examples.sh --npm
 	$(PYTEST) $(PYTEST_ARGS)
+
+reproduce: $(VENV)/.installed  ## rebuild a release from its commit and compare: make reproduce RELEASE=artifacts/releases/1.0.0
+	@test -n "$(RELEASE)" || { echo "Name one: make reproduce RELEASE=artifacts/releases/1.0.0" >&2; exit 2; }
+	$(BIN)/python tools/reproduce.py "$(RELEASE)" $(REPRODUCE_ARGS)
 
 lint: $(VENV)/.installed  ## style, types and the direction of imports
 	$(BIN)/ruff check .
