@@ -13,7 +13,7 @@ from exporter.weights_index import bundled_entries
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 COMMANDS = list(dict.fromkeys(re.findall(r"^(?:\$ |    (?:\.venv/bin/)?)(cifar-export .*)$", README, re.MULTILINE)))
-NEEDS_DATA = ("data fetch", "evaluate", "train")
+NEEDS_DATA = ("data fetch", "evaluate", "train", "package", "verify", "fetch")
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,8 @@ def test_commands_that_need_data_run_where_it_is(run, folder, monkeypatch, cifar
     if "cifar100_resnet20" not in bundled_entries():
         pytest.skip("no weights of cifar100_resnet20 are bundled yet")
     monkeypatch.chdir(folder)
+    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(folder / name))
     (folder / "data").symlink_to(cifar_data.resolve())
     for command in COMMANDS:
         if any(f"cifar-export {name}" in command for name in NEEDS_DATA):
