@@ -35,7 +35,7 @@ test-all: $(VENV)/.installed  ## run every test that this machine can
 	@tools/setup_examples.sh --npm
 	$(PYTEST) $(PYTEST_ARGS)
 
-reproduce: $(VENV)/.installed  ## rebuild a release from its commit and compare: make reproduce RELEASE=artifacts/releases/1.0.0
+reproduce: $(VENV)/.installed  ## rebuild RELEASE=DIR from its commit and compare every file
 	@test -n "$(RELEASE)" || { echo "Name one: make reproduce RELEASE=artifacts/releases/1.0.0" >&2; exit 2; }
 	$(BIN)/python tools/reproduce.py "$(RELEASE)" $(REPRODUCE_ARGS)
 

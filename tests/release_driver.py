@@ -136,5 +136,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-elif __name__ == "__mp_main__":  # in a worker
+elif __name__ == "__mp_main__" or os.environ.get("RELEASE_STAND_INS"):  # in a worker, or to be run by another script
     prepare()

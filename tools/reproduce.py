@@ -98,7 +98,7 @@ def checkout(commit: str) -> Iterator[Path]:
 
 
 def rebuild(stated: Stated, source: Path, output: Path, options: list[str]) -> Path:
-    """Build what `stated` says from the checkout `source` into `output`. Raises `Problem` with the build's exit code."""
+    """Build what `stated` says from the checkout `source` into `output`. Raises `Problem` where it fails."""
     only = [word for name in stated.networks for word in ("--only", name)]
     command = [sys.executable, "-m", "cli", "package", *only, "--version", stated.version, "--output", str(output)]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}

@@ -55,6 +55,10 @@ DEFAULT_EPOCH = 315532800
 """1980-01-01 UTC, the first date that zip archives hold: the time of everything where SOURCE_DATE_EPOCH is unset."""
 
 
+_LONGEST_VERSION = 64
+"""Characters; it is part of the names of files."""
+
+
 def archive_name(network: str, version: str) -> str:
     """The name of a network's archive."""
     return f"{network}-{version}.tar.gz"
@@ -73,9 +77,14 @@ def release_version(text: str) -> str:
     from packaging.version import InvalidVersion, Version
 
     try:
-        return str(Version(text))
+        version = Version(text)
     except InvalidVersion:
-        raise InvalidInput(f"{text!r} is no version. Use one like 1.0.0 or 1.1rc1 (PEP 440).") from None
+        raise InvalidInput(f"{text[:100]!r} is no version. Use one like 1.0.0 or 1.1rc1 (PEP 440).") from None
+    if version.epoch or len(str(version)) > _LONGEST_VERSION:
+        raise InvalidInput(
+            f"{text[:100]!r} is no version for a release: give one without an epoch (1!), and a short one."
+        )
+    return str(version)
 
 
 def source_date_epoch(environment: dict[str, str]) -> int:
