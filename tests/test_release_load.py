@@ -283,6 +283,20 @@ def test_the_torch_module_is_that_of_the_weights(tmp_path: Path) -> None:
     assert loaded.weights().sha256 == loaded.files["model.safetensors"]
 
 
+def test_weights_swapped_between_check_and_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = random_weights(SPEC, seed=3)
+    loaded = exporter.load(NAME, with_weights(tmp_path / NAME, weights, weights.normalization))
+
+    def check_then_swap(network: ReleasedNetwork, file: str) -> Path:
+        network.read(file)
+        save_weights(network.folder / file, random_weights(SPEC, seed=4))
+        return network.folder / file
+
+    monkeypatch.setattr(ReleasedNetwork, "path", check_then_swap)
+    with pytest.raises(GateFailed, match="has changed"):
+        loaded.network()
+
+
 def test_weights_that_contradict_the_config_are_refused(tmp_path: Path) -> None:
     """Nothing says which of the two normalizations is right, and the wrong one costs accuracy unseen."""
     other = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

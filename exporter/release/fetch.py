@@ -14,7 +14,7 @@ from typing import Any
 
 from exporter.download import Progress, download, only_one
 from exporter.errors import GateFailed, InvalidInput, from_os_error
-from exporter.files import interrupts_held, require_file, sha256_file
+from exporter.files import require_file, sha256_file
 from exporter.release.source import Signer, Source, below, is_url, open_folder, open_url
 from exporter.release.verify import extract, shown
 from exporter.zoo import NETWORKS
@@ -189,8 +189,7 @@ def _unpack(archive: Path, files: Mapping[str, str], folder: Path) -> None:
         for name in files:
             with (staging / name).open("r+b") as stream:
                 os.fsync(stream.fileno())
-        with interrupts_held():
-            staging.rename(folder)
+        staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
