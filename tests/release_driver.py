@@ -7,6 +7,7 @@ stdin, the answer one on stdout: the child's exit status (negative: the signal t
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -16,12 +17,13 @@ from typing import Any
 
 import filelock  # noqa: F401  # what a child without rights could not import any more
 import numpy as np
-from releases import COMMIT, fake_network
 
 import cli
 import exporter.display  # noqa: F401
 from exporter.data import Split
-from exporter.release import assemble, build, network, publish, shelf, workers
+from exporter.release import assemble, build, publish, shelf, workers
+from exporter.release.assemble import write_json
+from exporter.release.sums import write_sums
 
 NAMES = ("cifar10_resnet20", "cifar100_resnet20")
 FEW = Split(np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64))
@@ -33,10 +35,12 @@ def die() -> None:
 
 
 def stand_in(spec: Any, version: str, folder: Path, split: Split, **_options: Any) -> dict[str, Any]:
-    """A builder that writes a stand-in network, and does what the test wants before and after."""
+    """A builder that copies a stand-in network, which was made before: what makes them imports torch."""
     at(f"before {spec.name}")
-    folder.rmdir()
-    fake_network(folder, spec.name, version)
+    shutil.copytree(Path(os.environ["RELEASE_TEMPLATES"]) / spec.name, folder, dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_bytes())
+    write_json(folder / "config.json", config | {"version": version})
+    write_sums(folder)
     at(f"after {spec.name}")
     return {"seconds": 1.5}
 
@@ -75,9 +79,9 @@ def staged_before(module: Any, name: str, stage: str) -> None:
 
 def prepare() -> None:
     """Put the stand-ins and the stages in place."""
-    network.build_network = stand_in
+    build._default_builder = lambda: stand_in  # type: ignore[assignment]
     build.test_images = workers.test_images = lambda data_dir, dataset: FEW
-    build.release_commit = lambda say: COMMIT
+    build.release_commit = lambda say: "0123456789" * 4
     staged_before(assemble, "write_archive", "archive")
     staged_before(publish, "verify", "verify")
     staged_before(publish, "_settle", "settle")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from releases import fake_release
+from releases import fake_network, fake_release
 
 from exporter.release import shelf
 from exporter.release.shelf import read_shelf
@@ -36,7 +36,7 @@ AFTER_THE_RENAME = ["before index", "before index rename", "after index"]
 class Driver:
     """Speaks with `release_driver.py`."""
 
-    def __init__(self) -> None:
+    def __init__(self, templates: Path) -> None:
         tests = Path(__file__).parent
         paths = [str(tests), str(tests.parent)]
         self.process = subprocess.Popen(
@@ -44,7 +44,7 @@ class Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "RELEASE_TEMPLATES": str(templates)},
         )
 
     def order(self, **order: Any) -> None:
@@ -64,8 +64,11 @@ class Driver:
 
 
 @pytest.fixture(scope="module")
-def drivers():
-    two = [Driver(), Driver()]
+def drivers(tmp_path_factory):
+    templates = tmp_path_factory.mktemp("templates")
+    for name in NAMES:
+        fake_network(templates / name, name)
+    two = [Driver(templates), Driver(templates)]
     yield two
     for driver in two:
         driver.close()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from releases import fake_release
+from releases import fake_network, fake_release
 
 from exporter.release.shelf import write_plain
 from exporter.release.verify import verify
@@ -82,12 +82,15 @@ def checkouts(tmp_path_factory):
 def test_two_builds_of_two_users_are_equal(checkouts, tmp_path):
     """With networks of a stand-in: what `build_network` makes is compared by the slow test."""
     code = "import sys, release_driver, cli; cli.main(sys.argv[1:])"
+    for name in NAMES:
+        fake_network(tmp_path / "templates" / name, name)
+    stand_ins = {"RELEASE_STAND_INS": "1", "RELEASE_TEMPLATES": str(tmp_path / "templates")}
     made = []
     for number, (folder, settings, jobs) in enumerate(zip(checkouts, SETTINGS, (1, 2), strict=True)):
         output = tmp_path / f"releases-{number}"
         only = [word for name in NAMES[:: 1 - 2 * number] for word in ("--only", name)]  # in another order, too
         command = ["-c", code, "package", *only, "--version", "1.0.0", "--output", output, "--jobs", jobs]
-        done = run(command, folder, settings, tmp_path / f"home-{number}", RELEASE_STAND_INS="1")
+        done = run(command, folder, settings, tmp_path / f"home-{number}", **stand_ins)
         assert done.returncode == 0, done.stderr
         made.append(output)
     for output in made:
