@@ -30,7 +30,7 @@ import sys, torch
 from safetensors.torch import load_file
 from exporter.resnet import build
 from exporter.zoo import NETWORKS
-network = build(NETWORKS["cifar10_" + sys.argv[1]]).eval()
+network = build(NETWORKS[sys.argv[1]]).eval()
 network.load_state_dict(load_file(sys.argv[2]))
 shapes = ({0: torch.export.Dim("batch")},)
 options = {"dynamo": True, "opset_version": 18, "external_data": False, "dynamic_shapes": shapes, "verbose": False}
@@ -52,12 +52,12 @@ def main() -> None:
         weights, output = Path(folder) / "weights.safetensors", Path(folder) / "model.onnx"
         _write_weights(options.model, weights)
         ours = ["-m", "cli", "onnx", options.model, "--weights", str(weights), "--output", str(output), "--json"]
-        bare = ["-c", BARE, options.model, str(weights), str(Path(folder) / "bare.onnx")]
+        bare = ["-c", BARE, f"cifar10_{options.model}", str(weights), str(Path(folder) / "bare.onnx")]
         results = {
             "export": _compare(ours, bare, options.runs),
             "help": _compare(["-m", "cli", "--help"], ["-c", "import click"], options.help_runs),
         }
-    document = {"model": options.model, "machine": _machine(), **results}
+    document = {"model": options.model, "machine": machine(), **results}
     if options.json:
         print(json.dumps(document, indent=1))
         return
@@ -93,7 +93,7 @@ def _compare(ours: list[str], base: list[str], runs: int) -> dict[str, dict[str,
     taken: tuple[list[Seconds], list[Seconds]] = ([], [])
     for run in range(runs + 1):
         for times, command in zip(taken, (ours, base), strict=True):
-            seconds = _run(command)
+            seconds = run_process(command)
             if run > 0:
                 times.append(seconds)
     medians = [
@@ -104,11 +104,13 @@ def _compare(ours: list[str], base: list[str], runs: int) -> dict[str, dict[str,
     return {"ours": medians[0], "base": medians[1], "ratio": ratio}
 
 
-def _run(command: list[str]) -> Seconds:
+def run_process(command: list[str], program: str | None = sys.executable, cwd: Path | None = None) -> Seconds:
+    """Run Python, or whatever `command` begins with where `program` is None; what it and its children took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, check=False)
+    whole = [*filter(None, [program]), *command]
+    done = subprocess.run(whole, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
     wall = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
@@ -116,7 +118,8 @@ def _run(command: list[str]) -> Seconds:
     return Seconds(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
-def _machine() -> str:
+def machine() -> str:
+    """What it was measured on, for people."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
