@@ -39,7 +39,7 @@ SCHEMA = 1
 
 # Far above what a release holds (a network is about 20 MB in 15 files), far below what harms a machine.
 MAX_PROBLEMS = 100
-MAX_SUMS_BYTES = MAX_JSON_BYTES = 16 << 20
+MAX_TEXT_BYTES = 4 << 20
 MAX_ONNX_BYTES = 64 << 20
 MAX_ONNX_FIELDS = 250_000  # a network has about 5,000
 MAX_ONNX_DEPTH = 100  # protobuf's own limit
@@ -53,7 +53,7 @@ _BLOCK = 1 << 18
 # reads in a way of its own.
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?<!\.)")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-_VERSION = r"\d+(\.\d+)*((a|b|rc)\d+)?(\.post\d+)?(\.dev\d+)?(\+[a-z0-9.]+)?"  # PEP 440, normalized
+_VERSION = r"[0-9]+(\.[0-9]+)*((a|b|rc)[0-9]+)?(\.post[0-9]+)?(\.dev[0-9]+)?(\+[a-z0-9.]+)?"  # PEP 440, normalized
 _MACHINE_ERRNOS = {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT}
 
 
@@ -295,8 +295,7 @@ def _read_file(path: Path, name: str) -> _File:
             if problem:
                 return _File(problem=problem)
             if _is_parsed(name):
-                content = stream.read(_limit(name) + 1)
-                return _inspected(name, content)
+                return _inspected(name, stream.read(status.st_size + 1))
             return _hashed(stream)
     except FileNotFoundError:
         return _File(problem="missing")
@@ -340,7 +339,7 @@ def _limit(name: str) -> int:
     """The most bytes that a file of that name may have."""
     if name.endswith((".onnx", ".pb")):
         return MAX_ONNX_BYTES
-    return MAX_JSON_BYTES if _is_parsed(name) else MAX_FILE_BYTES
+    return MAX_TEXT_BYTES if _is_parsed(name) else MAX_FILE_BYTES
 
 
 def _size_problem(name: str, size: int) -> str | None:
@@ -394,7 +393,7 @@ def _verify_folder(root: Path, threads: int) -> Result:
     kind = "release" if INDEX in here or INDEX in digests or CONFIG not in digests else "network"
     if kind == "network":
         # a folder that is called otherwise than any network may be someone's copy
-        folder = root.name if re.fullmatch(r"cifar\d+_resnet\d+", root.name) else None
+        folder = root.name if re.fullmatch(r"cifar[0-9]+_resnet[0-9]+", root.name) else None
         return _result(root, kind, files, _check_network(files, digests, "", folder, problems), problems)
     return _result(root, kind, files, _check_release(files, digests, root.name, problems), problems)
 
@@ -649,7 +648,7 @@ def _archive_version(packed: _Packed, path: Path, problems: _Problems) -> _About
     if CONFIG not in packed.digests:
         problems.add(CONFIG, "not listed in SHA256SUMS: no network of a release")
     about = _check_network(packed.files, packed.digests, "", packed.top, problems)
-    if about and re.fullmatch(rf"cifar\d+_resnet\d+-{_VERSION}\.tar\.gz", path.name):
+    if about and re.fullmatch(rf"cifar[0-9]+_resnet[0-9]+-{_VERSION}\.tar\.gz", path.name):
         expected = f"{about.networks[0]}-{about.version}.tar.gz"
         if path.name != expected:
             problems.add(path.name, f"holds what is called {shown(expected)}")
