@@ -197,6 +197,14 @@ def test_a_full_disk_is_a_note_and_leaves_nothing(store, network, tmp_path, said
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_costs_no_entry(store, entry, network, tmp_path, said):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Not a directory"):
+        store.fetch(KEY, NAME, tmp_path / "file" / "copy")
+    assert store.fetch(KEY, NAME, tmp_path / "copy") == MEASURED
+    assert said == []
+
+
 def test_of_two_that_finish_the_same_the_first_stays(store, entry, network, tmp_path, said):
     before = contents(entry)
     store.store(KEY, network, {"seconds": 9.0})

@@ -15,7 +15,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
 import secrets
 import shutil
 import stat
@@ -39,7 +38,6 @@ _RECORD = "entry.json"
 _KEY_BYTES = 32
 _MOST = 1 << 20  # bytes of a record; real ones have a few thousand
 _KEPT_SECONDS = 30 * 24 * 3600
-_NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_./-]*")
 _PACKAGES = (
     *("torch", "torchvision", "numpy", "safetensors", "jinja2", "packaging"),
     *("onnx", "onnx-ir", "onnxscript", "ml-dtypes", "protobuf"),
@@ -106,23 +104,26 @@ class NetworkCache:
     def fetch(self, key: str, name: str, folder: Path) -> dict[str, Any] | None:
         """Copy the network of `key` into the new `folder`, every byte checked; its measurements, or None.
 
-        A wrong entry is dropped with a note that calls it `name`.
+        A wrong entry is dropped with a note that calls it `name`. Raises OSError where `folder` cannot be written.
         """
         entry = self._folder / key
         try:
             if not os.path.lexists(entry):
                 return None
-            measured = self._copy(entry, key, folder)
-            with contextlib.suppress(OSError):
-                os.utime(entry)  # used: it is kept for longer
-            return measured
+            contents, measured = self._load(entry, key)
         except (OSError, ValueError, RecursionError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
             self._say(f"note: the cached {name} cannot be used ({_reason(error)}); it is built again.")
             self._drop(entry)
             return None
+        with contextlib.suppress(OSError):
+            os.utime(entry)  # used: it is kept for longer
+        for file, data in contents.items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_bytes(data)
+        return measured
 
-    def _copy(self, entry: Path, key: str, folder: Path) -> dict[str, Any]:
+    def _load(self, entry: Path, key: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """The files (some 20 MB) and measurements of `entry`. Raises OSError, ValueError, RecursionError if wrong."""
         if not stat.S_ISDIR(entry.lstat().st_mode):
             raise ValueError("its entry is no folder")
         document = json.loads(_read(entry / _RECORD, _MOST))
@@ -137,16 +138,12 @@ class NetworkCache:
         if body.get("key") != key:
             raise ValueError("it is another network's")
         # From here on the record is one of ours: its shape is known.
+        contents = {}
         for name, facts in body["files"].items():
-            if not _NAME.fullmatch(name):
-                raise ValueError(f"a file is called {name!r}")
-            data = _read(entry / _NETWORK / name, facts["bytes"])
-            if len(data) != facts["bytes"] or hashlib.sha256(data).hexdigest() != facts["sha256"]:
+            contents[name] = _read(entry / _NETWORK / name, facts["bytes"])
+            if hashlib.sha256(contents[name]).hexdigest() != facts["sha256"]:
                 raise ValueError(f"{name} has changed")
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(data)
-        measured: dict[str, Any] = body["measurements"]
-        return measured
+        return contents, body["measurements"]
 
     def store(self, key: str, folder: Path, measurements: Mapping[str, Any]) -> None:
         """Keep a copy of the finished network in `folder`. Failing to is a note."""
