@@ -488,6 +488,7 @@ def test_command_names_the_origin_that_was_checked(
     assert done.exit_code == 1
     document = json.loads(done.stdout)
     assert (document["problems"], document["origin"]) == (["model.sig: signed by another key."], None)
+    assert (document["intact"], document["verdict"]) == (False, "origin refused")
 
 
 def test_sha256_of_sums_tells_a_resealed_release(intact: Path, release: Path) -> None:

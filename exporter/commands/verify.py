@@ -54,12 +54,19 @@ def verify(
         origin = {"public_key": shown(public_key)}
     elif identity is not None and issuer is not None:
         origin = {"identity": shown(identity), "issuer": shown(issuer)}
+    verdict = result.verdict
     if origin is not None and result.intact:
         result = _check_origin(result, public_key, identity, issuer)
+        verdict = "intact, signed by " + " of ".join(origin.values()) if result.intact else "origin refused"
     models: dict[str, Any] | None = None
     if deep and result.intact:
         result, models = _check_deep(result, quiet=as_json)
-    _print(result, origin, models, as_json)
+        verdict = verdict if result.intact else result.verdict
+    document = result.as_dict() | {"origin": origin if result.intact else None, "verdict": verdict, "deep": models}
+    if as_json:
+        echo_json(document)
+    else:
+        _print(result, document)
     sys.exit(0 if result.intact else 1)
 
 
@@ -86,19 +93,12 @@ def _check_deep(result: Result, *, quiet: bool) -> tuple[Result, dict[str, Any]]
     return replace(result, problems=list(report.problems)), report.as_dict()
 
 
-def _print(result: Result, origin: dict[str, str] | None, deep: dict[str, Any] | None, as_json: bool) -> None:
-    document = result.as_dict() | {"deep": deep}
-    if origin is not None and result.intact:
-        document["origin"] = origin
-        document["verdict"] = "intact, signed by " + " of ".join(origin.values())
-    if as_json:
-        echo_json(document)
-        return
+def _print(result: Result, document: dict[str, Any]) -> None:
     for problem in result.problems:
         click.echo(problem)
-    for model in deep["models"] if deep else ():
+    for model in document["deep"]["models"] if document["deep"] else ():
         click.echo(
             f"{model['file']}: opset {model['opset']}, IR {model['ir_version']}, {model['images']} golden images "
             f"off by {model['max_abs_error']:.2g} at most, {model['atol']:.2g} is allowed"
         )
-    click.echo(describe(result).replace(result.verdict, document["verdict"], 1))
+    click.echo(describe(result, document["verdict"]))

@@ -879,8 +879,8 @@ def _varint(content: bytes, at: int, end: int) -> tuple[int, int]:
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
-def describe(result: Result) -> str:
-    """Return the last line of a report: the verdict, and on what."""
+def describe(result: Result, verdict: str | None = None) -> str:
+    """Return the last line of a report: the verdict (default: the result's), and on what."""
     count = len(result.networks)
     said = [result.kind, *(result.networks if result.kind != "release" else []), result.version]
     if result.kind == "release" and count:
@@ -891,7 +891,7 @@ def describe(result: Result) -> str:
         facts.append("with a signature")
     if not result.intact:
         facts.insert(1, "1 problem" if len(result.problems) == 1 else f"{len(result.problems):,} problems")
-    return f"{shown(result.path)}: {result.verdict} ({', '.join(facts)})"
+    return f"{shown(result.path)}: {verdict or result.verdict} ({', '.join(facts)})"
 
 
 def main(arguments: list[str] | None = None) -> int:
