@@ -23,7 +23,7 @@ import exporter.display  # noqa: F401
 from exporter.data import Split
 from exporter.release import assemble, build, publish, shelf, workers
 from exporter.release.assemble import write_json
-from exporter.release.sums import write_sums
+from exporter.release.sums import files_below, write_sums
 
 NAMES = ("cifar10_resnet20", "cifar100_resnet20")
 FEW = Split(np.zeros((4, 32, 32, 3), np.uint8), np.zeros(4, np.int64))
@@ -37,7 +37,10 @@ def die() -> None:
 def stand_in(spec: Any, version: str, folder: Path, split: Split, **_options: Any) -> dict[str, Any]:
     """A builder that copies a stand-in network, which was made before: what makes them imports torch."""
     at(f"before {spec.name}")
-    shutil.copytree(Path(os.environ["RELEASE_TEMPLATES"]) / spec.name, folder, dirs_exist_ok=True)
+    template = Path(os.environ["RELEASE_TEMPLATES"]) / spec.name
+    for name in files_below(template):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(template / name, folder / name)
     config = json.loads((folder / "config.json").read_bytes())
     write_json(folder / "config.json", config | {"version": version})
     write_sums(folder)

@@ -191,7 +191,7 @@ def test_a_full_disk_is_a_note_and_leaves_nothing(store, network, tmp_path, said
     def full(*_arguments, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("exporter.release.cache.shutil.copytree", full)
+    monkeypatch.setattr("exporter.release.cache.shutil.copyfile", full)
     store.store(KEY, network, MEASURED)
     assert said == [f"note: {NAME} cannot be cached (No space left on device); the build goes on."]
     assert list((tmp_path / "cache").iterdir()) == []

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,6 +205,30 @@ def test_a_full_disk_is_named_and_leaves_nothing(build, output, stage):
     assert "Traceback" not in said
     assert sorted(path.name for path in output.iterdir()) == [".lock", "0.9.0", "index.json"]
     assert contents(output / "0.9.0") == before
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of a given number of kilobytes; needs the right to mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+
+    def mount(kilobytes):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(folder)]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a file system")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("kilobytes", [4, 80, 160, 240])
+def test_a_disk_that_is_really_full_is_named_and_leaves_nothing(build, small_disk, kilobytes):
+    disk = small_disk(kilobytes)
+    code, said = build(output=disk / "releases")
+    assert (code, "No space left on device. Free some space" in said) == (3, True), said
+    assert list(disk.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_built(build, output, tmp_path):

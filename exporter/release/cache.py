@@ -152,9 +152,12 @@ class NetworkCache:
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._prune()
-                files = {name: record(folder / name).as_dict() for name in files_below(folder)}
+                files = {}
+                for name in files_below(folder):
+                    files[name] = record(folder / name).as_dict()
+                    (temporary / _NETWORK / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(folder / name, temporary / _NETWORK / name)
                 body = {"key": key, "files": files, "measurements": dict(measurements)}
-                shutil.copytree(folder, temporary / _NETWORK)
                 document = {"record": body, "hmac": self._mac(body)}
                 (temporary / _RECORD).write_text(json.dumps(document, indent=1), encoding="utf-8")
                 try:
@@ -165,7 +168,7 @@ class NetworkCache:
                     # another process was first, with the same
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        except (OSError, ValueError) as error:  # shutil.Error is an OSError
+        except (OSError, ValueError) as error:
             self._say(f"note: {folder.name} cannot be cached ({_reason(error)}); the build goes on.")
 
     def _prune(self) -> None:
