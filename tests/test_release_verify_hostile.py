@@ -59,6 +59,17 @@ def test_hostile_archive_leaves_nothing(case: Case, release: Path, tmp_path: Pat
     assert set(tmp_path.rglob("*")) == before
 
 
+def test_what_follows_an_archive_is_noticed_wherever_reading_paused(
+    release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = release / ARCHIVE
+    monkeypatch.setattr(verifier, "_BLOCK", archive.stat().st_size)
+    assert verify(archive).intact
+    with archive.open("ab") as stream:
+        stream.write(b"#!/bin/sh")
+    assert verify(archive).problems == [f"{ARCHIVE}: something follows the end of the compressed data"]
+
+
 @pytest.mark.parametrize("place", ["SHA256SUMS", f"{NETWORK}/model.onnx", "extra", f"{NETWORK}/extra"])
 def test_what_is_no_regular_file_is_never_opened(place: str, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening a device can rewind a tape; a test can't have one, so a pipe stands for it."""
