@@ -241,6 +241,30 @@ def test_a_key_that_is_missing_is_refused_before_anything_is_built(package, tmp_
     assert builds.built == []
 
 
+def test_a_signed_release_appears_with_its_signature_and_has_the_same_sums(package, tmp_path):
+    pytest.importorskip("model_signing")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    from exporter.release.sign import check_signature
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "public.pem").write_bytes(public)
+    unsigned = json.loads(package(*only(NAMES[0]), "--json").stdout)
+    (tmp_path / "releases").rename(tmp_path / "unsigned")
+    signed = json.loads(package(*only(NAMES[0]), "--sign-key", tmp_path / "key.pem", "--json").stdout)
+    release = tmp_path / "releases" / "1.0.0"
+    check_signature(release, public_key=tmp_path / "public.pem")
+    with pytest.raises(GateFailed):
+        check_signature(tmp_path / "unsigned" / "1.0.0", public_key=tmp_path / "public.pem")
+    assert verify(release).problems == []
+    assert (unsigned["signed"], signed["signed"]) == (False, True)
+    assert signed["sha256"] == unsigned["sha256"]
+
+
 def test_finished_networks_are_reused_unless_told_otherwise(package, builds, tmp_path):
     package(*only(*NAMES))
     (tmp_path / "releases").rename(tmp_path / "first")
