@@ -58,6 +58,9 @@ def at(stage: str) -> None:
         die()
     elif action in ("SIGINT", "SIGTERM"):
         os.kill(os.getpid(), signal.Signals[action])
+    elif action == "end the parent":
+        os.kill(os.getppid(), signal.SIGTERM)
+        signal.pause()
     elif action == "full":
         raise OSError(28, "No space left on device", str(Path.cwd()))
     elif action is not None:  # two pipes: say that the stage is reached, wait until somebody lets go on

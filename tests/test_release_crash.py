@@ -266,6 +266,13 @@ def test_workers_end_with_a_build_that_is_killed(build, tmp_path, pause):
     assert not (tmp_path / "releases" / "1.0.0").exists()
 
 
+def test_a_build_that_is_ended_ends_its_workers(build, tmp_path):
+    code, said = build(actions={"before cifar100_resnet20": "end the parent"}, options=["--jobs", "2"])
+    assert code == 143, said
+    assert "Traceback" not in said
+    assert not (tmp_path / "releases").exists()
+
+
 @pytest.mark.parametrize("action", ["SIGINT", "kill"])
 def test_a_build_whose_worker_dies_or_that_is_interrupted_leaves_nothing(build, tmp_path, action):
     code, said = build(actions={"before cifar100_resnet20": action}, options=["--jobs", "2"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -123,12 +124,13 @@ def package(
         for job in todo:
             job.folder.mkdir()
         started = time.monotonic()
-        for job, measured in build_all(todo, jobs, progress):
-            measurements[job.network] = measured
-            if store:
-                store.store(keys[job.network], job.folder, measured)
-            seconds = time.monotonic() - started
-            say(f"{job.network}: built and proved ({len(measurements)} of {len(names)}, {seconds:.0f} s)")
+        with contextlib.closing(build_all(todo, jobs, progress)) as finished:  # its processes end first
+            for job, measured in finished:
+                measurements[job.network] = measured
+                if store:
+                    store.store(keys[job.network], job.folder, measured)
+                seconds = time.monotonic() - started
+                say(f"{job.network}: built and proved ({len(measurements)} of {len(names)}, {seconds:.0f} s)")
         progress("assembling and verifying")
         entry = publish(staging, output, origin, measurements, sign_key)
     return published(output, origin, entry.sha256, entry.networks, began, reused)

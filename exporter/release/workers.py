@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +52,9 @@ class Job:
     runtimes: tuple[str, ...]
 
 
-def build_all(jobs: Sequence[Job], processes: int, progress: Progress) -> Iterator[tuple[Job, dict[str, Any]]]:
+def build_all(
+    jobs: Sequence[Job], processes: int, progress: Progress
+) -> Generator[tuple[Job, dict[str, Any]], None, None]:
     """Build `jobs`, at most `processes` at once; yield each with its measurements as it is finished.
 
     The first failure ends the others. Raises what a builder raises, and `Unavailable` where a worker dies.
@@ -77,7 +79,9 @@ def test_images(data_dir: Path, dataset: str) -> Split:
     return load_split(data_dir, spec, "test")
 
 
-def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress) -> Iterator[tuple[Job, dict[str, Any]]]:
+def _in_processes(
+    jobs: Sequence[Job], processes: int, progress: Progress
+) -> Generator[tuple[Job, dict[str, Any]], None, None]:
     spawn = multiprocessing.get_context("spawn")  # a fork of a process in which torch has threads may hang
     threads = max(1, _cores() // processes)
     before = multiprocessing.active_children()
