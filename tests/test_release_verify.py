@@ -435,6 +435,13 @@ def test_reader_that_goes_away_changes_nothing(release: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def test_closed_output_changes_nothing(intact: Path, tmp_path: Path) -> None:
+    for path, code in ((intact, 0), (tmp_path / "nothing", 2)):
+        script = 'exec "$0" "$1" "$2" --json >&- 2>&-'
+        done = subprocess.run(["sh", "-c", script, sys.executable, SCRIPT, path], check=False)
+        assert done.returncode == code
+
+
 # the command
 
 

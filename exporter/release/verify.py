@@ -909,7 +909,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, ValueError, MemoryError) as error:
         return _failed(error, as_json=options.json)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        _complain("interrupted")
         return 130
     text = json.dumps(result.as_dict(), indent=1) if options.json else "\n".join([*result.problems, describe(result)])
     return _say(text, 0 if result.intact else 1)
@@ -924,12 +924,14 @@ def _failed(error: Exception, *, as_json: bool) -> int:
     name = getattr(error, "filename", None)
     line = f"{shown(os.fsdecode(name))}: {reason}" if name is not None else reason
     code = 2 if usage else 3
-    sys.stderr.write(f"error: {line}\n")
+    _complain(f"error: {line}")
     return _say(json.dumps({"error": line, "exit_code": code}, indent=1), code) if as_json else code
 
 
 def _say(text: str, code: int) -> int:
-    """Print; a reader that went away (`| head`) changes nothing, a full disk makes the exit code 3."""
+    """Print; no reader, or one that went away (`| head`), changes nothing; a full disk makes the exit code 3."""
+    if sys.stdout is None:  # closed by the caller
+        return code
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -937,9 +939,14 @@ def _say(text: str, code: int) -> int:
         # what is left goes nowhere, or the interpreter tries again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if error.errno != errno.EPIPE:
-            sys.stderr.write(f"error: can't print: {error.strerror}\n")
+            _complain(f"error: can't print: {error.strerror}")
             return 3
     return code
+
+
+def _complain(line: str) -> None:
+    with contextlib.suppress(OSError, AttributeError):  # closed, or to nowhere: the exit code says it too
+        sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":
