@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from releases import fake_network
 
 from exporter.data import Split
-from exporter.release.cache import NetworkCache, cache_key
+from exporter.release.cache import NetworkCache, cache_key, source_digest
 from exporter.weights_index import bundled_entries
 
 NAME = "cifar10_resnet20"
@@ -228,22 +228,35 @@ def builder():
 
 def test_the_key_changes_with_all_that_decides_the_bytes(monkeypatch):
     entry = bundled_entries()[NAME]
-    key = cache_key(builder, entry, "1.0.0", (), SPLIT)
-    assert key == cache_key(builder, entry, "1.0.0", (), SPLIT)
+    key = cache_key(builder, entry, "1.0.0", (), SPLIT, "source")
+    assert key == cache_key(builder, entry, "1.0.0", (), SPLIT, "source")
     pixels = SPLIT.images.copy()
     pixels[0, 0, 0, 0] = 1
     others = [
-        cache_key(builder, dataclasses.replace(entry, sha256="0" * 64), "1.0.0", (), SPLIT),
-        cache_key(builder, dataclasses.replace(entry, metrics={"top1": 1.0, "top5": 2.0}), "1.0.0", (), SPLIT),
-        cache_key(builder, entry, "1.0.1", (), SPLIT),
-        cache_key(builder, entry, "1.0.0", ("openvino",), SPLIT),
-        cache_key(builder, entry, "1.0.0", (), Split(pixels, SPLIT.labels)),
-        cache_key(test_no_flipped_bit_is_believed, entry, "1.0.0", (), SPLIT),
+        cache_key(builder, dataclasses.replace(entry, sha256="0" * 64), "1.0.0", (), SPLIT, "source"),
+        cache_key(
+            builder, dataclasses.replace(entry, metrics={"top1": 1.0, "top5": 2.0}), "1.0.0", (), SPLIT, "source"
+        ),
+        cache_key(builder, entry, "1.0.1", (), SPLIT, "source"),
+        cache_key(builder, entry, "1.0.0", ("openvino",), SPLIT, "source"),
+        cache_key(builder, entry, "1.0.0", (), Split(pixels, SPLIT.labels), "source"),
+        cache_key(test_no_flipped_bit_is_believed, entry, "1.0.0", (), SPLIT, "source"),
     ]
-    with monkeypatch.context() as patch:
-        patch.setattr("exporter.release.cache.source_digest", lambda: "0" * 64)
-        others.append(cache_key(builder, entry, "1.0.0", (), SPLIT))
+    others.append(cache_key(builder, entry, "1.0.0", (), SPLIT, "other source"))
     with monkeypatch.context() as patch:
         patch.setattr("exporter.release.cache._installed", lambda package: "0")
-        others.append(cache_key(builder, entry, "1.0.0", (), SPLIT))
+        others.append(cache_key(builder, entry, "1.0.0", (), SPLIT, "source"))
     assert len({key, *others}) == len(others) + 1
+
+
+def test_the_source_is_what_the_files_of_the_package_are(tmp_path, monkeypatch):
+    for name in ("__init__.py", "release/cache.py", "release/card.j2"):
+        (tmp_path / "exporter" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "exporter" / name).write_text(name)
+    monkeypatch.setattr("exporter.release.cache.__file__", str(tmp_path / "exporter" / "release" / "cache.py"))
+    before = source_digest()
+    (tmp_path / "exporter" / "__pycache__").mkdir()
+    (tmp_path / "exporter" / "__pycache__" / "x.pyc").write_text("")
+    assert source_digest() == before
+    (tmp_path / "exporter" / "release" / "card.j2").write_text("changed")
+    assert source_digest() != before

@@ -280,6 +280,18 @@ def test_finished_networks_are_reused_unless_told_otherwise(package, builds, tmp
     assert builds.built == NAMES * 2
 
 
+def test_code_that_changes_under_a_build_is_neither_published_nor_cached(package, builds, tmp_path, monkeypatch):
+    digests = iter("abbb")
+    monkeypatch.setattr(build, "source_digest", lambda: next(digests))
+    result = package(*only(NAMES[0]))
+    assert (result.exit_code, "the source has changed while the release was built" in result.output) == (1, True)
+    assert not (tmp_path / "releases").exists()
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(build, "release_commit", lambda say: f"{COMMIT}-dirty")
+    digests = iter("abbb")
+    assert package(*only(NAMES[0])).exit_code == 0
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes")
 def test_modes_do_not_depend_on_the_umask(package, tmp_path):
     before = os.umask(0o077)

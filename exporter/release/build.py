@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from exporter.commit import CODE, source_commit
-from exporter.errors import InvalidInput, Unavailable
+from exporter.errors import GateFailed, InvalidInput, Unavailable
 from exporter.release.assemble import Origin
-from exporter.release.cache import NetworkCache, cache_key
+from exporter.release.cache import NetworkCache, cache_key, source_digest
 from exporter.release.layout import SIGNATURE, release_version, source_date_epoch
 from exporter.release.publish import publish, workshop
 from exporter.release.shelf import refuse_taken
@@ -99,41 +99,45 @@ def package(
         require_signing(sign_key)
     datasets = dict.fromkeys(NETWORKS[name].dataset.name for name in names)
     splits = {dataset: test_images(data_dir, dataset) for dataset in datasets}
-    origin = Origin(version, release_commit(say), epoch)
+    origin, source = Origin(version, release_commit(say), epoch), source_digest()
     builder = builder or _default_builder()
     entries = bundled_entries()
     store = NetworkCache(say) if cached else None
     measurements: dict[str, Any] = {}
-    reused = []
     with workshop(output, version, say) as staging:
-        keys = {
-            name: cache_key(builder, entries[name], version, runtimes, splits[NETWORKS[name].dataset.name])
-            for name in names
-        }
+        todo, keys = [], {}
         for name in names:
+            split = splits[NETWORKS[name].dataset.name]
+            keys[name] = cache_key(builder, entries[name], version, runtimes, split, source)
             found = store.fetch(keys[name], name, staging / name) if store else None
-            if found is not None:
+            if found is None:
+                (staging / name).mkdir()
+                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes)))
+            else:
                 measurements[name] = found
-                reused.append(name)
                 say(f"{name}: finished before, taken from the cache")
-        todo = [
-            Job(builder, name, version, staging / name, data_dir, tuple(runtimes))
-            for name in names
-            if name not in measurements
-        ]
-        for job in todo:
-            job.folder.mkdir()
+        reused = tuple(measurements)
         started = time.monotonic()
         with contextlib.closing(build_all(todo, jobs, progress)) as finished:  # its processes end first
             for job, measured in finished:
                 measurements[job.network] = measured
-                if store:
+                if store and source_digest() == source:
                     store.store(keys[job.network], job.folder, measured)
                 seconds = time.monotonic() - started
                 say(f"{job.network}: built and proved ({len(measurements)} of {len(names)}, {seconds:.0f} s)")
+        _require_unchanged(origin, source)
         progress("assembling and verifying")
         entry = publish(staging, output, origin, measurements, sign_key)
     return published(output, origin, entry.sha256, entry.networks, began, reused)
+
+
+def _require_unchanged(origin: Origin, source: str) -> None:
+    """Refuse a release whose code was exchanged under it; one of a changed checkout claims no commit anyway."""
+    if origin.commit and not origin.commit.endswith("-dirty") and source_digest() != source:
+        raise GateFailed(
+            f"the source has changed while the release was built, which is no longer that of {origin.commit[:12]}. "
+            "Nothing was published. Build it again."
+        )
 
 
 def _default_builder() -> Builder:

@@ -20,7 +20,6 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +46,12 @@ Say = Callable[[str], None]
 
 
 def cache_key(
-    builder: Callable[..., Any], entry: BundledEntry, version: str, runtimes: Sequence[str], split: Split
+    builder: Callable[..., Any], entry: BundledEntry, version: str, runtimes: Sequence[str], split: Split, source: str
 ) -> str:
-    """Hex sha256 of all that decides a network's folder: weights, release version, code, libraries, machine, images."""
+    """Hex sha256 of all that decides a network's folder: weights, release version, code, libraries, machine, images.
+
+    `source` is the `source_digest` of the code that builds it.
+    """
     decides = {
         "builder": f"{builder.__module__}.{builder.__qualname__}",
         "weights": entry.as_dict(),
@@ -57,7 +59,7 @@ def cache_key(
         "runtimes": sorted(runtimes),
         "images": _digest(split),
         "tool": __version__,
-        "source": source_digest(),
+        "source": source,
         "packages": {name: _installed(name) for name in _PACKAGES},
         "python": platform.python_version(),
         "machine": [platform.system(), platform.machine()],
@@ -65,7 +67,6 @@ def cache_key(
     return hashlib.sha256(_canonical(decides)).hexdigest()
 
 
-@cache
 def source_digest() -> str:
     """Hex sha256 over the names and contents of this package's own files."""
     package = Path(__file__).resolve().parents[1]
