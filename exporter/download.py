@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,7 +20,17 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from exporter.errors import GateFailed, Unavailable, from_os_error
-from exporter.http import CHECK_ADDRESS, CHECK_NETWORK, HEADERS, NotFound, check_url, describe, pool_for, unavailable
+from exporter.http import (
+    CHECK_ADDRESS,
+    CHECK_NETWORK,
+    MAX_TRIES,
+    NotFound,
+    check_url,
+    describe,
+    response_to,
+    unavailable,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     import urllib3
@@ -32,12 +42,7 @@ Digests = list[tuple[str, str]]
 """Pairs of an algorithm and the hex digest, or its beginning, that is expected."""
 
 BLOCK = 1 << 18
-BACKOFF_SECONDS = 0.5
-MAX_REDIRECTS = 5
-MAX_TRIES = 4
-"""Requests without a single new byte until it is given up; each new byte starts the count again."""
 MAX_REQUESTS = 100
-RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 LOCK_SECONDS = 600.0
 
 
@@ -95,13 +100,13 @@ def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "")
     `timeout` and `hint` as in `download`; a body that breaks off is asked for again. Raises `Unavailable` (no network,
     server errors, more than `max_bytes`), its kind `NotFound` (404, 410), and `InvalidInput` (neither http nor https).
     """
-    from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
+    from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
     check_url(url)
     host, failure = str(urlsplit(url).hostname), ""
     for _ in range(MAX_TRIES):
         try:
-            with pool_for(url) as pool, contextlib.closing(_get(pool, url, HEADERS, timeout)) as response:
+            with response_to(url, timeout) as response:
                 if response.status != 200:
                     kind = NotFound if response.status in (404, 410) else Unavailable
                     raise unavailable(url, f"HTTP status {response.status}", CHECK_ADDRESS, hint, kind=kind)
@@ -114,23 +119,8 @@ def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "")
         except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
             failure = describe(error, host)
         except HTTPError as error:
-            cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-            raise unavailable(url, describe(cause, host), CHECK_NETWORK, hint) from error
+            raise unavailable(url, describe(error, host), CHECK_NETWORK, hint) from error
     raise unavailable(url, failure, CHECK_NETWORK, hint)
-
-
-def _get(pool: urllib3.PoolManager, url: str, headers: Mapping[str, str], timeout: float) -> urllib3.BaseHTTPResponse:
-    """The response to a request that is tried again as configured above, its body not read yet."""
-    import urllib3
-
-    retries = urllib3.Retry(
-        MAX_TRIES - 1,
-        redirect=MAX_REDIRECTS,
-        status_forcelist=RETRIED_STATUSES,
-        backoff_factor=BACKOFF_SECONDS,
-        respect_retry_after_header=False,  # it may ask for hours
-    )
-    return pool.request("GET", url, headers=headers, preload_content=False, retries=retries, timeout=timeout)
 
 
 def _mismatch(path: Path, digests: Digests) -> str:
@@ -157,7 +147,7 @@ def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
     if problem:
         transfer.forget()
         raise GateFailed(
-            f"{transfer.url} is not the expected file: {problem}.\n"
+            f"{without_secrets(transfer.url)} is not the expected file: {problem}.\n"
             "It was dropped. Run it again; if it stays so, the server or something on the way to it is at fault."
         )
     transfer.part.replace(transfer.destination)
@@ -181,7 +171,7 @@ class _Transfer:
 
     @property
     def state(self) -> Path:
-        """What is known about the part: the URL it is from and its ETag."""
+        """What is known about the part: the URL it is from, without secrets, and its ETag."""
         return self.destination.with_name(f"{self.destination.name}.part.json")
 
     def forget(self) -> None:
@@ -191,36 +181,31 @@ class _Transfer:
 
     def run(self) -> None:
         """Request until the body is complete: each request goes on where the one before was cut off."""
-        from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
+        from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 
         host = str(urlsplit(self.url).hostname)
         most, tries, failure = self.size, 0, ""
         for _ in range(MAX_REQUESTS):
             try:
-                with pool_for(self.url) as pool:
-                    if self._request(pool):
-                        return
+                if self._request():
+                    return
                 failure = f"{host} does not answer ranges properly"
             except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
                 failure = describe(error, host)
             except HTTPError as error:
-                cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-                raise self._unavailable(describe(cause, host)) from error
+                raise self._unavailable(describe(error, host)) from error
             most, tries = (size, 0) if (size := self.size) > most else (most, tries + 1)
             if tries == MAX_TRIES:
                 break
         raise self._unavailable(failure)
 
-    def _request(self, pool: urllib3.PoolManager) -> bool:
+    def _request(self) -> bool:
         """Make one request and append what comes; True when the body is complete. Raises urllib3's HTTPError."""
         offset = self.size
-        headers = dict(HEADERS)
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
-            if validator := self._validator():
-                headers["If-Range"] = validator
-        response = _get(pool, self.url, headers, self.timeout)
-        try:
+        ranges = {"Range": f"bytes={offset}-"} if offset else {}
+        if offset and (validator := self._validator()):
+            ranges["If-Range"] = validator
+        with response_to(self.url, self.timeout, ranges) as response:
             where = response.headers.get("Content-Range", "")
             if response.status == 416 and where == f"bytes */{offset}":
                 return True  # nothing is missing
@@ -236,8 +221,6 @@ class _Transfer:
             total = offset + int(remaining) if remaining.isdecimal() else None
             with self.part.open("ab" if offset else "wb") as stream:
                 self._copy(response, stream, offset, total)
-        finally:
-            response.close()
         return True
 
     def _copy(self, response: urllib3.BaseHTTPResponse, stream: BinaryIO, done: int, total: int | None) -> None:
@@ -261,13 +244,13 @@ class _Transfer:
         # RFC 9110, 13.1.5: only a strong ETag may stand in If-Range
         etag = response.headers.get("ETag", "")
         validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-        self.state.write_text(json.dumps({"url": self.url, "validator": validator}))
+        self.state.write_text(json.dumps({"url": without_secrets(self.url), "validator": validator}))
 
     def _validator(self) -> str:
         """Return the part's validator; "" where none is known for this URL: then the digest alone decides."""
         try:
             state = json.loads(self.state.read_text())
-            return str(state["validator"]) if state["url"] == self.url else ""
+            return str(state["validator"]) if state["url"] == without_secrets(self.url) else ""
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 

@@ -1,8 +1,11 @@
-"""What every request over HTTP needs: which URLs are allowed, the environment's proxies, failures in a few words."""
+"""Requests over HTTP: which URLs are allowed, logins and proxies, what is tried again, failures in a few words."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import urllib.request
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +18,13 @@ if TYPE_CHECKING:
 HEADERS = {"User-Agent": "cifar-export", "Accept-Encoding": "identity"}
 CHECK_ADDRESS = "Check that address"
 CHECK_NETWORK = "Check the network and its proxy settings, then run it again"
+BACKOFF_SECONDS = 0.5
+MAX_REDIRECTS = 5
+MAX_TRIES = 4
+"""Requests without a single new byte until it is given up; each new byte starts the count again."""
+RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
+_LOGIN = re.compile(r"(?<=//)[^/?#\s]*@")
+_QUERY = re.compile(r"(://[^?#\s]*\?)[^#\s]+")
 
 
 class NotFound(Unavailable):
@@ -29,17 +39,38 @@ def check_url(url: str) -> None:
     except ValueError:
         supported = False
     if not supported:
-        raise InvalidInput(f"cannot download {url}: only http and https URLs with a host name are supported.")
+        raise InvalidInput(
+            f"cannot download {without_secrets(url)}: only http and https URLs with a host name are supported."
+        )
 
 
-def pool_for(url: str) -> urllib3.PoolManager:
+def without_secrets(text: str) -> str:
+    """`text` without the logins and queries of the URLs in it: messages get into logs, and a query may be a token."""
+    return _QUERY.sub(r"\1...", _LOGIN.sub("...@", text))
+
+
+def _headers_for(url: str) -> dict[str, str]:
+    """The headers of a request for `url`; a login in it, `https://user:password@host/`, is sent as basic auth.
+
+    urllib3 sends no such login by itself, and does not pass the header on when it is redirected to another host.
+    """
+    import urllib3
+
+    login = urlsplit(url)
+    if login.username is None:
+        return dict(HEADERS)
+    basic_auth = f"{unquote(login.username)}:{unquote(login.password or '')}"
+    return {**HEADERS, **urllib3.make_headers(basic_auth=basic_auth)}
+
+
+def _pool_for(url: str) -> urllib3.PoolManager:
     """Open connections for `url`, by way of the proxy that the environment names for it (urllib3 leaves that to us)."""
     import urllib3
 
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    if not proxy or urllib.request.proxy_bypass(parts.netloc):
+    if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
         return urllib3.PoolManager()
     proxy = proxy if "://" in proxy else f"http://{proxy}"
     login = urlsplit(proxy)
@@ -49,10 +80,34 @@ def pool_for(url: str) -> urllib3.PoolManager:
     return urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=basic_auth))
 
 
+@contextlib.contextmanager
+def response_to(url: str, timeout: float, more: Mapping[str, str] | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
+    """The response to a request, with `more` headers, that is tried again as above; its body is not read yet.
+
+    Raises urllib3's HTTPError.
+    """
+    import urllib3
+
+    retries = urllib3.Retry(
+        MAX_TRIES - 1,
+        redirect=MAX_REDIRECTS,
+        status_forcelist=RETRIED_STATUSES,
+        backoff_factor=BACKOFF_SECONDS,
+        respect_retry_after_header=False,  # it may ask for hours
+    )
+    headers = {**_headers_for(url), **(more or {})}
+    with _pool_for(url) as pool:
+        request = pool.request("GET", url, headers=headers, preload_content=False, retries=retries, timeout=timeout)
+        with contextlib.closing(request) as response:
+            yield response
+
+
 def describe(error: Exception, host: str) -> str:
     """Say in a few words what urllib3 says in many."""
     from urllib3 import exceptions
 
+    if isinstance(error, exceptions.MaxRetryError) and error.reason:
+        error = error.reason
     if isinstance(error, exceptions.NameResolutionError):
         return f"the name {host} can't be resolved; there seems to be no network"
     if isinstance(error, exceptions.NewConnectionError):
@@ -61,11 +116,12 @@ def describe(error: Exception, host: str) -> str:
         return f"{host} does not answer in time"
     if isinstance(error, exceptions.ProtocolError):
         return f"{host} breaks off before the end"
-    return f"{host}: {error}"  # TLS, proxies, too many redirects or server errors: urllib3 is brief about these
+    # TLS, proxies, too many redirects or server errors: urllib3 is brief about these
+    return without_secrets(f"{host}: {error}")
 
 
 def unavailable(
     url: str, reason: str, remedy: str, hint: str = "", *, kind: type[Unavailable] = Unavailable
 ) -> Unavailable:
     """The error for a `url` that gives nothing: why, and the next steps."""
-    return kind(f"cannot download {url}: {reason}.\n{remedy}{f'; {hint}' if hint else ''}.")
+    return kind(f"cannot download {without_secrets(url)}: {reason}.\n{remedy}{f'; {hint}' if hint else ''}.")

@@ -109,7 +109,7 @@ def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None
         return head(server.statuses.pop(0), {"Content-Length": "0"})
     if handler.path in server.redirects:
         return head(302, {"Location": server.redirects[handler.path], "Content-Length": "0"})
-    file = server.root / handler.path.lstrip("/")
+    file = server.root / handler.path.partition("?")[0].lstrip("/")
     if not file.is_file():
         return head(404, {"Content-Length": "0"})
     body, status, fields = file.read_bytes(), 200, {"ETag": server.etag}
@@ -138,7 +138,7 @@ def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None
 @pytest.fixture
 def http_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A web server over an empty folder; downloads don't wait between tries and take no proxy to it."""
-    monkeypatch.setattr("exporter.download.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("exporter.http.BACKOFF_SECONDS", 0.0)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "127.0.0.1")
     root = tmp_path / "www"

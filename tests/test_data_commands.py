@@ -68,7 +68,7 @@ def test_the_folder_comes_from_the_environment_or_is_data(
 
 
 def test_fetch_offline_ends_with_3(tmp_path: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.download.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("exporter.http.BACKOFF_SECONDS", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("CIFAR_EXPORT_DATA_URL", "https://no.such.host.invalid")
     result = run("fetch", "--data-dir", tmp_path)

@@ -125,7 +125,7 @@ def test_the_published_md5_is_checked_as_well(tmp_path: Path, mirror: Mirror, mo
 
 
 def test_offline_says_what_else_can_be_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.download.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("exporter.http.BACKOFF_SECONDS", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(Unavailable, match=r"no\.such\.host\.invalid") as caught:
         fetch(CIFAR100, tmp_path, url="https://no.such.host.invalid/~kriz")

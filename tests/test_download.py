@@ -149,7 +149,7 @@ def test_a_server_that_stays_busy_is_given_up(url: str, target: Path, http_serve
 
 
 def test_no_network_names_the_host(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exporter.download.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("exporter.http.BACKOFF_SECONDS", 0.0)
     monkeypatch.setenv("no_proxy", "*")
     with pytest.raises(Unavailable, match=r"no\.such\.host\.invalid can't be resolved") as caught:
         download("https://no.such.host.invalid/x", target, sha256=SHA256, hint="or use B")
@@ -160,7 +160,7 @@ def test_no_network_names_the_host(target: Path, monkeypatch: pytest.MonkeyPatch
 def test_nobody_listens(url: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr("exporter.download.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("exporter.http.BACKOFF_SECONDS", 0.0)
     with socket.socket() as taken:  # bound, not listening
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match=r"no connection to 127\.0\.0\.1"):
@@ -170,8 +170,9 @@ def test_nobody_listens(url: str, target: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_silent_server_times_out(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 
-    monkeypatch.setattr("exporter.download.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("exporter.http.BACKOFF_SECONDS", 0.0)
     monkeypatch.setattr("exporter.download.MAX_TRIES", 1)
+    monkeypatch.setattr("exporter.http.MAX_TRIES", 1)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -397,6 +398,51 @@ def test_a_proxy_of_the_environment_is_used(
         download("http://behind.invalid/x", target, sha256=SHA256)
     assert [path for path, _ in http_server.requests] == ["http://behind.invalid/x", "http://behind.invalid/y"]
     assert http_server.requests[0][1]["proxy-authorization"] == "Basic bWU6c2VAY3JldA=="
+
+
+def with_secrets(url: str) -> str:
+    return url.replace("//", "//me:se%40cret@") + "?token=hidden"
+
+
+def test_secrets_in_a_url_are_used_and_not_repeated(url: str, target: Path, http_server: Server) -> None:
+    address = with_secrets(url)
+    said = []
+    for wanted, cut in (("0" * 64, None), (SHA256, 0), (SHA256, 5000)):
+        http_server.cut_after = cut
+        with pytest.raises((GateFailed, Unavailable)) as caught:
+            download(address, target, sha256=wanted)
+        said.append(str(caught.value))
+    http_server.cut_after = None
+    said.append(target.with_name("file.bin.part.json").read_text())
+    for text in said:
+        assert "//...@127.0.0.1" in text
+        assert "cret" not in text
+        assert "hidden" not in text
+    assert {headers["authorization"] for _, headers in http_server.requests} == {"Basic bWU6c2VAY3JldA=="}
+    assert http_server.requests[-1][0] == "/file.bin?token=hidden"
+    download(address, target, sha256=SHA256)  # goes on: the part is known to be of that address
+    assert http_server.requests[-1][1]["if-range"] == '"1"'
+
+
+@pytest.mark.parametrize("url", ["ftp://me:se@cret@host/x", "http://me:secret@host:port/", "http://me:secret@/"])
+def test_secrets_in_a_url_that_is_refused(url: str, target: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"//\.\.\.@") as caught:
+        download(url, target, sha256=SHA256)
+    assert "cret" not in str(caught.value)
+
+
+def test_secrets_stay_with_the_host_that_they_are_for(url: str, target: Path, http_server: Server) -> None:
+    http_server.redirects = {"/a": f"http://localhost:{http_server.port}/file.bin"}
+    download(with_secrets(f"{http_server.url}a").removesuffix("?token=hidden"), target, sha256=SHA256)
+    assert ["authorization" in headers for _, headers in http_server.requests] == [True, False]
+
+
+def test_a_login_does_not_hide_the_host_from_no_proxy(
+    url: str, target: Path, http_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert download(with_secrets(url), target, sha256=SHA256) == target
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

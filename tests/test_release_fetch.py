@@ -283,6 +283,34 @@ def test_what_is_there_and_intact_stays(http_server: Server, release: Path, sha2
     assert asked(http_server).count(f"/{ARCHIVE}") == 1
 
 
+def test_what_killed_processes_left_is_removed(http_server: Server, release: Path, sha256: str, output: Path) -> None:
+    ours = [f".0123abcd.tmp.{NAME}", f".4567cdef.tmp..0123abcd.tmp.{NAME}"]
+    others = [".0123abcd.tmp.cifar10_resnet20", f".mine.tmp.{NAME}", f".0123abcd.tmp.{NAME}.txt"]
+    for name in (*ours, *others):
+        (output / name / "inside").mkdir(parents=True)
+    fetch(NAME, http_server.url, sha256=sha256, output=output)
+    assert sorted(path.name for path in output.iterdir()) == sorted([NAME, *others])
+
+
+def test_secrets_in_an_address_are_not_repeated(
+    http_server: Server, release: Path, sha256: str, output: Path, run: Run
+) -> None:
+    address = http_server.url.replace("//", "//me:pass@") + "?token=hidden"
+    for arguments in (
+        {},
+        {"sha256": "0" * 64},
+        {"sha256": sha256, "release": address.replace("?", "none?")},
+        {"sha256": sha256, "release": address.replace("http", "ftp")},
+    ):
+        said = refused(CifarExportError, r"//\.\.\.@127.0.0.1", output, **{"release": address, **arguments})
+        assert "pass" not in said
+        assert "hidden" not in said
+    said = run("fetch", NAME, "--release", address, "--sha256", sha256, "--output", output, "--json").stdout
+    assert json.loads(said)["release"] == http_server.url.replace("//", "//...@") + "?..."
+    assert {headers["authorization"] for _, headers in http_server.requests} == {"Basic bWU6cGFzcw=="}
+    assert http_server.requests[-1][0] == f"/{ARCHIVE}?token=hidden"
+
+
 @pytest.mark.parametrize("change", ["byte", "extra", "missing", "link", "empty folder", "file", "older"])
 def test_what_is_there_and_something_else_stays_too(
     http_server: Server, release: Path, sha256: str, output: Path, change: str, run: Run
@@ -442,22 +470,13 @@ class TestSigned:
     @pytest.fixture(autouse=True)
     def _signed(self, release: Path, tmp_path: Path) -> None:
         pytest.importorskip("model_signing", reason="needs the sign extra")
+        from keys import write_keys
+
         from exporter.release.sign import sign_release
 
-        self.private, self.public = self.pair(tmp_path / "maker")
+        self.private, self.public = write_keys(tmp_path, "maker")
         self.signer = Signer(self.public)
         sign_release(release, self.private)
-
-    @staticmethod
-    def pair(path: Path) -> tuple[Path, Path]:
-        from cryptography.hazmat.primitives import serialization as to
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        key = ec.generate_private_key(ec.SECP256R1())
-        private, public = path.with_suffix(".pem"), path.with_suffix(".pub")
-        private.write_bytes(key.private_bytes(to.Encoding.PEM, to.PrivateFormat.PKCS8, to.NoEncryption()))
-        public.write_bytes(key.public_key().public_bytes(to.Encoding.PEM, to.PublicFormat.SubjectPublicKeyInfo))
-        return private, public
 
     def test_a_valid_signature_is_enough(self, http_server: Server, release: Path, output: Path, run: Run) -> None:
         result = run("fetch", NAME, "--release", http_server.url, "--public-key", self.public, "--output", output)
@@ -472,7 +491,9 @@ class TestSigned:
         refused(GateFailed, "is signed, but", output, release=http_server.url, sha256="0" * 64, signer=self.signer)
 
     def test_another_key(self, http_server: Server, tmp_path: Path, output: Path) -> None:
-        _, other = self.pair(tmp_path / "other")
+        from keys import write_keys
+
+        _, other = write_keys(tmp_path, "other")
         refused(GateFailed, "not valid", output, release=http_server.url, signer=Signer(other))
 
     def test_no_signature(self, http_server: Server, release: Path, output: Path) -> None:

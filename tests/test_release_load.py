@@ -246,11 +246,11 @@ def test_a_poisoned_cache_without_a_network_is_an_error(
 
 def test_a_signed_release_asks_for_its_signature_each_time(made: Path, http_server: Server, tmp_path: Path) -> None:
     pytest.importorskip("model_signing", reason="needs the sign extra")
-    from test_release_fetch import TestSigned
+    from keys import write_keys
 
     from exporter.release.sign import sign_release
 
-    private, public = TestSigned.pair(tmp_path / "maker")
+    private, public = write_keys(tmp_path, "maker")
     shutil.copytree(made, http_server.root, dirs_exist_ok=True)
     sign_release(http_server.root, private)
     assert exporter.load(NAME, http_server.url, public_key=str(public)).version == "1.0.0"

@@ -22,19 +22,9 @@ from exporter.release.sums import files_below
 pytest.importorskip("model_signing", reason="needs the sign extra")
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from keys import write_keys
 
 NETWORK = "cifar10_resnet20"
-
-
-def write_keys(folder: Path, name: str, private=None, password: bytes | None = None) -> tuple[Path, Path]:
-    """`name`.pem and `name`.pub.pem in `folder`."""
-    private = private or ec.generate_private_key(ec.SECP256R1())
-    hidden = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
-    pem = serialization.Encoding.PEM
-    key, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    key.write_bytes(private.private_bytes(pem, serialization.PrivateFormat.PKCS8, hidden))
-    public.write_bytes(private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-    return key, public
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -106,14 +107,15 @@ def install(
 ) -> bool:
     """Make `folder` the intact folder of `network`; False where it was that already.
 
-    What else stands under that name is an error, or removed with `replace`. The archive is downloaded beside `folder`,
-    and removed again unless it was there before. Raises like `fetch`.
+    What else stands under that name is an error, or removed with `replace`: everything there is ours then. The archive
+    is downloaded beside `folder`, and removed again unless somebody had put it there. Raises like `fetch`.
     """
     files, archive = source.files(network), source.archive(network)
     if os.path.lexists(folder) and not difference(folder, files):
         return False
     try:
         with _folders_for(folder), only_one(folder):
+            _clear(folder)
             if os.path.lexists(folder):
                 problem = difference(folder, files)
                 if not problem:  # another process was quicker
@@ -129,12 +131,12 @@ def install(
                 return True
             path = folder.with_name(archive)
             was_there = path.exists()
-            url, digest = below(source.location, archive), source.digests[archive]
+            url, digest = below(source.url, archive), source.digests[archive]
             download(url, path, sha256=digest, progress=progress, max_bytes=MAX_ARCHIVE)
             try:
                 _unpack(path, files, folder)
             finally:
-                if not was_there:
+                if replace or not was_there:  # with `replace` it is nobody's but ours
                     path.unlink(missing_ok=True)
             return True
     except OSError as error:
@@ -205,6 +207,14 @@ def _folders_for(path: Path) -> Iterator[None]:
         for parent in made:
             with contextlib.suppress(OSError):
                 parent.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    """Remove the hidden folders that killed processes left beside `folder`; whoever holds its lock may."""
+    hidden = re.compile(rf"(\.[0-9a-f]{{8}}\.tmp\.)+{re.escape(folder.name)}")
+    for path in folder.parent.iterdir():
+        if hidden.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:

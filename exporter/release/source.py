@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from exporter.download import read_url
 from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import sha256_bytes
-from exporter.http import NotFound, check_url
+from exporter.http import NotFound, check_url, without_secrets
 from exporter.release.layout import SIGNATURE, SUMS
 from exporter.release.sums import parse_sums
 from exporter.release.verify import verify
@@ -61,10 +61,10 @@ def signer_of(public_key: Path | None, identity: str | None, issuer: str | None)
 class Source:
     """A release's SHA256SUMS, parsed, and what vouches for it.
 
-    `location`: the URL or path as it was given. `folder`: the release itself where it is local, else None. `sha256`:
-    of the SHA256SUMS; `digests`: what it says, sha256 by path. `vouched`: "sha256" and "signature", whichever were
-    checked; nothing for a local release that was only found intact. `single`: the folder of one network, not of a
-    release.
+    `location`: the path, or the URL without secrets; `url`: the URL as it was given. `folder`: the release itself where
+    it is local, else None. `sha256`: of the SHA256SUMS; `digests`: what it says, sha256 by path. `vouched`: "sha256"
+    and "signature", whichever were checked; nothing for a local release that was only found intact. `single`: the
+    folder of one network, not of a release.
     """
 
     location: str
@@ -74,6 +74,7 @@ class Source:
     digests: Mapping[str, str]
     vouched: tuple[str, ...]
     single: bool = False
+    url: str = field(default="", repr=False)
 
     def files(self, network: str) -> dict[str, str]:
         """sha256 by path inside the network's folder. Raises `InvalidInput`, naming those that the release has."""
@@ -119,27 +120,27 @@ def open_url(url: str, *, sha256: str | None = None, signer: Signer | None = Non
     given, `GateFailed` where one does not hold or the signature is missing, `Unavailable` without a network.
     """
     check_url(url)
-    expected = _digest(sha256)
+    expected, place = _digest(sha256), without_secrets(url)
     if expected is None and signer is None:
         raise InvalidInput(
-            f"refused to trust whatever answers at {url}.\nSay what you expect: the sha256 of the release's {SUMS} "
+            f"refused to trust whatever answers at {place}.\nSay what you expect: the sha256 of the release's {SUMS} "
             "(--sha256, in Python sha256=), or who signed it (--public-key, public_key=)."
         )
     vouched: tuple[str, ...] = ("sha256",) if expected else ()
     if signer is not None:
-        signed = _signed_sums(_read_signature(url), signer, url)
+        signed = _signed_sums(_read_signature(url), signer, place)
         if expected not in (None, signed):
-            raise GateFailed(f"{url} is signed, but for a {SUMS} with sha256 {signed}, not {expected}.")
+            raise GateFailed(f"{place} is signed, but for a {SUMS} with sha256 {signed}, not {expected}.")
         expected, vouched = signed, (*vouched, "signature")
     sums = kept_sums(kept, str(expected)) if kept else None
     if sums is None:
         sums = read_url(below(url, SUMS), max_bytes=MAX_SUMS, hint=_HINT)
         if (found := sha256_bytes(sums)) != expected:
             raise GateFailed(
-                f"{below(url, SUMS)} is not the expected file: sha256 {expected} expected, {found} found.\n"
+                f"{below(place, SUMS)} is not the expected file: sha256 {expected} expected, {found} found.\n"
                 "It may be another release, or was changed on the server or on the way. Nothing was written."
             )
-    return Source(url, None, sums, str(expected), _parse(sums), vouched)
+    return Source(place, None, sums, str(expected), _parse(sums), vouched, url=url)
 
 
 def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | None = None) -> Source:
@@ -212,7 +213,9 @@ def _read_signature(url: str) -> bytes:
     try:
         return read_url(below(url, SIGNATURE), max_bytes=MAX_SIGNATURE, hint=_HINT)
     except NotFound as error:
-        raise GateFailed(f"{url} is not signed: it has no {SIGNATURE}. Check by --sha256, or ask its maker.") from error
+        raise GateFailed(
+            f"{without_secrets(url)} is not signed: it has no {SIGNATURE}. Check by --sha256, or ask its maker."
+        ) from error
 
 
 def _signed_sums(signature: Path | bytes, signer: Signer, where: str) -> str:
