@@ -150,6 +150,14 @@ def test_releases_do_not_go_backwards(package, tmp_path):
     assert listed == ["1.9.0", "1.10.0rc1", "1.10.0"]
 
 
+def test_a_version_in_other_words_is_refused(package, tmp_path):
+    assert package("--only", NAMES[0], version="1.0.0").exit_code == 0
+    said = package("--only", NAMES[0], version="1.0")
+    assert said.exit_code == 2
+    assert "1.0 is 1.0.0" in said.stderr, said.output
+    assert not (tmp_path / "releases" / "1.0").exists()
+
+
 def test_a_release_that_was_deleted_is_not_made_again(package, tmp_path):
     package(*only(NAMES[0]))
     (tmp_path / "releases" / "1.0.0").rename(tmp_path / "gone")

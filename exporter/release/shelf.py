@@ -90,6 +90,9 @@ def refuse_taken(output: Path, version: str) -> None:
             f"{output / INDEX} lists {version}, whose folder is gone: a version is never made twice.\n"
             "Choose another --version or --output."
         )
+    same = [entry.version for entry in listed if Version(entry.version) == Version(version)]
+    if same:
+        raise InvalidInput(f"{version} is {same[0]}, which {output} has (PEP 440). Choose another --version.")
     if listed and Version(version) < Version(listed[-1].version):
         raise InvalidInput(
             f"{version} is below {listed[-1].version}, the newest release in {output}: releases do not go backwards.\n"
