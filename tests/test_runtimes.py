@@ -288,3 +288,10 @@ def test_reduced_precision_is_asked_for_by_its_rows_alone(profiling, monkeypatch
 def test_tensorrt_that_is_not_there_is_said_in_a_sentence(monkeypatch):
     monkeypatch.setattr("exporter.runtimes.onnxruntime_cuda.has_driver", lambda: False)
     assert "GPU" in why_missing("onnxruntime-tensorrt") or "provider" in why_missing("onnxruntime-tensorrt")
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("3", 3), ("", 0), ("2,1", 0)])
+def test_onnxruntime_takes_as_many_threads_as_pytorch(exported, monkeypatch, asked, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    session = open_runtime("onnxruntime-cpu", exported("onnx", "uint8", 17).path).inference
+    assert session.get_session_options().intra_op_num_threads == threads

@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +193,7 @@ def start(ort: Any, model: str | bytes, provider: str, options: dict[str, str], 
     ort.set_default_logger_severity(_FATAL)
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL
+    settings.intra_op_num_threads = _threads()
     if profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(profile)
@@ -201,6 +203,12 @@ def start(ort: Any, model: str | bytes, provider: str, options: dict[str, str], 
         preload(ort)
     # enable_fallback: the Python layer has a fallback of its own, which it reports on stdout
     return ort.InferenceSession(model, settings, providers=[(provider, options)], enable_fallback=0)
+
+
+def _threads() -> int:
+    """As many as OMP_NUM_THREADS says, which PyTorch obeys by itself; 0, for one a core, where it says nothing."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else 0
 
 
 def _refusals() -> tuple[type[Exception], ...]:
