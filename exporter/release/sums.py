@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.errors import GateFailed
 from exporter.files import sha256_file
 from exporter.release.layout import SUMS, UNLISTED
 
@@ -44,16 +44,3 @@ def parse_sums(text: str) -> dict[str, str]:
     if format_sums(digests) != text:
         raise GateFailed(f"{SUMS} is not as it was written: other line ends or another order.")
     return digests
-
-
-def read_sums(folder: Path) -> dict[str, str]:
-    """Read `folder`/SHA256SUMS. Raises `InvalidInput` where there is none, `GateFailed` for a damaged one."""
-    path = folder / SUMS
-    try:
-        return parse_sums(path.read_text(encoding="ascii"))
-    except UnicodeDecodeError:
-        raise GateFailed(f"{path} is damaged: it is no ASCII text.") from None
-    except FileNotFoundError:
-        raise InvalidInput(f"{folder} is no release: it has no {SUMS}.") from None
-    except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
