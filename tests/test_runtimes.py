@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -295,3 +297,12 @@ def test_onnxruntime_takes_as_many_threads_as_pytorch(exported, monkeypatch, ask
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     session = open_runtime("onnxruntime-cpu", exported("onnx", "uint8", 17).path).inference
     assert session.get_session_options().intra_op_num_threads == threads
+
+
+def test_onnxruntime_keeps_no_device_id_and_sends_nothing(tmp_path: Path) -> None:
+    script = "import exporter, onnxruntime"
+    folders = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", script], env=kept | folders, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("*"))
