@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import require_file
 from exporter.release.verify import Result, describe, shown
 from exporter.release.verify import verify as check
+
+if TYPE_CHECKING:
+    from exporter.release.source import Signer
 
 
 @click.command(cls=Command)
@@ -37,10 +40,9 @@ def verify(
 
     Example: cifar-export verify artifacts/releases/1.0.0 --deep
     """
-    if (identity is None) != (issuer is None):
-        raise InvalidInput("--identity and --issuer belong together. Give both.")
-    if public_key is not None and identity is not None:
-        raise InvalidInput("--public-key and --identity are two ways to say who signed. Give one.")
+    from exporter.release.source import signer_of
+
+    signer = signer_of(public_key, identity, issuer)
     if public_key is not None:
         require_file(public_key)
     try:
@@ -55,8 +57,8 @@ def verify(
     elif identity is not None and issuer is not None:
         origin = {"identity": shown(identity), "issuer": shown(issuer)}
     verdict = result.verdict
-    if origin is not None and result.intact:
-        result = _check_origin(result, public_key, identity, issuer)
+    if signer is not None and origin is not None and result.intact:
+        result = _check_origin(result, signer)
         verdict = "intact, signed by " + " of ".join(origin.values()) if result.intact else "origin refused"
     models: dict[str, Any] | None = None
     if deep and result.intact:
@@ -70,7 +72,7 @@ def verify(
     sys.exit(0 if result.intact else 1)
 
 
-def _check_origin(result: Result, public_key: Path | None, identity: str | None, issuer: str | None) -> Result:
+def _check_origin(result: Result, signer: Signer) -> Result:
     from exporter.release.sign import check_signature
 
     if result.kind != "release":
@@ -78,7 +80,7 @@ def _check_origin(result: Result, public_key: Path | None, identity: str | None,
             result, problems=[f"model.sig: missing: only a whole release is signed, this is a {result.kind}"]
         )
     try:
-        check_signature(Path(result.path), public_key=public_key, identity=identity, issuer=issuer)
+        check_signature(Path(result.path), public_key=signer.public_key, identity=signer.identity, issuer=signer.issuer)
     except GateFailed as error:
         return replace(result, problems=[f"model.sig: {shown(' '.join(str(error).split()))}"])
     return result

@@ -16,8 +16,7 @@ from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import sha256_bytes
 from exporter.http import NotFound, check_url, without_secrets
 from exporter.release.layout import SIGNATURE, SUMS
-from exporter.release.sums import parse_sums
-from exporter.release.verify import verify
+from exporter.release.verify import parse_sums, verify
 from exporter.zoo import NETWORKS
 
 MAX_SUMS = 1 << 20
@@ -203,10 +202,10 @@ def kept_sums(kept: Path, sha256: str) -> bytes | None:
 
 
 def _parse(sums: bytes) -> dict[str, str]:
-    try:
-        return parse_sums(sums.decode("ascii"))
-    except UnicodeDecodeError:
-        raise GateFailed(f"{SUMS} is damaged: it is no ASCII text.") from None
+    digests, problems = parse_sums(sums)
+    if problems:
+        raise GateFailed(f"{SUMS} is damaged: {problems[0]}.")
+    return digests
 
 
 def _read_signature(url: str) -> bytes:
