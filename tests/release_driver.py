@@ -108,6 +108,7 @@ def obey(order: dict[str, Any]) -> None:
     os.environ.update(order.get("environment", {}))
     ACTIONS.update(order.get("actions", {}))
     os.environ["RELEASE_ACTIONS"] = json.dumps(ACTIONS)  # for processes that it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
     if order.get("umask") is not None:
         os.umask(order["umask"])
     if order.get("nobody") and os.geteuid() == 0:

@@ -141,7 +141,7 @@ def predictions_everywhere(cifar_data, row, limit):
 @pytest.mark.data
 @pytest.mark.parametrize("row", THIRD_PARTY, ids=lambda row: row[2])
 def test_the_same_images_are_right_in_every_format(cifar_data, row):
-    found = predictions_everywhere(cifar_data, row, limit=1000)
+    found = predictions_everywhere(cifar_data, row, limit=300)
     for where, predictions in found.items():
         assert np.array_equal(predictions, found["pytorch", "float32"]), where
 

@@ -249,14 +249,14 @@ def test_the_input_of_a_file_is_its_own(run, weights20_file, exported):
 
 
 @pytest.mark.data
-def test_third_party_weights_pass_on_their_whole_test_set(cifar_data):
+def test_third_party_weights_pass_on_real_images(cifar_data):
     path = cifar_data / "checkpoints" / "cifar100_resnet56-f2eff4c8.pt"
     if not path.is_file():
         pytest.skip(f"needs the third-party checkpoint {path.name} in $CIFAR_DATA/checkpoints")
     from exporter.data import load_split
 
     weights = load_weights(NETWORKS["cifar100_resnet56"], str(path))
-    more = {"test": load_split(cifar_data, weights.network.dataset, "test").images[:500]}
+    more = {"test": load_split(cifar_data, weights.network.dataset, "test").images[:100]}
     report = prove(weights, variant="uint8", runtimes=CPU, more_pixels=more)
     assert report.passed, report.failures
 
