@@ -86,7 +86,7 @@ def _read_part(path: Path) -> Part:
     except OSError as error:
         raise from_os_error(error, f"read {error.filename or path}") from error
     if result.problems:
-        more = f" (and {len(result.problems) - 1} more problems)" if len(result.problems) > 1 else ""
+        more = f" (the first of {len(result.problems)} problems)" if len(result.problems) > 1 else ""
         raise GateFailed(f"{path} does not verify: {result.problems[0]}{more}. Nothing was merged.")
     if result.kind != "release":
         raise InvalidInput(f"{path} is no release folder, but a {result.kind}. Name the folder with {INDEX}.")
