@@ -134,7 +134,8 @@ QUICK = Recipe(
 """For machines without a GPU: every image is seen about a fifth as often as in `seed`.
 
 30 epochs with plain flips and no label smoothing were measured first: resnet20 reached 90.90 % on CIFAR-10 and 66.82 %
-on CIFAR-100. The whole recipe reached 68.12 % on CIFAR-100 (seed 0, 49 minutes on one Zen 5 core). What ten epochs
+on CIFAR-100. The whole recipe reached 91.18 % and 68.12 % (seed 0, 49 minutes each on one Zen 5 core), resnet32 69.67 %
+on CIFAR-100, and in 45 epochs 92.43 % on CIFAR-10: above the seed on CIFAR-100, below it on CIFAR-10. What ten epochs
 more, alternating flips and label smoothing brought each has not been measured: they came in on published evidence.
 """
 
