@@ -2,11 +2,11 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+from schemas import checker
 
 from exporter import agreement
 from exporter.agreement import SCHEMA, score_all
@@ -17,20 +17,10 @@ from exporter.runtimes import RUNTIMES, spec_of
 
 LABELS = np.arange(40) % 10
 
-SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "schemas" / f"agreement-{SCHEMA}.json"
-
 
 @pytest.fixture(scope="module")
 def valid():
-    """Raise where a document is not what the schema says; NaN and Infinity are no JSON."""
-    schema = json.loads(SCHEMA_FILE.read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
-
-    def check_document(document):
-        validator.validate(json.loads(json.dumps(document, allow_nan=False)))
-
-    return check_document
+    return checker(f"agreement-{SCHEMA}")
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ import itertools
 import json
 import math
 import re
-from pathlib import Path
 
-import jsonschema
 import numpy as np
 import onnx
 import pytest
@@ -19,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from PIL import Image
+from schemas import checker
 
 from exporter.assess import prove
 from exporter.parity.check import check
@@ -27,20 +26,10 @@ from exporter.parity.inputs import bundled_images, input_sets
 from exporter.parity.page import page, write_page
 from exporter.parity.report import SCHEMA, ParityReport, RuntimeResult
 
-SCHEMA_FILE = Path(__file__).parents[1] / "docs" / "schemas" / f"parity-{SCHEMA}.json"
-
 
 @pytest.fixture(scope="module")
 def valid():
-    """Raise where a document is not what the schema says; NaN and Infinity are no JSON."""
-    schema = json.loads(SCHEMA_FILE.read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
-
-    def check_document(document):
-        validator.validate(json.loads(json.dumps(document, allow_nan=False)))
-
-    return check_document
+    return checker(f"parity-{SCHEMA}")
 
 
 def test_what_parity_prints_is_what_the_schema_says(run, valid, weights20_file, exported):
