@@ -51,15 +51,12 @@ def verify(
         raise InvalidInput(str(error)) from error
     except OSError as error:
         raise from_os_error(error, f"verify {shown(path)}") from error
-    origin: dict[str, str] | None = None
-    if public_key is not None:
-        origin = {"public_key": shown(public_key)}
-    elif identity is not None and issuer is not None:
-        origin = {"identity": shown(identity), "issuer": shown(issuer)}
+    named = {"public_key": public_key, "identity": identity, "issuer": issuer}
+    origin = {name: shown(value) for name, value in named.items() if value is not None} or None
     verdict = result.verdict
-    if signer is not None and origin is not None and result.intact:
+    if signer is not None and result.intact:
         result = _check_origin(result, signer)
-        verdict = "intact, signed by " + " of ".join(origin.values()) if result.intact else "origin refused"
+        verdict = f"intact, signed by {shown(signer)}" if result.intact else "origin refused"
     models: dict[str, Any] | None = None
     if deep and result.intact:
         result, models = _check_deep(result, quiet=as_json)

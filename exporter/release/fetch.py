@@ -179,7 +179,7 @@ def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, bool]]:
 
 
 def _unpack(archive: Path, files: Mapping[str, str], folder: Path) -> None:
-    """Unpack `archive` beside `folder`, compare with `files`, rename."""
+    """Unpack `archive` beside `folder`, compare with `files`, rename; `extract` has put each file on the disk."""
     staging = folder.with_name(f".{secrets.token_hex(4)}.tmp.{folder.name}")
     try:
         problems = extract(archive, staging)
@@ -188,9 +188,6 @@ def _unpack(archive: Path, files: Mapping[str, str], folder: Path) -> None:
         problem = difference(staging, files)
         if problem:
             raise GateFailed(f"{archive} is not what the release says, and was not unpacked: {problem}.")
-        for name in files:
-            with (staging / name).open("r+b") as stream:
-                os.fsync(stream.fileno())
         staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
