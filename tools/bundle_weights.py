@@ -87,6 +87,7 @@ def _provenance(events: list[dict[str, Any]], log: str) -> dict[str, Any]:
         "precision": starts[-1]["precision"],
         "versions": starts[-1]["versions"],
         "commits": list(dict.fromkeys(start["commit"] for start in starts)),
+        "initial": starts[0].get("initial"),
         "seconds": round(events[-1]["seconds"], 1),
         "log": log,
     }

@@ -16,10 +16,18 @@ from exporter.zoo import MODELS, network
 @click.argument("model", metavar="MODEL", type=click.Choice(list(MODELS)))
 @dataset_option
 @click.option(
-    "--recipe", "recipe_name", default="quick", show_default=True, type=click.Choice(("quick", "seed", "release"))
+    "--recipe", "recipe_name", default="quick", show_default=True, type=click.Choice(("quick", "seed", "release", "restart"))
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Stretch or shrink the recipe to so many epochs.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")
+@click.option(
+    "--initial-weights", metavar="SOURCE", help="Start from trained weights: bundled, upstream, or a checkpoint's path."
+)
+@click.option(
+    "--initial-model",
+    type=click.Choice(list(MODELS)),
+    help="Model that they are of; a shallower one is grown.  [default: MODEL]",
+)
 @data_dir_option
 @click.option(
     "--output",
@@ -38,6 +46,8 @@ def train(
     dataset: str,
     recipe_name: str,
     epochs: int | None,
+    initial_weights: str | None,
+    initial_model: str | None,
     output: Path | None,
     show_recipe: bool,
     as_json: bool,
@@ -57,7 +67,14 @@ def train(
     from exporter.training.run import Options
     from exporter.training.run import train as train_network
 
-    asked = Options(spec, recipe, output=output, **options)
+    initial = None
+    if initial_weights is not None:
+        from exporter.training.initial import refuse_unless_usable
+        from exporter.weights import load_weights
+
+        initial = load_weights(network(initial_model or model, dataset), initial_weights)
+        refuse_unless_usable(initial, spec)
+    asked = Options(spec, recipe, output=output, initial=initial, **options)
     try:
         with live() as progress:
             result = train_network(asked, progress)

@@ -29,6 +29,8 @@ class Identity:
     recipe: Mapping[str, Any]
     seed: int
     holdout: bool
+    initial: str | None = None
+    """sha256 of the weights it starts from; None for random ones."""
 
     def refuse_unless_same(self, other: Identity, path: Path) -> None:
         """Raise `InvalidInput` that names the first difference between this run and the checkpoint's (`other`)."""
@@ -38,6 +40,7 @@ class Identity:
             *((f"recipe's {key}", value, other.recipe.get(key)) for key, value in self.recipe.items()),
             ("seed", self.seed, other.seed),
             ("holdout", self.holdout, other.holdout),
+            ("initial weights' sha256", self.initial, other.initial),
         ):
             if here != there:
                 raise InvalidInput(

@@ -21,10 +21,11 @@ from exporter import resnet
 from exporter.data import Split
 from exporter.errors import GateFailed, InvalidInput
 from exporter.runtimes.pytorch import full_float32
-from exporter.training import augment, environment
+from exporter.training import augment, environment, initial
 from exporter.training.checkpoint import Checkpoint, Identity
 from exporter.training.distributed import Processes
 from exporter.training.recipe import Recipe
+from exporter.weights import Weights
 from exporter.zoo import NetworkSpec
 
 EVALUATION_BATCH = 500
@@ -53,7 +54,8 @@ ProgressCallback = Callable[[Progress], None]
 class Job:
     """What to train and on which images; `report` is the set whose accuracy is reported and never chosen by.
 
-    `evaluate_every`: epochs between two reports (the last epoch always has one).
+    `evaluate_every`: epochs between two reports (the last epoch always has one). `initial`: weights to start from,
+    else the random ones of `seed`.
     """
 
     network: NetworkSpec
@@ -63,11 +65,13 @@ class Job:
     seed: int = 0
     holdout: bool = False
     evaluate_every: int = 1
+    initial: Weights | None = None
 
     @property
     def identity(self) -> Identity:
         """What a checkpoint of this job must be of."""
-        return Identity(self.network.name, self.recipe.as_dict(), self.seed, self.holdout)
+        start = self.initial.sha256 if self.initial else None
+        return Identity(self.network.name, self.recipe.as_dict(), self.seed, self.holdout, start)
 
 
 class Trainer:
@@ -81,6 +85,9 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(augment.initialization_seed(job.seed))
             network = resnet.build(job.network)
+        if job.initial is not None:
+            initial.refuse_unless_usable(job.initial, job.network)
+            initial.load(network, job.initial)
         self.network: nn.Module = network.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = _optimizer(self.network, recipe)
         self.average = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None

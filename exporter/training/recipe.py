@@ -145,7 +145,10 @@ RELEASE = dataclasses.replace(QUICK, name="release", epochs=300, warmup=0.05, em
 It has not been measured yet: neither the whole nor what its parts bring.
 """
 
-PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in (SEED, QUICK, RELEASE)}
+RESTART = dataclasses.replace(QUICK, name="restart", epochs=24, peak_lr=0.1, warmup=0.05)
+"""From trained weights on: a warm restart (Loshchilov and Hutter 2017, "SGDR"), also of a network grown deeper."""
+
+PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in (SEED, QUICK, RELEASE, RESTART)}
 
 
 def preset(name: str) -> Recipe:

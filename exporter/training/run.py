@@ -38,7 +38,8 @@ class Options:
     """What the user asked for. `output` None: a folder under `artifacts/runs` named after network, recipe and seed.
 
     `holdout`: train without 5,000 images of the training set and report on them, so that the test set stays
-    unseen while recipes and epochs are chosen. `threads` None: as many as torch finds.
+    unseen while recipes and epochs are chosen. `threads` None: as many as torch finds. `initial`: weights to start
+    from, of this network or a shallower one.
     """
 
     network: NetworkSpec
@@ -51,6 +52,7 @@ class Options:
     holdout: bool = False
     resume: bool = False
     tensorboard: bool = False
+    initial: Weights | None = None
 
     @property
     def folder(self) -> Path:
@@ -112,6 +114,7 @@ def train(options: Options, on_progress: ProgressCallback | None = None) -> Trai
         holdout=options.holdout,
         # a report costs a CPU some 7 % of an epoch, a GPU next to nothing
         evaluate_every=5 if device.type == "cpu" else 1,
+        initial=options.initial,
     )
     with processes(device) as here:
         callbacks = [on_progress] if on_progress and here.is_first else []
@@ -168,11 +171,16 @@ def _start_event(trainer: Trainer) -> dict[str, Any]:
         "network": job.network.name,
         "seed": job.seed,
         "holdout": job.holdout,
+        "initial": _named(job.initial),
         "resumed_after_epoch": trainer.epochs_done,
         "recipe": job.recipe.as_dict(),
         "normalization": job.network.dataset.normalization.as_dict(),
         **environment.describe(here.device, here.count, job.recipe),
     }
+
+
+def _named(initial: Weights | None) -> dict[str, Any] | None:
+    return None if initial is None else {"network": initial.network.name, "sha256": initial.sha256}
 
 
 def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCallback) -> None:

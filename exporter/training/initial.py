@@ -1,0 +1,48 @@
+"""Trained weights to start from: of the network itself, or of a shallower one that is grown.
+
+Growing keeps the function: a block whose last batch norm has scale 0 adds nothing to its input, which a ReLU has left
+without negative numbers, so the deeper network begins with the logits of the shallower one (Chen, Goodfellow, Shlens
+2016, "Net2Net", section 2.3; scale 0 as in Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 5.1).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from exporter.errors import InvalidInput
+from exporter.weights import Weights
+from exporter.zoo import NetworkSpec
+
+
+def refuse_unless_usable(initial: Weights, network: NetworkSpec) -> None:
+    """Raise `InvalidInput` unless training of `network` can start from `initial`."""
+    given, here = initial.network, network
+    if given.dataset != here.dataset:
+        raise InvalidInput(f"{here.name} can't start from weights of {given.name}: they tell other classes apart.")
+    if given.model.blocks_per_stage > here.model.blocks_per_stage:
+        raise InvalidInput(
+            f"{here.name} can't start from {given.name}, which is deeper: networks only grow.\n"
+            f"Name a model as deep as {here.model.name} or shallower with --initial-model."
+        )
+    if initial.normalization != here.dataset.normalization:
+        raise InvalidInput(
+            f"the initial weights expect images normalized with mean {list(initial.normalization.mean)} and std "
+            f"{list(initial.normalization.std)},\nbut training on {here.dataset.name} uses "
+            f"{list(here.dataset.normalization.mean)} and {list(here.dataset.normalization.std)}. Take other weights."
+        )
+
+
+@torch.no_grad()
+def load(network: nn.Module, initial: Weights) -> None:
+    """Put `initial` into the freshly initialised ResNet `network`, in place.
+
+    Blocks that `initial` lacks come last in each stage, keep their fresh convolutions and begin as the identity.
+    `refuse_unless_usable` has agreed.
+    """
+    state: dict[str, Tensor] = network.state_dict()  # shares memory with the network
+    for name, tensor in state.items():
+        if name in initial.state:
+            tensor.copy_(initial.state[name])
+        elif name.endswith("bn2.weight"):
+            tensor.zero_()
