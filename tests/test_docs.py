@@ -24,7 +24,8 @@ def test_the_accuracy_table_is_the_index():
         else:
             cells.append(f"{entry.top1:.2f} / {entry.top5:.2f}")
             cells.append(f"{entry.top1 - spec.reference.top1:+.2f}")
-            cells.append(f"{entry.recipe['name']}, {entry.recipe['epochs']} epochs, seed {entry.seed}")
+            start = f" from {initial['network']}" if (initial := entry.provenance.get("initial")) else ""
+            cells.append(f"{entry.recipe['name']}, {entry.recipe['epochs']} epochs{start}, seed {entry.seed}")
         expected.append("| " + " | ".join(cells).replace("|  |", "| |").replace("|  |", "| |") + " |")
     normal = [re.sub(r"\s+", " ", row) for row in rows]
     assert normal == [re.sub(r"\s+", " ", row) for row in expected]

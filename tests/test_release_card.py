@@ -117,6 +117,15 @@ def test_an_index_that_knows_little_of_the_training_is_enough(stand_in):
     assert "Trained on" not in card
 
 
+def test_weights_that_training_started_from_are_named(stand_in):
+    config, parity = stand_in()
+    assert "started from" not in render_card(config, parity)
+    config["weights"]["training"]["initial"] = {"network": "cifar10_resnet32", "sha256": "0123456789" + "ab" * 27}
+    assert "It started from the weights of cifar10_resnet32 (sha256 01234567), trained before." in render_card(
+        config, parity
+    )
+
+
 def test_every_file_is_in_its_table(built_network):
     card = (built_network.folder / "README.md").read_text(encoding="utf-8")
     for name in set(NETWORK_FILES) - {"README.md"}:

@@ -14,7 +14,7 @@ from exporter.files import sha256_file
 from exporter.training import run
 from exporter.training.log import read
 from exporter.training.recipe import QUICK
-from exporter.weights import bundled_entries, load_weights
+from exporter.weights import bundled_entries, load_weights, random_weights
 from exporter.zoo import NETWORKS
 from tools import bundle_weights
 
@@ -70,10 +70,17 @@ def test_a_bundled_run_can_be_loaded_and_says_what_it_is(finished, tmp_path):
     assert entry.metrics["top1"] == entry.metrics["pytorch_top1"]
     assert entry.below_reference
     start = read(source / "log.jsonl")[0]
+    assert "initial" not in entry.provenance
     assert entry.recipe == start["recipe"]
     assert entry.provenance["hardware"] == start["hardware"]
     assert entry.provenance["seconds"] > 0
     assert (folder / entry.provenance["log"]).read_bytes() == (source / "log.jsonl").read_bytes()
+
+
+def test_weights_that_a_run_started_from_are_named(finished, scores, tmp_path):
+    initial = random_weights(NETWORK, seed=1)
+    entry = bundle_weights.bundle(finished(initial=initial), tmp_path, tmp_path / "weights")
+    assert entry.provenance["initial"] == {"network": NETWORK.name, "sha256": initial.sha256}
 
 
 def test_a_better_run_replaces_the_files_of_the_old_one(finished, scores, tmp_path):

@@ -13,6 +13,7 @@ from exporter.errors import GateFailed
 from exporter.training import run
 from exporter.training.loop import Progress
 from exporter.training.recipe import PRESETS, QUICK
+from exporter.weights import bundled_entries
 
 RESULT = run.TrainingResult(
     network="cifar100_resnet32",
@@ -59,6 +60,30 @@ def test_options_reach_the_library(asked, tmp_path):
     assert (options.seed, options.resume, options.holdout, options.tensorboard) == (3, True, True, True)
     assert (options.device, options.threads) == ("cpu", 2)
     assert (options.data_dir, options.folder) == (tmp_path, tmp_path / "out")
+
+
+def test_initial_weights_are_of_the_model_itself_or_of_a_named_one(asked):
+    for given, network in (([], "cifar100_resnet32"), (["--initial-model", "resnet20"], "cifar100_resnet20")):
+        result = invoke("resnet32", "--dataset", "cifar100", "--initial-weights", "bundled", *given)
+        assert result.exit_code == 0, result.output
+        assert asked[-1].network.name == "cifar100_resnet32"
+        assert asked[-1].initial.network.name == network
+        assert asked[-1].initial.sha256 == bundled_entries()[network].sha256
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "told"),
+    [
+        (["--initial-model", "resnet20"], 2, "--initial-weights"),
+        (["--initial-weights", "no/such/file.pt"], 2, "no/such/file.pt"),
+        (["--initial-weights", "bundled", "--initial-model", "resnet18"], 2, "resnet18"),
+    ],
+)
+def test_initial_weights_that_cannot_be_had_are_an_error_before_training(asked, given, code, told):
+    result = invoke("resnet32", *given)
+    assert result.exit_code == code
+    assert told in result.stderr
+    assert asked == []
 
 
 def test_by_default_the_quick_recipe_trains_in_a_folder_named_after_it(asked):

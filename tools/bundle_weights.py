@@ -81,13 +81,14 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER) -> BundledEntry:
 def _provenance(events: list[dict[str, Any]], log: str) -> dict[str, Any]:
     """Say where and how long a run trained. `commits` has several where it was resumed by another version."""
     starts = [event for event in events if event["event"] == "start"]
+    initial = starts[0].get("initial")  # of the run's very beginning; logs of older versions don't have it
     return {
+        **({"initial": initial} if initial else {}),
         "hardware": starts[-1]["hardware"],
         "processes": starts[-1]["processes"],
         "precision": starts[-1]["precision"],
         "versions": starts[-1]["versions"],
         "commits": list(dict.fromkeys(start["commit"] for start in starts)),
-        "initial": starts[0].get("initial"),
         "seconds": round(events[-1]["seconds"], 1),
         "log": log,
     }

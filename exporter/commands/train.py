@@ -16,7 +16,11 @@ from exporter.zoo import MODELS, network
 @click.argument("model", metavar="MODEL", type=click.Choice(list(MODELS)))
 @dataset_option
 @click.option(
-    "--recipe", "recipe_name", default="quick", show_default=True, type=click.Choice(("quick", "seed", "release", "restart"))
+    "--recipe",
+    "recipe_name",
+    default="quick",
+    show_default=True,
+    type=click.Choice(("quick", "seed", "release", "restart")),
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Stretch or shrink the recipe to so many epochs.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")
@@ -69,11 +73,11 @@ def train(
 
     initial = None
     if initial_weights is not None:
-        from exporter.training.initial import refuse_unless_usable
         from exporter.weights import load_weights
 
         initial = load_weights(network(initial_model or model, dataset), initial_weights)
-        refuse_unless_usable(initial, spec)
+    elif initial_model is not None:
+        raise click.UsageError("--initial-model says what --initial-weights are of: name them too.")
     asked = Options(spec, recipe, output=output, initial=initial, **options)
     try:
         with live() as progress:

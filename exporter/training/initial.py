@@ -2,23 +2,40 @@
 
 Growing keeps the function: a block whose last batch norm has scale 0 adds nothing to its input, which a ReLU has left
 without negative numbers, so the deeper network begins with the logits of the shallower one (Chen, Goodfellow, Shlens
-2016, "Net2Net", section 2.3; scale 0 as in Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 5.1).
+2016, "Net2Net"; scale 0 as in Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 5.1).
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from exporter.errors import InvalidInput
+from exporter.resnet import ResNet
 from exporter.weights import Weights
 from exporter.zoo import NetworkSpec
 
 
-def refuse_unless_usable(initial: Weights, network: NetworkSpec) -> None:
-    """Raise `InvalidInput` unless training of `network` can start from `initial`."""
+@torch.no_grad()
+def load(network: ResNet, spec: NetworkSpec, initial: Weights) -> None:
+    """Put `initial` into the freshly initialised `network` (of `spec`), in place.
+
+    Blocks that `initial` lacks come last in each stage, keep their fresh convolutions and begin as the identity.
+    Raises `InvalidInput` where `initial` is of another data set, of a deeper network, or normalized otherwise than
+    training normalizes.
+    """
+    _refuse_unless_usable(initial, spec)
+    state: dict[str, Tensor] = network.state_dict()  # shares memory with the network
+    for name, tensor in state.items():
+        if name in initial.state:
+            tensor.copy_(initial.state[name])
+        elif name.endswith("bn2.weight"):
+            tensor.zero_()
+
+
+def _refuse_unless_usable(initial: Weights, network: NetworkSpec) -> None:
     given, here = initial.network, network
-    if given.dataset != here.dataset:
+    if given.dataset.name != here.dataset.name:
         raise InvalidInput(f"{here.name} can't start from weights of {given.name}: they tell other classes apart.")
     if given.model.blocks_per_stage > here.model.blocks_per_stage:
         raise InvalidInput(
@@ -31,18 +48,3 @@ def refuse_unless_usable(initial: Weights, network: NetworkSpec) -> None:
             f"{list(initial.normalization.std)},\nbut training on {here.dataset.name} uses "
             f"{list(here.dataset.normalization.mean)} and {list(here.dataset.normalization.std)}. Take other weights."
         )
-
-
-@torch.no_grad()
-def load(network: nn.Module, initial: Weights) -> None:
-    """Put `initial` into the freshly initialised ResNet `network`, in place.
-
-    Blocks that `initial` lacks come last in each stage, keep their fresh convolutions and begin as the identity.
-    `refuse_unless_usable` has agreed.
-    """
-    state: dict[str, Tensor] = network.state_dict()  # shares memory with the network
-    for name, tensor in state.items():
-        if name in initial.state:
-            tensor.copy_(initial.state[name])
-        elif name.endswith("bn2.weight"):
-            tensor.zero_()

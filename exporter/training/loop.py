@@ -86,8 +86,7 @@ class Trainer:
             torch.manual_seed(augment.initialization_seed(job.seed))
             network = resnet.build(job.network)
         if job.initial is not None:
-            initial.refuse_unless_usable(job.initial, job.network)
-            initial.load(network, job.initial)
+            initial.load(network, job.network, job.initial)
         self.network: nn.Module = network.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = _optimizer(self.network, recipe)
         self.average = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None

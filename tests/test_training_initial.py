@@ -1,0 +1,96 @@
+"""Training that starts from trained weights: of the network itself, or of a shallower one that is grown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from exporter import resnet
+from exporter.data import Split
+from exporter.errors import InvalidInput
+from exporter.training import initial, run
+from exporter.training.distributed import Processes
+from exporter.training.log import read
+from exporter.training.loop import Job, Trainer
+from exporter.training.recipe import RESTART
+from exporter.weights import build_network, random_weights
+from exporter.zoo import NETWORKS, Normalization, network
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+SHALLOW = random_weights(NETWORKS["cifar100_resnet20"], seed=1)
+
+
+def noise(images: int = 32) -> Split:
+    rng = np.random.default_rng(0)
+    return Split(rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), rng.integers(0, 100, images))
+
+
+def job(model: str, weights=SHALLOW) -> Job:
+    recipe = replace(RESTART, epochs=1, batch_size=16, precision="float32")
+    return Job(network(model, "cifar100"), recipe, noise(), noise(), initial=weights)
+
+
+@pytest.mark.parametrize("model", ["resnet20", "resnet32", "resnet44", "resnet56"])
+def test_a_grown_network_begins_with_the_logits_of_the_shallower_one(model):
+    deep = Trainer(job(model), ALONE).network.eval()
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = build_network(SHALLOW)(images)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(deep(images), expected)
+
+
+def test_every_added_block_learns():
+    trainer = Trainer(job("resnet32"), ALONE)
+    before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
+    trainer.train_epoch(lambda *_: None)
+    after = trainer.network.state_dict()
+    unmoved = [
+        name for name, tensor in after.items() if tensor.is_floating_point() and torch.equal(tensor, before[name])
+    ]
+    assert unmoved == []
+    scales = [name for name in after if name.endswith("bn2.weight") and name not in SHALLOW.state]
+    assert len(scales) == 3 * 2  # resnet32 has two blocks a stage more
+    assert all(bool((before[name] == 0).all()) for name in scales)
+
+
+def test_the_given_weights_are_left_alone():
+    before = {name: tensor.clone() for name, tensor in SHALLOW.state.items()}
+    Trainer(job("resnet20"), ALONE).train_epoch(lambda *_: None)
+    assert all(torch.equal(before[name], tensor) for name, tensor in SHALLOW.state.items())
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        (random_weights(NETWORKS["cifar100_resnet44"], 1), "cifar100_resnet44, which is deeper"),
+        (random_weights(NETWORKS["cifar10_resnet20"], 1), "they tell other classes apart"),
+        (replace(SHALLOW, normalization=Normalization((0.4, 0.5, 0.6), (0.2, 0.2, 0.2))), r"mean \[0.4, 0.5, 0.6\]"),
+    ],
+    ids=["deeper", "data set", "normalization"],
+)
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, weights, told):
+    with pytest.raises(InvalidInput, match=told):
+        run.fit(job("resnet32", weights), tmp_path / "run", ALONE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_loading_is_in_place_and_keeps_fresh_convolutions():
+    spec = NETWORKS["cifar100_resnet32"]
+    fresh = resnet.build(spec)
+    added = fresh.layer3[4].conv1.weight
+    before = added.clone()
+    initial.load(fresh, spec, SHALLOW)
+    assert torch.equal(added, before)
+    assert torch.equal(fresh.fc.weight, SHALLOW.state["fc.weight"])
+
+
+def test_the_log_names_the_weights_and_resuming_asks_for_them_again(tmp_path):
+    run.fit(job("resnet20"), tmp_path, ALONE)
+    start = read(tmp_path / "log.jsonl")[0]
+    assert start["initial"] == {"network": "cifar100_resnet20", "sha256": SHALLOW.sha256}
+    for other in (None, random_weights(NETWORKS["cifar100_resnet20"], seed=2)):
+        with pytest.raises(InvalidInput, match="its initial weights' sha256 is"):
+            run.fit(job("resnet20", other), tmp_path, ALONE, resume=True)
+    run.fit(job("resnet20"), tmp_path, ALONE, resume=True)
