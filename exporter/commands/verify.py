@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exporter.console import Command, echo_json, json_option
-from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.errors import GateFailed
 from exporter.files import require_file
+from exporter.release.checked import check
 from exporter.release.verify import Result, describe, shown
-from exporter.release.verify import verify as check
 
 if TYPE_CHECKING:
     from exporter.release.source import Signer
@@ -45,12 +45,7 @@ def verify(
     signer = signer_of(public_key, identity, issuer)
     if public_key is not None:
         require_file(public_key)
-    try:
-        result = check(path)
-    except ValueError as error:
-        raise InvalidInput(str(error)) from error
-    except OSError as error:
-        raise from_os_error(error, f"verify {shown(path)}") from error
+    result = check(path)
     named = {"public_key": public_key, "identity": identity, "issuer": issuer}
     origin = {name: shown(value) for name, value in named.items() if value is not None} or None
     verdict = result.verdict

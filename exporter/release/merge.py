@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.errors import GateFailed, InvalidInput
 from exporter.files import sha256_bytes
 from exporter.release.assemble import Origin
 from exporter.release.build import RELEASES, Published, published, require_signing
+from exporter.release.checked import check
 from exporter.release.contents import FileRecord, NetworkRecord, read_network
 from exporter.release.layout import INDEX, measurements_name
 from exporter.release.publish import publish, workshop
 from exporter.release.shelf import refuse_taken
-from exporter.release.verify import verify
 from exporter.zoo import NETWORKS
 
 
@@ -79,12 +79,7 @@ def merge(
 
 
 def _read_part(path: Path) -> Part:
-    try:
-        result = verify(path)
-    except ValueError as error:  # neither folder nor archive
-        raise InvalidInput(f"{path} is no release folder: {error}") from error
-    except OSError as error:
-        raise from_os_error(error, f"read {error.filename or path}") from error
+    result = check(path)
     if result.problems:
         more = f" (the first of {len(result.problems)} problems)" if len(result.problems) > 1 else ""
         raise GateFailed(f"{path} does not verify: {result.problems[0]}{more}. Nothing was merged.")

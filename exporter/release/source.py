@@ -15,8 +15,9 @@ from exporter.download import read_url
 from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import sha256_bytes
 from exporter.http import NotFound, check_url, without_secrets
+from exporter.release.checked import check
 from exporter.release.layout import SIGNATURE, SUMS
-from exporter.release.verify import parse_sums, verify
+from exporter.release.verify import parse_sums
 from exporter.zoo import NETWORKS
 
 MAX_SUMS = 1 << 20
@@ -154,12 +155,7 @@ def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | Non
         raise InvalidInput(f"{folder} is no folder of a release. Name one, or the URL of one.")
     if not path.is_file() or path.is_symlink():
         raise InvalidInput(f"{folder} is no release: it has no {SUMS}.")
-    try:
-        result = verify(folder)
-    except ValueError as error:
-        raise InvalidInput(str(error)) from error
-    except OSError as error:
-        raise from_os_error(error, f"read {folder}") from error
+    result = check(folder)
     if result.problems:
         more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
         raise GateFailed(f"{folder} is not what it claims to be: {result.problems[0]}{more}.")
