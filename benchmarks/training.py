@@ -85,10 +85,11 @@ def our_steps(spec: NetworkSpec, split: Split, batch: int) -> Iterator[None]:
     trainer = Trainer(Job(spec, recipe, split, split), Processes(0, 1, CPU))
     count = len(split.images)
     totals = torch.zeros(2, dtype=torch.float64)
+    losses = torch.full((count,), torch.nan)  # none known: nothing is pruned
     for epoch in range(1_000_000):
-        draws = augment.draw_epoch(recipe, count, 0, epoch)
+        draws = augment.draw_epoch(recipe, losses, 0, epoch)
         for start in range(0, count - batch + 1, batch):
-            trainer._step(0, draws.order[start : start + batch], draws, totals)
+            trainer._step(0, draws.order[start : start + batch], draws, totals, torch.empty(count))
             yield
 
 

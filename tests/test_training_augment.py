@@ -23,7 +23,11 @@ IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (6, 32, 32, 
 def fixed(top: int, left: int, mirrored: bool) -> augment.EpochDraws:
     count = len(IMAGES)
     return augment.EpochDraws(
-        torch.arange(count), torch.full((count,), top), torch.full((count,), left), torch.full((count,), mirrored)
+        torch.arange(count),
+        torch.full((count,), top),
+        torch.full((count,), left),
+        torch.full((count,), mirrored),
+        torch.ones(count),
     )
 
 
@@ -41,11 +45,16 @@ def test_a_given_crop_is_torchvisions(padding, corner, mirrored, picked):
     assert torch.equal(ours, theirs.permute(0, 2, 3, 1))
 
 
+def unseen(images: int) -> torch.Tensor:
+    """The losses of images that no epoch has seen yet."""
+    return torch.full((images,), torch.nan)
+
+
 def test_crops_and_mirrorings_have_torchvisions_distribution():
     draws_each, padding = 4000, 1
     image = IMAGES[:1]
     recipe = replace(QUICK, crop_padding=padding, flip="random")
-    draws = augment.draw_epoch(recipe, draws_each, seed=0, epoch=0)
+    draws = augment.draw_epoch(recipe, unseen(draws_each), seed=0, epoch=0)
     ours = augment.crop(augment.pad(image, padding).expand(draws_each, -1, -1, -1), torch.arange(draws_each), draws)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -61,19 +70,19 @@ def test_crops_and_mirrorings_have_torchvisions_distribution():
 
 def test_alternating_mirrors_half_the_images_and_the_others_next_time():
     recipe = replace(QUICK, flip="alternating")
-    first, second, third = (augment.draw_epoch(recipe, 5000, 1, epoch).mirrored for epoch in range(3))
+    first, second, third = (augment.draw_epoch(recipe, unseen(5000), 1, epoch).mirrored for epoch in range(3))
     assert 2350 < int(first.sum()) < 2650
     assert torch.equal(first, ~second)
     assert torch.equal(first, third)
 
 
 def test_no_flip_means_none():
-    assert not augment.draw_epoch(replace(QUICK, flip="none"), 100, 0, 0).mirrored.any()
+    assert not augment.draw_epoch(replace(QUICK, flip="none"), unseen(100), 0, 0).mirrored.any()
 
 
 def test_an_epochs_chance_depends_on_seed_and_epoch_alone():
     def draws(seed: int, epoch: int) -> list[list[int]]:
-        drawn = augment.draw_epoch(QUICK, 200, seed, epoch)
+        drawn = augment.draw_epoch(QUICK, unseen(200), seed, epoch)
         return [drawn.order.tolist(), drawn.top.tolist(), drawn.left.tolist()]
 
     torch.manual_seed(1)

@@ -46,7 +46,7 @@ def test_an_epoch_is_what_plain_pytorch_does():
     split = separable(32)
     inputs = augment.Normalizer(NETWORK.dataset.normalization, ALONE.device)(torch.from_numpy(split.images))
     labels = torch.from_numpy(split.labels)
-    order = augment.draw_epoch(PLAIN, 32, 0, 0).order
+    order = augment.draw_epoch(PLAIN, torch.full((32,), torch.nan), 0, 0).order
     losses = []
     for batch in order.split(16):
         loss = F.cross_entropy(theirs(inputs[batch]), labels[batch])

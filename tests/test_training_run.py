@@ -208,7 +208,7 @@ def test_resume_without_a_checkpoint_starts_anew(tmp_path):
 
 
 def test_a_diverged_run_names_the_epoch_and_the_last_good_checkpoint(tmp_path):
-    recipe = replace(RECIPE, epochs=2, schedule_unit="epoch", warmup=0.0, peak_lr=0.01, final_lr=1e30)
+    recipe = replace(RECIPE, epochs=2, prune=0.0, schedule_unit="epoch", warmup=0.0, peak_lr=0.01, final_lr=1e30)
     with pytest.raises(GateFailed) as caught:
         run.fit(replace(JOB, recipe=recipe), tmp_path, ALONE)
     assert "in epoch 2." in str(caught.value)

@@ -16,7 +16,7 @@ from exporter.training.recipe import Flip, Recipe
 from exporter.zoo import IMAGE_SIZE, Normalization
 
 # Names of the streams of chance, so that no two draws of one seed ever share numbers.
-_EPOCH, _ALTERNATION, _INITIALIZATION = 0, 1, 2
+_EPOCH, _ALTERNATION, _INITIALIZATION, _PRUNING = 0, 1, 2, 3
 
 
 def _generator(seed: int, stream: int, epoch: int = 0) -> torch.Generator:
@@ -32,19 +32,23 @@ def initialization_seed(seed: int) -> int:
 
 @dataclass(frozen=True)
 class EpochDraws:
-    """One epoch's chance: `order` is a permutation of the images; the rest is indexed by image, not by position.
+    """One epoch's chance: `order` is a permutation of the images used; the rest is indexed by image, not by position.
 
-    `top` and `left` (int64, 0..2*padding) are the crop's corner in the padded image, `mirrored` is bool.
+    `top` and `left` (int64, 0..2*padding) are the crop's corner in the padded image, `mirrored` is bool. `weight`
+    (float32) is how often an image's loss counts.
     """
 
     order: Tensor
     top: Tensor
     left: Tensor
     mirrored: Tensor
+    weight: Tensor
 
     def to(self, device: torch.device) -> EpochDraws:
         """Copy the draws to `device`."""
-        return EpochDraws(*(tensor.to(device) for tensor in (self.order, self.top, self.left, self.mirrored)))
+        return EpochDraws(
+            *(tensor.to(device) for tensor in (self.order, self.top, self.left, self.mirrored, self.weight))
+        )
 
 
 def _mirrored(flip: Flip, images: int, seed: int, epoch: int, generator: torch.Generator) -> Tensor:
@@ -56,15 +60,31 @@ def _mirrored(flip: Flip, images: int, seed: int, epoch: int, generator: torch.G
     return first ^ (epoch % 2 == 1)
 
 
-def draw_epoch(recipe: Recipe, images: int, seed: int, epoch: int) -> EpochDraws:
-    """Order, crops and mirrorings of `images` images in epoch `epoch` (from 0) of a run seeded with `seed`."""
-    generator = _generator(seed, _EPOCH, epoch)
+def _pruned(losses: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Choose which images to leave out (bool) and how often each other one counts (float32)."""
+    easy = losses < losses.nanmean()  # False for NaN: what was never seen stays
+    left_out = easy & (torch.rand(len(losses), generator=generator) < probability)
+    return left_out, torch.where(easy, 1 / (1 - probability), 1.0)
+
+
+def draw_epoch(recipe: Recipe, losses: Tensor, seed: int, epoch: int) -> EpochDraws:
+    """Order, crops and mirrorings of the images in epoch `epoch` (from 0) of a run seeded with `seed`.
+
+    `losses`: float32 (images,) on the CPU, the last one of each image, NaN before it was first seen. Only a recipe that
+    prunes looks at them.
+    """
+    images, generator = len(losses), _generator(seed, _EPOCH, epoch)
     corners = 2 * recipe.crop_padding + 1
+    order, weight = torch.randperm(images, generator=generator), torch.ones(images)
+    if recipe.prunes(epoch):
+        left_out, weight = _pruned(losses, recipe.prune, _generator(seed, _PRUNING, epoch))
+        order = order[~left_out[order]]
     return EpochDraws(
-        order=torch.randperm(images, generator=generator),
+        order=order,
         top=torch.randint(corners, (images,), generator=generator),
         left=torch.randint(corners, (images,), generator=generator),
         mirrored=_mirrored(recipe.flip, images, seed, epoch, generator),
+        weight=weight,
     )
 
 

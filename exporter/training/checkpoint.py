@@ -53,8 +53,8 @@ class Identity:
 class Checkpoint:
     """A run after `epochs_done` epochs.
 
-    `model`, `optimizer` and `average` (None without a weight average) are state dicts on the CPU; `events` are the
-    lines of the log so far; `seconds` is the time trained so far, over all interruptions.
+    `model`, `optimizer` and `average` (None without a weight average) are state dicts on the CPU; `losses` are the
+    images' last ones, float32 (None where the recipe does not prune); `events` are the lines of the log so far; `seconds` is the time trained so far, over all interruptions.
     """
 
     identity: Identity
@@ -63,6 +63,7 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     average: dict[str, Tensor] | None
+    losses: Tensor | None
     events: list[dict[str, Any]] = field(default_factory=list)
 
 

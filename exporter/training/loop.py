@@ -98,6 +98,7 @@ class Trainer:
         self._autocast = environment.precision(recipe, device) == "bf16"
         self._images = augment.pad(torch.from_numpy(job.train.images), recipe.crop_padding).to(device)
         self._labels = torch.from_numpy(job.train.labels).to(device)
+        self._losses = torch.full((len(self._labels),), torch.nan, device=device)  # the last one of each image
         self._report = torch.from_numpy(job.report.images).to(device), torch.from_numpy(job.report.labels).to(device)
         self._normalize = augment.Normalizer(job.network.dataset.normalization, device)
 
@@ -111,13 +112,16 @@ class Trainer:
         self.optimizer.load_state_dict(saved.optimizer)
         if self.average is not None and saved.average is not None:
             self.average.load_state_dict(saved.average)
+        if saved.losses is not None:
+            self._losses.copy_(saved.losses)
         self.epochs_done, self.seconds = saved.epochs_done, saved.seconds
 
     def checkpoint(self, events: list[dict[str, Any]]) -> Checkpoint:
         """Copy the state after the last complete epoch, with the log's lines so far."""
         average = None if self.average is None else _on_cpu(self.average.state_dict())
         model, optimizer = _on_cpu(self.network.state_dict()), _on_cpu(self.optimizer.state_dict())
-        return Checkpoint(self.job.identity, self.epochs_done, self.seconds, model, optimizer, average, events)
+        losses = _on_cpu(self._losses) if self.job.recipe.prune else None
+        return Checkpoint(self.job.identity, self.epochs_done, self.seconds, model, optimizer, average, losses, events)
 
     def train_epoch(self, on_step: Callable[[int, int], None]) -> dict[str, Any]:
         """Train the next epoch; returns its log entry. `on_step` hears the steps done and to do.
@@ -126,9 +130,9 @@ class Trainer:
         """
         job, recipe, device = self.job, self.job.recipe, self.processes.device
         epoch, started = self.epochs_done, time.perf_counter()
-        images = len(self._images)
-        draws = augment.draw_epoch(recipe, images, job.seed, epoch).to(device)
-        steps = recipe.steps_per_epoch(images)
+        draws = augment.draw_epoch(recipe, self._losses.cpu(), job.seed, epoch).to(device)
+        steps = recipe.steps_per_epoch(len(draws.order))
+        fresh = torch.full_like(self._losses, torch.nan)
         totals = torch.zeros(2, dtype=torch.float64, device=device)  # loss, right
         seen = 0
         for step in range(steps):
@@ -138,12 +142,13 @@ class Trainer:
             seen += len(batch)
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate(epoch * steps + step, steps)
-            self._step(epoch * steps + step, batch, draws, totals)
+            self._step(epoch * steps + step, batch, draws, totals, fresh)
             on_step(step + 1, steps)
         loss, right = self.processes.sum(totals).tolist()
         if not math.isfinite(loss) or not _all_finite(self.network):
             what = f"the loss became {loss / seen:g}" if not math.isfinite(loss) else "the weights became infinite"
             raise GateFailed(f"{what} in epoch {epoch + 1}.")
+        self._remember(fresh)
         self.epochs_done += 1
         seconds = time.perf_counter() - started
         entry: dict[str, Any] = {
@@ -151,6 +156,7 @@ class Trainer:
             "loss": loss / seen,
             "train_top1": 100 * right / seen,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "images": seen,
             "images_per_second": seen / seconds,
         }
         due = self.epochs_done % job.evaluate_every == 0 or self.epochs_done == recipe.epochs
@@ -164,24 +170,35 @@ class Trainer:
         # Short at first, so that the random initialization is forgotten; as in TensorFlow's ExponentialMovingAverage.
         return min(self.job.recipe.ema_decay, (1 + step) / (10 + step))
 
-    def _step(self, step: int, batch: Tensor, draws: augment.EpochDraws, totals: Tensor) -> None:
-        """One step on the images `batch` (indices), of which each process takes its share."""
+    def _remember(self, fresh: Tensor) -> None:
+        """Take over the losses that any process saw in this epoch: `fresh` is NaN for images it did not see."""
+        if self.job.recipe.prune:
+            seen = ~fresh.isnan()
+            sums = self.processes.sum(torch.stack((torch.where(seen, fresh, 0.0), seen.float())))
+            self._losses = torch.where(sums[1] > 0, sums[0], self._losses)
+
+    def _step(self, step: int, batch: Tensor, draws: augment.EpochDraws, totals: Tensor, fresh: Tensor) -> None:
+        """One step on the images `batch` (indices), of which each process takes its share.
+
+        Adds to `totals` (summed loss, right answers), writes each image's loss to its place in `fresh`.
+        """
         mine = batch[self.processes.rank :: self.processes.count]
         inputs = self._normalize(augment.crop(self._images, mine, draws))
         labels = self._labels[mine]
         with torch.autocast(inputs.device.type, torch.bfloat16) if self._autocast else nullcontext():
             logits = self._callable(inputs)
         logits = logits.float()
-        loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=self.job.recipe.label_smoothing)
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.job.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         # Over all processes the mean of these gradients is that of the mean loss of the global batch.
-        (loss * (self.processes.count / len(batch))).backward()
+        ((losses @ draws.weight[mine]) * (self.processes.count / len(batch))).backward()
         self.optimizer.step()
         if self.average is not None:
             _move_towards(self.average, self.network, 1 - self._average_decay(step))
         with torch.no_grad():
             right = (logits.argmax(1) == labels).sum()
-            totals += torch.stack((loss.detach().double(), right.double()))
+            totals += torch.stack((losses.double().sum(), right.double()))
+            fresh[mine] = losses
 
     @torch.no_grad()
     @full_float32()
