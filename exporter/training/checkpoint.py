@@ -54,7 +54,8 @@ class Checkpoint:
     """A run after `epochs_done` epochs.
 
     `model`, `optimizer` and `average` (None without a weight average) are state dicts on the CPU; `losses` are the
-    images' last ones, float32 (None where the recipe does not prune); `events` are the lines of the log so far; `seconds` is the time trained so far, over all interruptions.
+    images' last ones, float32 (None where the recipe does not prune); `events` are the lines of the log so far;
+    `seconds` is the time trained so far, over all interruptions.
     """
 
     identity: Identity
