@@ -95,6 +95,35 @@ def test_an_epochs_chance_depends_on_seed_and_epoch_alone():
     assert set(before[1]) <= set(range(9))
 
 
+def test_pruning_leaves_out_easy_images_only_and_keeps_the_expected_sum_of_losses():
+    recipe = replace(QUICK, epochs=100, prune=0.75)
+    losses = torch.rand(8000, generator=torch.Generator().manual_seed(0)) ** 4
+    losses[:500] = torch.nan
+    easy = losses < losses[500:].mean()
+    used_in_all, sums = 0, []
+    for epoch in range(20):
+        draws = augment.draw_epoch(recipe, losses, 0, epoch)
+        left_out = torch.ones(8000, dtype=torch.bool)
+        left_out[draws.order] = False
+        assert bool(easy[left_out].all())  # never a hard one, never one that was not seen
+        assert left_out.sum() / easy.sum() == pytest.approx(0.75, abs=0.02)
+        assert set(draws.weight[draws.order[easy[draws.order]]].tolist()) == {4.0}
+        assert set(draws.weight[draws.order[~easy[draws.order]]].tolist()) == {1.0}
+        used_in_all += int(easy[draws.order].sum())
+        sums.append(float((draws.weight * losses)[draws.order].nansum()))
+    assert used_in_all / 20 == pytest.approx(0.25 * int(easy.sum()), rel=0.02)
+    assert np.mean(sums) == pytest.approx(float(losses.nansum()), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epoch"), [(replace(QUICK, prune=0.0), 0), (replace(QUICK, prune=0.5), QUICK.epochs - 1)]
+)
+def test_without_pruning_every_image_is_used_and_counts_once(recipe, epoch):
+    draws = augment.draw_epoch(recipe, torch.rand(100), 0, epoch)
+    assert sorted(draws.order.tolist()) == list(range(100))
+    assert bool((draws.weight == 1).all())
+
+
 def test_normalized_images_are_torchvisions_and_channels_last():
     mean, std = CIFAR10.normalization.mean, CIFAR10.normalization.std
     expected = tv.normalize(tv.to_dtype(IMAGES.permute(0, 3, 1, 2), torch.float32, scale=True), mean, std)

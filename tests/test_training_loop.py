@@ -120,6 +120,35 @@ def test_label_smoothing_is_torchs():
     assert epoch(one)["loss"] == pytest.approx(expected.item(), rel=1e-4)
 
 
+def test_a_pruned_epoch_is_the_weighted_step_on_the_images_that_stay():
+    recipe = replace(PLAIN, prune=0.5, batch_size=32, epochs=2)
+    one = trainer(recipe)
+    before = {name: tensor.clone() for name, tensor in one.network.state_dict().items()}
+    known = torch.linspace(0, 1, 32)
+    one._losses.copy_(known)
+    entry = epoch(one)
+    draws = augment.draw_epoch(recipe, known, 0, 0)
+    stay = draws.order
+    assert entry["images"] == len(stay) < 32
+    assert set(draws.weight[stay].tolist()) == {1.0, 2.0}
+
+    theirs = resnet.build(NETWORK)
+    theirs.load_state_dict(before)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
+    split = separable(32)
+    inputs = augment.Normalizer(NETWORK.dataset.normalization, ALONE.device)(torch.from_numpy(split.images))
+    losses = F.cross_entropy(theirs(inputs[stay]), torch.from_numpy(split.labels)[stay], reduction="none")
+    (losses * draws.weight[stay]).mean().backward()
+    optimizer.step()
+    assert entry["loss"] == pytest.approx(losses.mean().item(), rel=1e-4)
+    for name, parameter in theirs.named_parameters():
+        torch.testing.assert_close(one.network.state_dict()[name], parameter.data, rtol=1e-3, atol=1e-4)
+
+    expected = known.clone()  # images that were left out keep the loss they had
+    expected[stay] = losses.detach()
+    torch.testing.assert_close(one._losses, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_loss_that_is_no_number_stops_the_run():
     one = trainer(replace(PLAIN, peak_lr=1e30, final_lr=1e30))
     with pytest.raises(GateFailed, match=r"the loss became .* in epoch 1|the weights became infinite in epoch 1"):

@@ -67,3 +67,15 @@ def test_the_rest_of_an_epoch_is_dropped_or_not(drop_last, images, steps):
 def test_a_recipe_that_trains_nothing_is_refused(change):
     with pytest.raises(InvalidInput, match="at least 1"):
         replace(QUICK, **change)
+
+
+@pytest.mark.parametrize("prune", [-0.1, 1.0, float("nan")])
+def test_a_recipe_that_prunes_everything_or_less_than_nothing_is_refused(prune):
+    with pytest.raises(InvalidInput, match="prune must be at least 0 and less than 1"):
+        replace(QUICK, prune=prune)
+
+
+def test_the_last_epochs_prune_nothing():
+    recipe = replace(QUICK, epochs=8, prune=0.5, prune_until=0.75)
+    assert [recipe.prunes(epoch) for epoch in range(8)] == [True] * 6 + [False] * 2
+    assert not any(replace(recipe, prune=0.0).prunes(epoch) for epoch in range(8))

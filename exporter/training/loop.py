@@ -91,6 +91,7 @@ class Trainer:
         self.optimizer = _optimizer(self.network, recipe)
         self.average = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
         self.epochs_done = 0
+        self.images_seen = 0  # by this process group since it began, for its speed
         self.seconds = 0.0
         self._callable: Callable[[Tensor], Tensor] = processes.wrap(self.network)
         if device.type == "cuda":  # on a CPU compiling costs a minute and gains nothing
@@ -140,6 +141,7 @@ class Trainer:
             if len(batch) < self.processes.count:
                 continue  # a rest too small to be shared out
             seen += len(batch)
+            self.images_seen += len(batch)
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate(epoch * steps + step, steps)
             self._step(epoch * steps + step, batch, draws, totals, fresh)

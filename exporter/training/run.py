@@ -184,7 +184,7 @@ def _named(initial: Weights | None) -> dict[str, Any] | None:
 
 
 def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCallback) -> None:
-    images, epochs = len(trainer.job.train.images), trainer.job.recipe.epochs
+    epochs = trainer.job.recipe.epochs
     began, done_before = time.perf_counter(), trainer.epochs_done
 
     def report(step: int, steps: int, result: dict[str, Any] | None = None) -> None:
@@ -198,7 +198,7 @@ def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCall
                 epochs=epochs,
                 step=step,
                 steps=steps,
-                images_per_second=complete * images / spent,
+                images_per_second=trainer.images_seen / spent,
                 seconds_left=(epochs - done_before - complete) * spent / complete,
                 result=result,
             )
@@ -217,8 +217,7 @@ def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCall
         if trainer.processes.is_first:
             checkpoint.save(saved_at, trainer.checkpoint(log.events))
             log.write()
-        steps = trainer.job.recipe.steps_per_epoch(images)
-        report(steps, steps, entry)
+        report(1, 1, entry)
 
 
 def _finish(trainer: Trainer, log: Log) -> TrainingResult:
