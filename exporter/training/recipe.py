@@ -153,7 +153,7 @@ on CIFAR-10. What ten epochs more, alternating flips and label smoothing brought
 in on published evidence.
 """
 
-RELEASE = dataclasses.replace(QUICK, name="release", epochs=300, warmup=0.05, ema_decay=0.999)
+RELEASE = dataclasses.replace(QUICK, name="release", epochs=300, warmup=0.05, ema_decay=0.999, prune=0.0)
 """`quick` at a GPU's length, with an average over the weights of about the last 1,000 steps.
 
 It has not been measured yet: neither the whole nor what its parts bring.
