@@ -1,5 +1,6 @@
 """What one epoch does to the network."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +109,27 @@ def test_the_average_lags_behind_the_network_and_is_the_result():
     torch.testing.assert_close(one.result().state_dict()["fc.weight"], expected)
     assert one.result() is not one.network
     assert int(one.result().state_dict()["bn1.num_batches_tracked"]) == 1
+
+
+def test_averaged_epochs_are_their_mean_with_batch_norms_measured_on_it():
+    recipe = replace(PLAIN, epochs=4, batch_size=16, average_from=0.5)
+    one, after = trainer(recipe), []
+    for number in range(4):
+        entry = epoch(one)
+        after.append(one.network.state_dict()["fc.weight"].clone())
+        assert (one.result() is one.network) == (number < 2)
+        assert entry["top1"] == one.evaluate()["top1"]
+    torch.testing.assert_close(one.result().state_dict()["fc.weight"], (after[2] + after[3]) / 2)
+
+    expected = copy.deepcopy(one.result())
+    inputs = augment.Normalizer(NETWORK.dataset.normalization, ALONE.device)(torch.from_numpy(separable(32).images))
+    with torch.no_grad():  # one batch holds all 32 images
+        first = expected.conv1(inputs)
+    norm = one.result().bn1
+    torch.testing.assert_close(norm.running_mean, first.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(norm.running_var, first.var((0, 2, 3)), rtol=1e-4, atol=1e-4)
+    assert norm.momentum == one.network.bn1.momentum
+    assert one.network.training
 
 
 def test_label_smoothing_is_torchs():

@@ -75,6 +75,17 @@ def test_a_recipe_that_prunes_everything_or_less_than_nothing_is_refused(prune):
         replace(QUICK, prune=prune)
 
 
+def test_two_averages_at_once_are_refused():
+    with pytest.raises(InvalidInput, match="ema_decay and average_from are two averages"):
+        replace(QUICK, ema_decay=0.9, average_from=0.5)
+
+
+def test_averaging_begins_after_its_share_of_the_epochs():
+    recipe = replace(QUICK, epochs=5, average_from=0.5)
+    assert [recipe.epochs_averaged(done) for done in range(6)] == [0, 0, 0, 1, 2, 3]
+    assert not any(QUICK.epochs_averaged(done) for done in range(QUICK.epochs + 1))
+
+
 def test_the_last_epochs_prune_nothing():
     recipe = replace(QUICK, epochs=8, prune=0.5, prune_until=0.75)
     assert [recipe.prunes(epoch) for epoch in range(8)] == [True] * 6 + [False] * 2

@@ -119,6 +119,14 @@ def test_kill_9_and_resume_give_the_same_weights_bit_by_bit(tmp_path, killed):
     assert all(torch.equal(a, b) for a, b in zip(*momenta, strict=True))
 
 
+def test_an_average_of_epochs_survives_an_interruption_bit_by_bit(tmp_path):
+    job = replace(JOB, recipe=replace(RECIPE, ema_decay=0.0, average_from=0.3))
+    interrupted_run(tmp_path / "interrupted", job)
+    results = [run.fit(job, tmp_path / f, ALONE, resume=True)[0].result() for f in ("interrupted", "straight")]
+    ours, theirs = (result.state_dict() for result in results)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_two_processes_share_each_batch_and_agree(tmp_path):
     script = """
     from exporter.training.distributed import processes

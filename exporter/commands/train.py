@@ -20,7 +20,7 @@ from exporter.zoo import MODELS, network
     "recipe_name",
     default="quick",
     show_default=True,
-    type=click.Choice(("quick", "seed", "release", "restart")),
+    type=click.Choice(("quick", "seed", "release", "restart", "swa")),
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Stretch or shrink the recipe to so many epochs.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from exporter import resnet
 from exporter.data import Split
@@ -29,6 +30,8 @@ from exporter.weights import Weights
 from exporter.zoo import NetworkSpec
 
 EVALUATION_BATCH = 500
+NORM_IMAGES = 10_000
+"""How many training images the batch norms of averaged weights are measured on."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ class Trainer:
             initial.load(network, job.network, job.initial)
         self.network: nn.Module = network.to(device).to(memory_format=torch.channels_last).train()
         self.optimizer = _optimizer(self.network, recipe)
-        self.average = copy.deepcopy(self.network).requires_grad_(False) if recipe.ema_decay else None
+        averages = recipe.ema_decay or recipe.averages_epochs
+        self.average = copy.deepcopy(self.network).requires_grad_(False) if averages else None
         self.epochs_done = 0
         self.images_seen = 0  # by this process group since it began, for its speed
         self.seconds = 0.0
@@ -104,8 +108,11 @@ class Trainer:
         self._normalize = augment.Normalizer(job.network.dataset.normalization, device)
 
     def result(self) -> nn.Module:
-        """Return the network that the run yields: the average where the recipe keeps one."""
-        return self.network if self.average is None else self.average
+        """Return the network that the run yields: the average where the recipe keeps one and it has begun."""
+        recipe = self.job.recipe
+        if self.average is None or (recipe.averages_epochs and not recipe.epochs_averaged(self.epochs_done)):
+            return self.network
+        return self.average
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue from `saved`, which is of this job."""
@@ -152,6 +159,8 @@ class Trainer:
             raise GateFailed(f"{what} in epoch {epoch + 1}.")
         self._remember(fresh)
         self.epochs_done += 1
+        if self.average is not None and (count := recipe.epochs_averaged(self.epochs_done)):
+            _move_towards(self.average, self.network, 1 / count)
         seconds = time.perf_counter() - started
         entry: dict[str, Any] = {
             "epoch": self.epochs_done,
@@ -167,6 +176,14 @@ class Trainer:
         spent = time.perf_counter() - started
         self.seconds += spent
         return entry | {"seconds": spent}
+
+    def _inputs_of_norms(self) -> Iterator[Tensor]:
+        """Batches of training images, cropped and mirrored as in an epoch: the same ones each time."""
+        device, count = self.processes.device, min(NORM_IMAGES, len(self._images))
+        draws = augment.draw_epoch(self.job.recipe, torch.full((len(self._images),), torch.nan), self.job.seed, 0)
+        draws = draws.to(device)
+        for batch in draws.order[:count].split(EVALUATION_BATCH):
+            yield self._normalize(augment.crop(self._images, batch, draws))
 
     def _average_decay(self, step: int) -> float:
         # Short at first, so that the random initialization is forgotten; as in TensorFlow's ExponentialMovingAverage.
@@ -195,7 +212,7 @@ class Trainer:
         # Over all processes the mean of these gradients is that of the mean loss of the global batch.
         ((losses @ draws.weight[mine]) * (self.processes.count / len(batch))).backward()
         self.optimizer.step()
-        if self.average is not None:
+        if self.average is not None and self.job.recipe.ema_decay:
             _move_towards(self.average, self.network, 1 - self._average_decay(step))
         with torch.no_grad():
             right = (logits.argmax(1) == labels).sum()
@@ -206,7 +223,10 @@ class Trainer:
     @full_float32()
     def evaluate(self) -> dict[str, float]:
         """Top-1 and top-5 in percent on the report images, of the result as it stands, in float32."""
-        network = self.result().eval()
+        network = self.result()
+        if network is self.average and self.job.recipe.averages_epochs:
+            update_bn(self._inputs_of_norms(), network)
+        network.eval()
         images, labels = self._report
         right = torch.zeros(2, dtype=torch.int64, device=images.device)
         for start in range(0, len(images), EVALUATION_BATCH):

@@ -59,6 +59,9 @@ class Recipe:
     Lossless Training Speed Up by Unbiased Dynamic Data Pruning", equations 2 and 6)."""
     prune_until: float = 0.875
     """Fraction of the epochs after which nothing is pruned any more (InfoBatch, section 3.3: delta)."""
+    average_from: float = 1.0
+    """Fraction of the epochs after which the result is the plain average of the weights at each epoch's end, its batch
+    norms measured anew (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima", algorithm 1); 1 for none."""
 
     def __post_init__(self) -> None:
         """Refuse what could not be trained. Raises `InvalidInput`."""
@@ -66,6 +69,8 @@ class Recipe:
             raise InvalidInput(f"recipe {self.name}: epochs and batch size must be at least 1.")
         if not 0 <= self.prune < 1:
             raise InvalidInput(f"recipe {self.name}: prune must be at least 0 and less than 1.")
+        if self.averages_epochs and self.ema_decay:
+            raise InvalidInput(f"recipe {self.name}: ema_decay and average_from are two averages. Keep one.")
 
     def as_dict(self) -> dict[str, Any]:
         """Turn into plain JSON data; `from_dict(r.as_dict()) == r`."""
@@ -83,6 +88,15 @@ class Recipe:
     def prunes(self, epoch: int) -> bool:
         """Whether epoch `epoch` (from 0) leaves images out."""
         return self.prune > 0 and epoch < self.prune_until * self.epochs
+
+    @property
+    def averages_epochs(self) -> bool:
+        """Whether the result is an average of epochs."""
+        return self.average_from < 1
+
+    def epochs_averaged(self, epochs_done: int) -> int:
+        """Count the epochs whose weights are in the average after `epochs_done` epochs."""
+        return max(0, epochs_done - math.floor(self.average_from * self.epochs))
 
     def learning_rate(self, step: int, steps_per_epoch: int) -> float:
         """Give the learning rate of step `step` of the run (from 0): linear warm-up, then a cosine to `final_lr`."""
@@ -162,7 +176,10 @@ It has not been measured yet: neither the whole nor what its parts bring.
 RESTART = dataclasses.replace(QUICK, name="restart", epochs=24, peak_lr=0.1, warmup=0.05)
 """From trained weights on: a warm restart (Loshchilov and Hutter 2017, "SGDR"), also of a network grown deeper."""
 
-PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in (SEED, QUICK, RELEASE, RESTART)}
+SWA = dataclasses.replace(RESTART, name="swa", peak_lr=0.05, final_lr=0.05, average_from=0.25)
+"""From trained weights on at a constant learning rate, averaging: stochastic weight averaging."""
+
+PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in (SEED, QUICK, RELEASE, RESTART, SWA)}
 
 
 def preset(name: str) -> Recipe:
