@@ -21,7 +21,7 @@ dependencies = ["torch", "numpy", "safetensors", "urllib3", "filelock", "platfor
 
 
 def _entry(spec: _NetworkSpec) -> _Callable[..., _ResNet]:
-    def load(*, pretrained: bool = False, weights: str = "bundled") -> _ResNet:
+    def load(*, pretrained: bool = False, progress: bool = True, weights: str = "bundled") -> _ResNet:  # noqa: ARG001
         if not pretrained:
             network = _build(spec)
             network.normalization = spec.dataset.normalization
@@ -35,7 +35,7 @@ def _entry(spec: _NetworkSpec) -> _Callable[..., _ResNet]:
     load.__name__ = spec.name
     load.__doc__ = (
         f"{spec.model.name} for {spec.dataset.title}. pretrained: load `weights`, bundled, upstream or a path; "
-        "else initialise freshly."
+        "else initialise freshly. progress: accepted as there, and without effect."
     )
     return load
 

@@ -25,7 +25,8 @@ def test_the_accuracy_table_is_the_index():
             cells.append(f"{entry.top1:.2f} / {entry.top5:.2f}")
             cells.append(f"{entry.top1 - spec.reference.top1:+.2f}")
             start = f" from {initial['network']}" if (initial := entry.provenance.get("initial")) else ""
-            cells.append(f"{entry.recipe['name']}, {entry.recipe['epochs']} epochs{start}, seed {entry.seed}")
+            epochs = f"{entry.recipe['epochs']} {'pruned ' if entry.recipe.get('prune') else ''}epochs"
+            cells.append(f"{entry.recipe['name']}, {epochs}{start}, seed {entry.seed}")
         expected.append("| " + " | ".join(cells).replace("|  |", "| |").replace("|  |", "| |") + " |")
     normal = [re.sub(r"\s+", " ", row) for row in rows]
     assert normal == [re.sub(r"\s+", " ", row) for row in expected]

@@ -30,7 +30,7 @@ def test_without_pretrained_a_fresh_network_comes_ready_to_run(name):
 
 @pytest.mark.parametrize("name", sorted(bundled_entries()))
 def test_pretrained_networks_have_the_bundled_weights_and_say_their_normalization(name):
-    network = torch.hub.load(ROOT, name, source="local", pretrained=True)
+    network = torch.hub.load(ROOT, name, source="local", pretrained=True, progress=False)
     weights = load_weights(NETWORKS[name])
     assert all(torch.equal(value, weights.state[key]) for key, value in network.state_dict().items())
     assert network.normalization == weights.normalization

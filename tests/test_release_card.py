@@ -126,6 +126,25 @@ def test_weights_that_training_started_from_are_named(stand_in):
     )
 
 
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ({}, "The weights are those of the last epoch;"),
+        ({"ema_decay": 0.9}, "The weights are a moving average after the last epoch;"),
+        ({"average_from": 0.25}, "The weights are the average of those after each of the last epochs;"),
+        ({"prune": 0.75}, "was left out with probability 0.75\nand counted 4 times where it stayed."),
+    ],
+    ids=["last", "moving average", "average of epochs", "pruned"],
+)
+def test_what_the_weights_are_and_which_images_trained_them_is_told(stand_in, recipe, told):
+    config, parity = stand_in()
+    config["weights"]["recipe"] = {"name": "any", "epochs": 3} | recipe
+    card = render_card(config, parity)
+    assert told in card
+    assert ("was left out" in card) == ("prune" in recipe)
+    assert "\n\n\n" not in card.replace("\n\n\n#include", "")
+
+
 def test_every_file_is_in_its_table(built_network):
     card = (built_network.folder / "README.md").read_text(encoding="utf-8")
     for name in set(NETWORK_FILES) - {"README.md"}:

@@ -116,10 +116,18 @@ def test_pruning_leaves_out_easy_images_only_and_keeps_the_expected_sum_of_losse
 
 
 @pytest.mark.parametrize(
-    ("recipe", "epoch"), [(replace(QUICK, prune=0.0), 0), (replace(QUICK, prune=0.5), QUICK.epochs - 1)]
+    ("recipe", "epoch", "losses"),
+    [
+        (replace(QUICK, prune=0.0), 0, torch.linspace(0, 1, 100)),
+        (replace(QUICK, prune=0.5), QUICK.epochs - 1, torch.linspace(0, 1, 100)),
+        (replace(QUICK, prune=0.9, batch_size=90), 0, torch.linspace(0, 1, 100)),
+        (replace(QUICK, prune=0.9, batch_size=1), 0, torch.full((100,), 0.7)),
+        (replace(QUICK, prune=0.9, batch_size=1), 0, unseen(100)),
+    ],
+    ids=["none asked for", "last epochs", "less than a batch would stay", "all are alike", "none is known"],
 )
-def test_without_pruning_every_image_is_used_and_counts_once(recipe, epoch):
-    draws = augment.draw_epoch(recipe, torch.rand(100), 0, epoch)
+def test_without_pruning_every_image_is_used_and_counts_once(recipe, epoch, losses):
+    draws = augment.draw_epoch(recipe, losses, 0, epoch)
     assert sorted(draws.order.tolist()) == list(range(100))
     assert bool((draws.weight == 1).all())
 

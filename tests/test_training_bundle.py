@@ -1,5 +1,6 @@
 """Finished runs go into the package with honest figures."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from exporter.data import Split
-from exporter.errors import InvalidInput
+from exporter.errors import GateFailed, InvalidInput
 from exporter.evaluation import Evaluation
 from exporter.files import sha256_file
 from exporter.training import run
@@ -70,7 +71,7 @@ def test_a_bundled_run_can_be_loaded_and_says_what_it_is(finished, tmp_path):
     assert entry.metrics["top1"] == entry.metrics["pytorch_top1"]
     assert entry.below_reference
     start = read(source / "log.jsonl")[0]
-    assert "initial" not in entry.provenance
+    assert not {"initial", "parts"} & set(entry.provenance)
     assert entry.recipe == start["recipe"]
     assert entry.provenance["hardware"] == start["hardware"]
     assert entry.provenance["seconds"] > 0
@@ -89,6 +90,34 @@ def test_a_better_run_replaces_the_files_of_the_old_one(finished, scores, tmp_pa
     entry = bundle_weights.bundle(finished(seed=1), tmp_path, folder)
     assert sorted(path.name for path in folder.iterdir()) == sorted([entry.file, entry.provenance["log"], "index.json"])
     assert bundled_entries(folder)[NETWORK.name].seed == 1
+
+
+def test_a_worse_run_replaces_nothing_unless_told(finished, scores, tmp_path):
+    folder = tmp_path / "weights"
+    better = bundle_weights.bundle(finished(), tmp_path, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    scores.top1 = 49.9
+    worse = finished(seed=1)
+    with pytest.raises(GateFailed, match=r"49\.90 %, less than the 50\.00 %(.|\n)*--replace"):
+        bundle_weights.bundle(worse, tmp_path, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    entry = bundle_weights.bundle(worse, tmp_path, folder, replace=True)
+    assert bundled_entries(folder)[NETWORK.name] == entry != better
+
+
+def test_a_run_that_was_resumed_elsewhere_says_what_trained_which_part(finished, scores, tmp_path):
+    source = finished()
+    start, epoch, end = read(source / "log.jsonl")
+    there = start | {"versions": start["versions"] | {"torch": "9.9"}, "commit": "f" * 40}
+    log = [start, epoch, epoch, there, start, there, epoch, end]
+    (source / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in log))
+    provenance = bundle_weights.bundle(source, tmp_path, tmp_path / "weights").provenance
+    assert provenance["versions"] == start["versions"]  # of most epochs
+    assert [(part["epochs"], part["versions"]["torch"]) for part in provenance["parts"]] == [
+        (2, start["versions"]["torch"]),
+        (1, "9.9"),
+    ]
+    assert provenance["commits"] == [start["commit"], "f" * 40]
 
 
 def test_bundling_the_same_run_twice_keeps_its_files(finished, scores, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_options_reach_the_library(asked, tmp_path):
     assert result.exit_code == 0, result.output
     (options,) = asked
     assert options.network.name == "cifar100_resnet32"
-    assert options.recipe == PRESETS["release"].with_epochs(7)
+    assert options.recipe == PRESETS["release"].with_changes(epochs=7)
     assert (options.seed, options.resume, options.holdout, options.tensorboard) == (3, True, True, True)
     assert (options.device, options.threads) == ("cpu", 2)
     assert (options.data_dir, options.folder) == (tmp_path, tmp_path / "out")
@@ -75,7 +76,9 @@ def test_initial_weights_are_of_the_model_itself_or_of_a_named_one(asked):
     ("given", "code", "told"),
     [
         (["--initial-model", "resnet20"], 2, "--initial-weights"),
+        (["--mean", "0,0,0", "--std", "1,1,1"], 2, "--initial-weights"),
         (["--initial-weights", "no/such/file.pt"], 2, "no/such/file.pt"),
+        (["--initial-weights", "bundled", "--mean", "0.5,0.5,0.5"], 2, "--std"),
         (["--initial-weights", "bundled", "--initial-model", "resnet18"], 2, "resnet18"),
     ],
 )
@@ -84,6 +87,27 @@ def test_initial_weights_that_cannot_be_had_are_an_error_before_training(asked, 
     assert result.exit_code == code
     assert told in result.stderr
     assert asked == []
+
+
+def test_a_checkpoint_that_does_not_say_its_normalization_is_told_it(asked, tmp_path, weights20):
+    import torch
+
+    path = tmp_path / "foreign.pt"
+    torch.save(weights20.state, path)
+    given = ("resnet20", "--dataset", weights20.network.dataset.name, "--initial-weights", str(path))
+    refused = invoke(*given)
+    assert (refused.exit_code, asked) == (2, [])
+    assert "--mean R,G,B and --std R,G,B" in refused.stderr
+    expected = weights20.network.dataset.normalization
+    options = [f"--{name}={','.join(map(str, getattr(expected, name)))}" for name in ("mean", "std")]
+    assert invoke(*given, *options).exit_code == 0
+    assert asked[0].initial.normalization == expected
+
+
+def test_pruning_can_be_turned_off(asked):
+    assert invoke("resnet20", "--prune", "0").exit_code == 0
+    assert asked[0].recipe == replace(QUICK, prune=0.0)
+    assert invoke("resnet20", "--prune", "1").exit_code == 2
 
 
 def test_by_default_the_quick_recipe_trains_in_a_folder_named_after_it(asked):
@@ -109,7 +133,7 @@ def test_json_is_one_document(asked):
 @pytest.mark.parametrize("name", PRESETS)
 def test_show_recipe_trains_nothing(asked, name):
     shown = invoke("resnet20", "--recipe", name, "--epochs", "5", "--show-recipe", "--json")
-    assert json.loads(shown.stdout) == PRESETS[name].with_epochs(5).as_dict()
+    assert json.loads(shown.stdout) == PRESETS[name].with_changes(epochs=5).as_dict()
     assert "label_smoothing" in invoke("resnet20", "--recipe", name, "--show-recipe").stdout
     assert asked == []
 

@@ -1,6 +1,7 @@
 """Training that starts from trained weights: of the network itself, or of a shallower one that is grown."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from exporter import resnet
 from exporter.data import Split
 from exporter.errors import InvalidInput
-from exporter.training import initial, run
+from exporter.training import checkpoint, initial, run
 from exporter.training.distributed import Processes
 from exporter.training.log import read
 from exporter.training.loop import Job, Trainer
@@ -86,11 +87,36 @@ def test_loading_is_in_place_and_keeps_fresh_convolutions():
     assert torch.equal(fresh.fc.weight, SHALLOW.state["fc.weight"])
 
 
-def test_the_log_names_the_weights_and_resuming_asks_for_them_again(tmp_path):
-    run.fit(job("resnet20"), tmp_path, ALONE)
-    start = read(tmp_path / "log.jsonl")[0]
-    assert start["initial"] == {"network": "cifar100_resnet20", "sha256": SHALLOW.sha256}
-    for other in (None, random_weights(NETWORKS["cifar100_resnet20"], seed=2)):
-        with pytest.raises(InvalidInput, match="its initial weights' sha256 is"):
-            run.fit(job("resnet20", other), tmp_path, ALONE, resume=True)
-    run.fit(job("resnet20"), tmp_path, ALONE, resume=True)
+def interrupted(folder: Path, job: Job) -> None:
+    """Train the first epoch of `job` only."""
+
+    def stop(progress):
+        if progress.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run.fit(job, folder, ALONE, on_progress=stop)
+
+
+def test_a_run_goes_on_without_the_weights_it_started_from_but_not_with_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_STEPS_BETWEEN_REPORTS", 1)
+    two_epochs = replace(job("resnet20").recipe, epochs=2)
+    begun = replace(job("resnet20"), recipe=two_epochs)
+    interrupted(tmp_path / "run", begun)
+    other = replace(begun, initial=random_weights(NETWORKS["cifar100_resnet20"], seed=2))
+    with pytest.raises(InvalidInput, match=r"its initial weights' sha256 is(.|\n)*may be left out"):
+        run.fit(other, tmp_path / "run", ALONE, resume=True)
+    run.fit(replace(begun, initial=None), tmp_path / "run", ALONE, resume=True)  # they may be gone by now
+    straight, _ = run.fit(begun, tmp_path / "straight", ALONE)
+    events = read(tmp_path / "run" / "log.jsonl")
+    starts = [event["initial"] for event in events if event["event"] == "start"]
+    assert starts == [{"network": "cifar100_resnet20", "sha256": SHALLOW.sha256}] * 2
+    saved = checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    assert saved.identity.initial == SHALLOW.sha256
+    assert all(torch.equal(saved.model[name], tensor) for name, tensor in straight.network.state_dict().items())
+
+
+def test_a_run_from_random_weights_does_not_go_on_as_one_from_trained_weights(tmp_path):
+    run.fit(job("resnet20", None), tmp_path, ALONE)
+    with pytest.raises(InvalidInput, match="its initial weights' sha256 is None"):
+        run.fit(job("resnet20"), tmp_path, ALONE, resume=True)

@@ -143,15 +143,15 @@ def test_label_smoothing_is_torchs():
 
 
 def test_a_pruned_epoch_is_the_weighted_step_on_the_images_that_stay():
-    recipe = replace(PLAIN, prune=0.5, batch_size=32, epochs=2)
+    recipe = replace(PLAIN, prune=0.5, batch_size=16, drop_last=True)
     one = trainer(recipe)
     before = {name: tensor.clone() for name, tensor in one.network.state_dict().items()}
     known = torch.linspace(0, 1, 32)
     one._losses.copy_(known)
     entry = epoch(one)
     draws = augment.draw_epoch(recipe, known, 0, 0)
-    stay = draws.order
-    assert entry["images"] == len(stay) < 32
+    stay = draws.order[:16]  # one step
+    assert entry["images"] == 16 < len(draws.order) < 32
     assert set(draws.weight[stay].tolist()) == {1.0, 2.0}
 
     theirs = resnet.build(NETWORK)
@@ -166,7 +166,7 @@ def test_a_pruned_epoch_is_the_weighted_step_on_the_images_that_stay():
     for name, parameter in theirs.named_parameters():
         torch.testing.assert_close(one.network.state_dict()[name], parameter.data, rtol=1e-3, atol=1e-4)
 
-    expected = known.clone()  # images that were left out keep the loss they had
+    expected = known.clone()  # images that were not used keep the loss they had
     expected[stay] = losses.detach()
     torch.testing.assert_close(one._losses, expected, rtol=1e-3, atol=1e-4)
 
@@ -194,6 +194,12 @@ def test_more_processes_than_a_batch_has_images_are_refused():
     split = separable(32)
     with pytest.raises(InvalidInput, match="17 processes"):
         Trainer(Job(NETWORK, PLAIN, split, split), Processes(0, 17, ALONE.device))
+
+
+def test_more_processes_than_images_are_refused():
+    split = separable(3)
+    with pytest.raises(InvalidInput, match="4 processes can't share 3 training images"):
+        Trainer(Job(NETWORK, PLAIN, split, split), Processes(0, 4, ALONE.device))
 
 
 def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):

@@ -54,8 +54,9 @@ def test_an_unknown_recipe_is_refused_with_the_known_ones():
 
 
 def test_other_epochs_change_nothing_else():
-    assert QUICK.with_epochs(3) == replace(QUICK, epochs=3)
-    assert QUICK.with_epochs(None) is QUICK
+    assert QUICK.with_changes(epochs=3) == replace(QUICK, epochs=3)
+    assert QUICK.with_changes(prune=0.0) == replace(QUICK, prune=0.0)
+    assert QUICK.with_changes() == QUICK
 
 
 @pytest.mark.parametrize(("drop_last", "images", "steps"), [(True, 1000, 7), (False, 1000, 8), (True, 100, 1)])

@@ -133,6 +133,7 @@ def test_two_processes_share_each_batch_and_agree(tmp_path):
     with processes(torch.device("cpu")) as here:
         trainer, log = run.fit(job, output, here)
         weights = {name: p.detach() for name, p in trainer.network.named_parameters()}
+        weights["losses"] = trainer._losses
         torch.save(weights, output / f"rank{here.rank}.pt")
         here.wait()
     """
@@ -140,6 +141,7 @@ def test_two_processes_share_each_batch_and_agree(tmp_path):
     assert result.returncode == 0, result.stderr
     first, second = (torch.load(tmp_path / "run" / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not bool(first["losses"].isnan().any())  # each knows what the other saw, or they would prune otherwise
     alone, _ = run.fit(JOB, tmp_path / "alone", ALONE)
     # The same images, crops and mean gradient; batch norm sees half a batch at a time, hence the tolerance.
     events = [[e for e in read(tmp_path / f / "log.jsonl") if e["event"] == "epoch"] for f in ("run", "alone")]
@@ -199,6 +201,32 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         run.fit(JOB, tmp_path, ALONE, resume=True)
 
 
+@pytest.mark.parametrize("part", ["identity", "model"])
+def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path, part):
+    interrupted_run(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    del content[part]
+    torch.save(content, path)
+    with pytest.raises(InvalidInput, match="not a checkpoint that this version can read"):
+        run.fit(JOB, tmp_path, ALONE, resume=True)
+
+
+def test_a_checkpoint_of_an_older_version_is_continued(tmp_path):
+    job = replace(JOB, recipe=replace(RECIPE, prune=0.0))  # what came later is at its default
+    interrupted_run(tmp_path / "older", job)
+    path = tmp_path / "older" / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    for name in ("prune", "prune_until", "average_from"):
+        del content["identity"]["recipe"][name]
+    del content["losses"]
+    torch.save(content, path)
+    for folder in ("older", "straight"):
+        run.fit(job, tmp_path / folder, ALONE, resume=True)
+    ours, theirs = (checkpoint.load(tmp_path / folder / "checkpoint.pt").model for folder in ("older", "straight"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_a_checkpoint_with_code_in_it_is_not_run(tmp_path):
     class Code:
         def __reduce__(self):
@@ -246,6 +274,16 @@ def test_an_unwritable_output_is_found_before_training(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="file"):
         run.fit(JOB, tmp_path / "file" / "run", ALONE, on_progress=lambda progress: pytest.fail("it trained"))
+
+
+def test_the_time_left_knows_that_pruned_epochs_are_shorter(tmp_path):
+    recipe = replace(RECIPE, epochs=5, prune_until=0.5, drop_last=False)
+    heard = []
+    run.fit(replace(JOB, recipe=recipe), tmp_path, ALONE, on_progress=heard.append)
+    done = [progress for progress in heard if progress.result is not None]
+    assert done[1].result["images"] < 64  # the second epoch, as the third, leaves some out; the last two don't
+    left = [progress.seconds_left * progress.images_per_second for progress in done]
+    assert left[1:] == pytest.approx([done[1].result["images"] + 2 * 64, 2 * 64, 64, 0])
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 A run is a folder that `cifar-export train` left. Its weights and log go to `artifacts/weights` under names that carry
 the first eight digits of the weights' sha256, and its figures into `index.json`: accuracy on the 10,000 test images
-of the exported ONNX in ONNX Runtime, and PyTorch's beside it. A network that is bundled already is replaced.
+of the exported ONNX in ONNX Runtime, and PyTorch's beside it. A network that is bundled already is replaced, by a worse
+one only with `--replace`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import click
 from exporter.assess import score
 from exporter.console import Command, data_dir_option
 from exporter.data import load_split
-from exporter.errors import InvalidInput, from_os_error
+from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import staged
 from exporter.training.log import read
 from exporter.training.run import LOG, WEIGHTS
@@ -24,14 +25,16 @@ from exporter.weights import BundledEntry, add_to_index, bundled_entries, load_w
 from exporter.weights_index import INDEX
 from exporter.zoo import NETWORKS
 
+_CONDITIONS = ("hardware", "processes", "precision", "versions")
 FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "weights"
 
 
-def bundle(run: Path, data_dir: Path, folder: Path = FOLDER) -> BundledEntry:
+def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = False) -> BundledEntry:
     """Bundle the finished run in the folder `run`; returns its index entry.
 
-    Raises `InvalidInput` for a run that is not finished, was not trained on the whole training set, or whose weights
-    are not those its log speaks of, and `Unavailable` without the test set.
+    Raises `GateFailed` where better weights are bundled, unless `replace`, `InvalidInput` for a run that is not
+    finished, was not trained on the whole training set, or whose weights are not those its log speaks of, and
+    `Unavailable` without the test set.
     """
     events = read(run / LOG)
     start, end = next(event for event in reversed(events) if event["event"] == "start"), events[-1]
@@ -45,6 +48,12 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER) -> BundledEntry:
         raise InvalidInput(f"{run / WEIGHTS} is not what its log speaks of: sha256 {end['sha256'][:8]} expected.")
     split = load_split(data_dir, network.dataset, "test")
     onnx, pytorch = (score(weights, split, runtime) for runtime in ("onnxruntime-cpu", "pytorch"))
+    old = bundled_entries(folder).get(network.name) if (folder / INDEX).exists() else None
+    if old is not None and onnx.top1 < old.top1 and not replace:
+        raise GateFailed(
+            f"{run} reached {onnx.top1:.2f} %, less than the {old.top1:.2f} % of the bundled {old.file}.\n"
+            "Name --replace to bundle it all the same."
+        )
     name = f"{network.name}-{weights.sha256[:8]}"
     entry = BundledEntry(
         network=network.name,
@@ -65,7 +74,7 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER) -> BundledEntry:
         below_reference=onnx.top1 < network.reference.top1,
         provenance=_provenance(events, f"{name}.jsonl"),
     )
-    old_log = _log_of(folder, network.name)
+    old_log = _log_of(old)
     for source, target in ((run / WEIGHTS, entry.file), (run / LOG, entry.provenance["log"])):
         with staged(folder / target) as temporary:
             try:
@@ -79,24 +88,35 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER) -> BundledEntry:
 
 
 def _provenance(events: list[dict[str, Any]], log: str) -> dict[str, Any]:
-    """Say where and how long a run trained. `commits` has several where it was resumed by another version."""
-    starts = [event for event in events if event["event"] == "start"]
+    """Say where and how long a run trained.
+
+    Of a run that was resumed: on what most of its epochs were trained, and in `parts` each part where they differ.
+    `commits` has several where it was resumed by another version.
+    """
+    starts: list[dict[str, Any]] = []
+    parts: list[dict[str, Any]] = []
+    for event in events:
+        if event["event"] == "start":
+            starts.append(event)
+            parts.append({"epochs": 0, **{key: event[key] for key in _CONDITIONS}})
+        elif event["event"] == "epoch":
+            parts[-1]["epochs"] += 1
+    parts = [part for part in parts if part["epochs"]]
+    most = max(parts, key=lambda part: part["epochs"])
+    differ = any(part[key] != most[key] for part in parts for key in _CONDITIONS)
     initial = starts[0].get("initial")  # of the run's very beginning; logs of older versions don't have it
     return {
         **({"initial": initial} if initial else {}),
-        "hardware": starts[-1]["hardware"],
-        "processes": starts[-1]["processes"],
-        "precision": starts[-1]["precision"],
-        "versions": starts[-1]["versions"],
+        **{key: most[key] for key in _CONDITIONS},
+        **({"parts": parts} if differ else {}),
         "commits": list(dict.fromkeys(start["commit"] for start in starts)),
         "seconds": round(events[-1]["seconds"], 1),
         "log": log,
     }
 
 
-def _log_of(folder: Path, network: str) -> str | None:
+def _log_of(entry: BundledEntry | None) -> str | None:
     """Name the log that stands beside the network's present weights."""
-    entry = bundled_entries(folder).get(network) if (folder / INDEX).exists() else None
     log = entry.provenance.get("log") if entry else None
     return log if isinstance(log, str) and Path(log).name == log else None
 
@@ -104,10 +124,11 @@ def _log_of(folder: Path, network: str) -> str | None:
 @click.command(cls=Command)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
 @data_dir_option
-def main(runs: tuple[Path, ...], data_dir: Path) -> None:
+@click.option("--replace", is_flag=True, help="Bundle a run that is worse than what is bundled, too.")
+def main(runs: tuple[Path, ...], data_dir: Path, replace: bool) -> None:
     """Put finished training runs into artifacts/weights."""
     for run in runs:
-        entry = bundle(run, data_dir)
+        entry = bundle(run, data_dir, replace=replace)
         reference = NETWORKS[entry.network].reference.top1
         verdict = f"below the reference {reference}" if entry.below_reference else f"reference {reference}"
         click.echo(f"{entry.file}: top-1 {entry.top1:.2f} % ({verdict}), top-5 {entry.top5:.2f} %")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from exporter.console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
+from exporter.normalization import parse_normalization
 from exporter.zoo import MODELS, network
 
 
@@ -23,15 +24,24 @@ from exporter.zoo import MODELS, network
     type=click.Choice(("quick", "seed", "release", "restart", "swa")),
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Stretch or shrink the recipe to so many epochs.")
+@click.option(
+    "--prune",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of the images learned already that an epoch leaves out, 0 for none.  [default: the recipe's]",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Decides everything random.")
 @click.option(
-    "--initial-weights", metavar="SOURCE", help="Start from trained weights: bundled, upstream, or a checkpoint's path."
+    "--initial-weights",
+    metavar="SOURCE",
+    help="Start from trained weights: bundled, upstream (those of CIFAR-10), or a checkpoint's path.",
 )
 @click.option(
     "--initial-model",
     type=click.Choice(list(MODELS)),
     help="Model that they are of; a shallower one is grown.  [default: MODEL]",
 )
+@click.option("--mean", metavar="R,G,B", help="Mean that they were trained with, where their file doesn't say.")
+@click.option("--std", metavar="R,G,B", help="Standard deviation likewise.")
 @data_dir_option
 @click.option(
     "--output",
@@ -50,8 +60,11 @@ def train(
     dataset: str,
     recipe_name: str,
     epochs: int | None,
+    prune: float | None,
     initial_weights: str | None,
     initial_model: str | None,
+    mean: str | None,
+    std: str | None,
     output: Path | None,
     show_recipe: bool,
     as_json: bool,
@@ -60,7 +73,7 @@ def train(
     """Train MODEL by a recipe, resumably; torchrun -m cli train ... trains on several devices."""
     from exporter.training.recipe import preset
 
-    spec, recipe = network(model, dataset), preset(recipe_name).with_epochs(epochs)
+    spec, recipe = network(model, dataset), preset(recipe_name).with_changes(epochs=epochs, prune=prune)
     if show_recipe:
         if as_json:
             return echo_json(recipe.as_dict())
@@ -75,9 +88,11 @@ def train(
     if initial_weights is not None:
         from exporter.weights import load_weights
 
-        initial = load_weights(network(initial_model or model, dataset), initial_weights)
-    elif initial_model is not None:
-        raise click.UsageError("--initial-model says what --initial-weights are of: name them too.")
+        initial = load_weights(
+            network(initial_model or model, dataset), initial_weights, parse_normalization(mean, std)
+        )
+    elif (initial_model, mean, std) != (None, None, None):
+        raise click.UsageError("--initial-model, --mean and --std are of --initial-weights: name them too.")
     asked = Options(spec, recipe, output=output, initial=initial, **options)
     try:
         with live() as progress:

@@ -61,8 +61,9 @@ def _mirrored(flip: Flip, images: int, seed: int, epoch: int, generator: torch.G
 
 
 def _pruned(losses: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Choose which images to leave out (bool) and how often each other one counts (float32)."""
-    easy = losses < losses.nanmean()  # False for NaN: what was never seen stays
+    """Choose which images to leave out (bool) and how often each of the others counts (float32)."""
+    # float64: a mean of equal losses must not be rounded above them. False for NaN: what was never seen stays.
+    easy = losses < losses.double().nanmean()
     left_out = easy & (torch.rand(len(losses), generator=generator) < probability)
     return left_out, torch.where(easy, 1 / (1 - probability), 1.0)
 
@@ -71,14 +72,15 @@ def draw_epoch(recipe: Recipe, losses: Tensor, seed: int, epoch: int) -> EpochDr
     """Order, crops and mirrorings of the images in epoch `epoch` (from 0) of a run seeded with `seed`.
 
     `losses`: float32 (images,) on the CPU, the last one of each image, NaN before it was first seen. Only a recipe that
-    prunes looks at them.
+    prunes looks at them, and it prunes nothing where less than a batch would stay.
     """
     images, generator = len(losses), _generator(seed, _EPOCH, epoch)
     corners = 2 * recipe.crop_padding + 1
     order, weight = torch.randperm(images, generator=generator), torch.ones(images)
     if recipe.prunes(epoch):
-        left_out, weight = _pruned(losses, recipe.prune, _generator(seed, _PRUNING, epoch))
-        order = order[~left_out[order]]
+        left_out, counts = _pruned(losses, recipe.prune, _generator(seed, _PRUNING, epoch))
+        if images - int(left_out.sum()) >= recipe.batch_size:
+            order, weight = order[~left_out[order]], counts
     return EpochDraws(
         order=order,
         top=torch.randint(corners, (images,), generator=generator),

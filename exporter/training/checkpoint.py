@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import pickle  # noqa: TID251 - only for the name of its error
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from exporter.errors import InvalidInput, from_os_error
 from exporter.files import write_atomically
+from exporter.training import recipe as recipes
 
 FORMAT = 1
 
@@ -33,19 +34,22 @@ class Identity:
     """sha256 of the weights it starts from; None for random ones."""
 
     def refuse_unless_same(self, other: Identity, path: Path) -> None:
-        """Raise `InvalidInput` that names the first difference between this run and the checkpoint's (`other`)."""
+        """Raise `InvalidInput` that names the first difference between this run and the checkpoint's (`other`).
+
+        Initial weights need not be named again: they may be gone, and the checkpoint holds all that is needed.
+        """
         for what, here, there in (
             ("network", self.network, other.network),
             ("recipe", self.recipe["name"], other.recipe.get("name")),
             *((f"recipe's {key}", value, other.recipe.get(key)) for key, value in self.recipe.items()),
             ("seed", self.seed, other.seed),
             ("holdout", self.holdout, other.holdout),
-            ("initial weights' sha256", self.initial, other.initial),
+            ("initial weights' sha256", self.initial or other.initial, other.initial),
         ):
             if here != there:
                 raise InvalidInput(
                     f"{path} is the checkpoint of another run: its {what} is {there}, not {here}.\n"
-                    "Resume with the same options, or name another --output."
+                    "Resume with the same options (--initial-weights may be left out), or name another --output."
                 )
 
 
@@ -64,7 +68,7 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     average: dict[str, Tensor] | None
-    losses: Tensor | None
+    losses: Tensor | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -81,7 +85,10 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read what `save` wrote. Raises `InvalidInput` for anything else; nothing in the file is executed."""
+    """Read what `save` wrote. Raises `InvalidInput` for anything else; nothing in the file is executed.
+
+    What a recipe of an older version does not say is at its default, which is what that version did.
+    """
     refusal = f"{path} is not a checkpoint that this version can read. Remove it to start the run anew."
     try:
         data = path.read_bytes()
@@ -93,4 +100,9 @@ def load(path: Path) -> Checkpoint:
         raise InvalidInput(refusal) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise InvalidInput(refusal)
-    return Checkpoint(**{**content, "identity": Identity(**content["identity"])})
+    try:
+        identity = Identity(**content.pop("identity"))
+        identity = replace(identity, recipe=recipes.from_dict(identity.recipe).as_dict())
+        return Checkpoint(identity=identity, **content)
+    except (KeyError, TypeError, InvalidInput) as error:
+        raise InvalidInput(refusal) from error

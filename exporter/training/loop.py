@@ -83,7 +83,9 @@ class Trainer:
     def __init__(self, job: Job, processes: Processes) -> None:
         if job.recipe.batch_size < processes.count:
             raise InvalidInput(f"{processes.count} processes can't share batches of {job.recipe.batch_size} images.")
-        self.job, self.processes = job, processes
+        if len(job.train.images) < processes.count:
+            raise InvalidInput(f"{processes.count} processes can't share {len(job.train.images)} training images.")
+        self.job, self.processes, self.identity = job, processes, job.identity
         recipe, device = job.recipe, processes.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(augment.initialization_seed(job.seed))
@@ -95,7 +97,8 @@ class Trainer:
         averages = recipe.ema_decay or recipe.averages_epochs
         self.average = copy.deepcopy(self.network).requires_grad_(False) if averages else None
         self.epochs_done = 0
-        self.images_seen = 0  # by this process group since it began, for its speed
+        self.images_seen = 0  # by all processes since they began, for their speed
+        self.images_an_epoch = len(job.train.images)  # of the latest one: pruning leaves some out
         self.seconds = 0.0
         self._callable: Callable[[Tensor], Tensor] = processes.wrap(self.network)
         if device.type == "cuda":  # on a CPU compiling costs a minute and gains nothing
@@ -116,6 +119,7 @@ class Trainer:
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue from `saved`, which is of this job."""
+        self.identity = saved.identity  # it knows the initial weights, which need not be given again
         self.network.load_state_dict(saved.model)
         self.optimizer.load_state_dict(saved.optimizer)
         if self.average is not None and saved.average is not None:
@@ -129,7 +133,7 @@ class Trainer:
         average = None if self.average is None else _on_cpu(self.average.state_dict())
         model, optimizer = _on_cpu(self.network.state_dict()), _on_cpu(self.optimizer.state_dict())
         losses = _on_cpu(self._losses) if self.job.recipe.prune else None
-        return Checkpoint(self.job.identity, self.epochs_done, self.seconds, model, optimizer, average, losses, events)
+        return Checkpoint(self.identity, self.epochs_done, self.seconds, model, optimizer, average, losses, events)
 
     def train_epoch(self, on_step: Callable[[int, int], None]) -> dict[str, Any]:
         """Train the next epoch; returns its log entry. `on_step` hears the steps done and to do.
@@ -139,7 +143,8 @@ class Trainer:
         job, recipe, device = self.job, self.job.recipe, self.processes.device
         epoch, started = self.epochs_done, time.perf_counter()
         draws = augment.draw_epoch(recipe, self._losses.cpu(), job.seed, epoch).to(device)
-        steps = recipe.steps_per_epoch(len(draws.order))
+        self.images_an_epoch = len(draws.order)
+        steps = recipe.steps_per_epoch(self.images_an_epoch)
         fresh = torch.full_like(self._losses, torch.nan)
         totals = torch.zeros(2, dtype=torch.float64, device=device)  # loss, right
         seen = 0

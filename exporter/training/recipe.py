@@ -55,10 +55,12 @@ class Recipe:
     """Decay per step of an exponential moving average of the weights, which then is the result; 0 for none."""
     prune: float = 0.0
     """Probability that an epoch leaves out an image whose last loss was below the average; 0 for none. Those that stay
-    count 1 / (1 - prune) times, so that the expected gradient is that of the whole set (Qin et al. 2024, "InfoBatch:
-    Lossless Training Speed Up by Unbiased Dynamic Data Pruning", equations 2 and 6)."""
+    count 1 / (1 - prune) times, so that an epoch's gradients are expected to add up to those of the whole set: over
+    fewer steps, each larger by as much (Qin et al. 2024, "InfoBatch: Lossless Training Speed Up by Unbiased Dynamic
+    Data Pruning", section 3). Weight decay stays the same in every step."""
     prune_until: float = 0.875
-    """Fraction of the epochs after which nothing is pruned any more (InfoBatch, section 3.3: delta)."""
+    """Fraction of the epochs after which nothing is pruned any more (InfoBatch's delta): batch norms, which saw hard
+    images oftener, come to see all alike. Reports before that understate the network."""
     average_from: float = 1.0
     """Fraction of the epochs after which the result is the plain average of the weights at each epoch's end, its batch
     norms measured anew (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima", algorithm 1); 1 for none."""
@@ -76,9 +78,11 @@ class Recipe:
         """Turn into plain JSON data; `from_dict(r.as_dict()) == r`."""
         return dataclasses.asdict(self)
 
-    def with_epochs(self, epochs: int | None) -> Recipe:
-        """Stretch or shrink the recipe to `epochs`; itself when None."""
-        return self if epochs is None else dataclasses.replace(self, epochs=epochs)
+    def with_changes(self, *, epochs: int | None = None, prune: float | None = None) -> Recipe:
+        """Stretch or shrink the recipe to `epochs`, let it leave out another share; as it is where both are None."""
+        return dataclasses.replace(
+            self, epochs=self.epochs if epochs is None else epochs, prune=self.prune if prune is None else prune
+        )
 
     def steps_per_epoch(self, images: int) -> int:
         """Count the steps that one pass over `images` takes."""

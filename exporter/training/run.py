@@ -2,7 +2,7 @@
 
 checkpoint.pt        the state after the last complete epoch, replaced atomically
 log.jsonl            one line when the run starts or resumes, one per epoch, one at the end
-weights.safetensors  the last epoch's weights, once the run is complete
+weights.safetensors  the last epoch's weights, or their average where the recipe keeps one, once the run is complete
 curve.png            loss and accuracy by epoch, likewise
 tensorboard/         on request
 """
@@ -157,21 +157,21 @@ def fit(
     if saved is not None:
         trainer.restore(saved)
     if trainer.epochs_done < job.recipe.epochs:
-        log.events.append(_start_event(trainer))
+        log.events.append(_start_event(trainer, log))
     if here.is_first:
         log.begin()
     _train(trainer, log, saved_at, on_progress or (lambda _: None))
     return trainer, log
 
 
-def _start_event(trainer: Trainer) -> dict[str, Any]:
+def _start_event(trainer: Trainer, log: Log) -> dict[str, Any]:
     job, here = trainer.job, trainer.processes
     return {
         "event": "start",
         "network": job.network.name,
         "seed": job.seed,
         "holdout": job.holdout,
-        "initial": _named(job.initial),
+        "initial": _named(job.initial) or _initial_of(log),
         "resumed_after_epoch": trainer.epochs_done,
         "recipe": job.recipe.as_dict(),
         "normalization": job.network.dataset.normalization.as_dict(),
@@ -183,23 +183,34 @@ def _named(initial: Weights | None) -> dict[str, Any] | None:
     return None if initial is None else {"network": initial.network.name, "sha256": initial.sha256}
 
 
+def _initial_of(log: Log) -> dict[str, Any] | None:
+    """Say what the run's very beginning said: a resumed run need not be given its initial weights again."""
+    return log.events[0].get("initial") if log.events else None
+
+
 def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCallback) -> None:
-    epochs = trainer.job.recipe.epochs
-    began, done_before = time.perf_counter(), trainer.epochs_done
+    recipe, images = trainer.job.recipe, len(trainer.job.train.images)
+    epochs = recipe.epochs
+    began = time.perf_counter()
+
+    def images_left(part_done: float) -> float:
+        """Count the images still to see, if every pruned epoch uses as many as the latest one."""
+        to_come = range(trainer.epochs_done, epochs)
+        pruned = sum(map(recipe.prunes, to_come))
+        return (pruned - part_done) * trainer.images_an_epoch + (len(to_come) - pruned) * images
 
     def report(step: int, steps: int, result: dict[str, Any] | None = None) -> None:
         if result is None and step % _STEPS_BETWEEN_REPORTS:
             return
-        spent = time.perf_counter() - began
-        complete = trainer.epochs_done - done_before + (0 if result else step / steps)
+        speed = trainer.images_seen / (time.perf_counter() - began)
         on_progress(
             Progress(
                 epoch=trainer.epochs_done + (0 if result else 1),
                 epochs=epochs,
                 step=step,
                 steps=steps,
-                images_per_second=trainer.images_seen / spent,
-                seconds_left=(epochs - done_before - complete) * spent / complete,
+                images_per_second=speed,
+                seconds_left=images_left(0 if result else step / steps) / speed,
                 result=result,
             )
         )
@@ -221,7 +232,7 @@ def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCall
 
 
 def _finish(trainer: Trainer, log: Log) -> TrainingResult:
-    """Write the weights of the last epoch, the curve and the log's last line."""
+    """Write the weights that the run yields, the curve and the log's last line."""
     job, output = trainer.job, log.path.parent
     epochs = [event for event in log.events if event["event"] == "epoch"]
     metrics = {key: epochs[-1][key] for key in ("top1", "top5")}
