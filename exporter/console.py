@@ -64,13 +64,18 @@ def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:
     """Say what went wrong and leave with the error's exit code."""
     click.echo(f"error: {error}", err=True)
     try:
-        if as_json:
+        if as_json and _speaks_on_stdout():
             echo_json({"error": str(error), "exit_code": error.exit_code})
         sys.stdout.flush()
     except OSError:  # the disk that stdout goes to is full: what was said on stderr must do
         # what is left goes nowhere, or the interpreter tries again at its end and exits with a code of its own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(error.exit_code)
+
+
+def _speaks_on_stdout() -> bool:
+    """Whether this process is the one that prints the document: under torchrun several share one stdout."""
+    return "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def print_any_name() -> None:

@@ -155,6 +155,26 @@ def test_two_processes_share_each_batch_and_agree(tmp_path):
     assert read(tmp_path / "run" / "log.jsonl")[0]["processes"] == 2
 
 
+def test_the_command_under_torchrun_leaves_one_run_and_prints_one_document(tmp_path, write_cifar):
+    write_cifar(tmp_path / "data", NETWORK.dataset, train=100, test=50)
+    script = """
+    from dataclasses import replace
+    import cli
+    import exporter.commands.train
+    small = replace(job.network, dataset=replace(job.network.dataset, train_images=100, test_images=50))
+    exporter.commands.train.network = lambda model, dataset: small
+    cli.main(["train", "resnet20", "--output", str(output), *sys.argv[2:]])
+    """
+    options = ["--data-dir", str(tmp_path / "data"), "--recipe", "swa", "--device", "cpu", "--json"]
+    result = child(script, str(tmp_path / "run"), *options, "--epochs", "2", torchrun=True)
+    assert result.returncode == 0, result.stderr
+    weights = load_weights(NETWORK, str(tmp_path / "run" / "weights.safetensors"))
+    assert json.loads(result.stdout)["sha256"] == weights.sha256
+    result = child(script, str(tmp_path / "run"), *options, "--epochs", "3", "--resume", torchrun=True)
+    assert result.returncode != 0
+    assert "its recipe's epochs is 2, not 3" in json.loads(result.stdout)["error"]
+
+
 def test_an_interruption_leaves_no_gap_and_no_double_in_the_log(tmp_path):
     interrupted_run(tmp_path)
     with (tmp_path / "log.jsonl").open("a") as stream:
