@@ -181,7 +181,11 @@ RESTART = dataclasses.replace(QUICK, name="restart", epochs=24, peak_lr=0.1, war
 """From trained weights on: a warm restart (Loshchilov and Hutter 2017, "SGDR"), also of a network grown deeper."""
 
 SWA = dataclasses.replace(RESTART, name="swa", peak_lr=0.05, final_lr=0.05, average_from=0.25)
-"""From trained weights on at a constant learning rate, averaging: stochastic weight averaging."""
+"""From trained weights on at a constant learning rate, averaging: stochastic weight averaging.
+
+Measured once: resnet32 on CIFAR-10 went from 92.64 to 92.75 % of the test images in 16 epochs. Its last two, which
+pruned nothing, were at 92.79 and 92.75 %; after 10 epochs, 6 of them averaged and all pruned, it was at 92.23 %.
+"""
 
 PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in (SEED, QUICK, RELEASE, RESTART, SWA)}
 
