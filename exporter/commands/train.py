@@ -10,6 +10,7 @@ import click
 
 from exporter.console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
 from exporter.normalization import parse_normalization
+from exporter.training.recipe import PRESETS, preset
 from exporter.zoo import MODELS, network
 
 
@@ -21,7 +22,7 @@ from exporter.zoo import MODELS, network
     "recipe_name",
     default="quick",
     show_default=True,
-    type=click.Choice(("quick", "seed", "release", "restart", "swa")),
+    type=click.Choice(list(PRESETS)),
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Stretch or shrink the recipe to so many epochs.")
 @click.option(
@@ -71,8 +72,6 @@ def train(
     **options: Any,
 ) -> None:
     """Train MODEL by a recipe, resumably; torchrun -m cli train ... trains on several devices."""
-    from exporter.training.recipe import preset
-
     spec, recipe = network(model, dataset), preset(recipe_name).with_changes(epochs=epochs, prune=prune)
     if show_recipe:
         if as_json:
