@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from exporter.console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
 from exporter.normalization import parse_normalization
 from exporter.training.recipe import PRESETS, preset
-from exporter.zoo import MODELS, network
+from exporter.zoo import MODELS, NetworkSpec, network
+
+if TYPE_CHECKING:
+    from exporter.weights import Weights
+
+
+def _load_teachers(models: str | None, spec: NetworkSpec) -> tuple[Weights, ...]:
+    from exporter.weights import load_weights
+
+    names = list(MODELS) if models is None else [name.strip() for name in models.split(",")]
+    for name in names:
+        if name not in MODELS:
+            raise click.BadParameter(f"no model {name!r}. Known: {', '.join(MODELS)}.", param_hint="--teachers")
+    return tuple(load_weights(network(name, spec.dataset.name), "bundled") for name in names)
 
 
 @click.command(cls=Command)
@@ -41,6 +55,11 @@ from exporter.zoo import MODELS, network
     type=click.Choice(list(MODELS)),
     help="Model that they are of; a shallower one is grown.  [default: MODEL]",
 )
+@click.option(
+    "--teachers",
+    metavar="MODEL,...",
+    help="Bundled networks whose average answer a recipe that distills learns from.  [default: all of DATASET]",
+)
 @click.option("--mean", metavar="R,G,B", help="Mean that they were trained with, where their file doesn't say.")
 @click.option("--std", metavar="R,G,B", help="Standard deviation likewise.")
 @data_dir_option
@@ -64,6 +83,7 @@ def train(
     prune: float | None,
     initial_weights: str | None,
     initial_model: str | None,
+    teachers: str | None,
     mean: str | None,
     std: str | None,
     output: Path | None,
@@ -80,7 +100,7 @@ def train(
 
         return fields(list(recipe.as_dict().items()))
     from exporter.training.display import live, result_lines
-    from exporter.training.run import Options
+    from exporter.training.run import CHECKPOINT, Options
     from exporter.training.run import train as train_network
 
     initial = None
@@ -93,6 +113,11 @@ def train(
     elif (initial_model, mean, std) != (None, None, None):
         raise click.UsageError("--initial-model, --mean and --std are of --initial-weights: name them too.")
     asked = Options(spec, recipe, output=output, initial=initial, **options)
+    if teachers is not None and not recipe.distill:
+        raise click.UsageError(f"--teachers is for recipes that distill; {recipe.name} does not.")
+    resumes = asked.resume and (asked.folder / CHECKPOINT).exists()  # it knows what its teachers answered
+    if recipe.distill and (teachers is not None or not resumes):
+        asked = replace(asked, teachers=_load_teachers(teachers, spec))
     try:
         with live() as progress:
             result = train_network(asked, progress)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import pickle  # noqa: TID251 - only for the name of its error
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,14 @@ class Identity:
     holdout: bool
     initial: str | None = None
     """sha256 of the weights it starts from; None for random ones."""
+    teachers: Sequence[str] = ()
+    """sha256 of each teacher's weights."""
 
     def refuse_unless_same(self, other: Identity, path: Path) -> None:
         """Raise `InvalidInput` that names the first difference between this run and the checkpoint's (`other`).
 
-        Initial weights need not be named again: they may be gone, and the checkpoint holds all that is needed.
+        Initial weights and teachers need not be named again: they may be gone, and the checkpoint holds all that is
+        needed.
         """
         for what, here, there in (
             ("network", self.network, other.network),
@@ -45,11 +48,13 @@ class Identity:
             ("seed", self.seed, other.seed),
             ("holdout", self.holdout, other.holdout),
             ("initial weights' sha256", self.initial or other.initial, other.initial),
+            ("teachers' sha256", list(self.teachers or other.teachers), list(other.teachers)),
         ):
             if here != there:
                 raise InvalidInput(
                     f"{path} is the checkpoint of another run: its {what} is {there}, not {here}.\n"
-                    "Resume with the same options (--initial-weights may be left out), or name another --output."
+                    "Resume with the same options (--initial-weights and --teachers may be left out), or name another "
+                    "--output."
                 )
 
 
@@ -58,8 +63,9 @@ class Checkpoint:
     """A run after `epochs_done` epochs.
 
     `model`, `optimizer` and `average` (None without a weight average) are state dicts on the CPU; `losses` are the
-    images' last ones, float32 (None where the recipe does not prune); `events` are the lines of the log so far;
-    `seconds` is the time trained so far, over all interruptions.
+    images' last ones, float32 (None where the recipe does not prune); `targets` are the teachers' answers, float32
+    (images, classes) (None where it has no teachers); `events` are the lines of the log so far; `seconds` is the time
+    trained so far, over all interruptions.
     """
 
     identity: Identity
@@ -69,6 +75,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     average: dict[str, Tensor] | None
     losses: Tensor | None = None
+    targets: Tensor | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -22,7 +22,7 @@ from exporter import resnet
 from exporter.data import Split
 from exporter.errors import GateFailed, InvalidInput
 from exporter.runtimes.pytorch import full_float32
-from exporter.training import augment, environment, initial
+from exporter.training import augment, environment, initial, teachers
 from exporter.training.checkpoint import Checkpoint, Identity
 from exporter.training.distributed import Processes
 from exporter.training.recipe import Recipe
@@ -58,7 +58,7 @@ class Job:
     """What to train and on which images; `report` is the set whose accuracy is reported and never chosen by.
 
     `evaluate_every`: epochs between two reports (the last epoch always has one). `initial`: weights to start from,
-    else the random ones of `seed`.
+    else the random ones of `seed`. `teachers`: whose answers a recipe that distills has as targets.
     """
 
     network: NetworkSpec
@@ -69,12 +69,14 @@ class Job:
     holdout: bool = False
     evaluate_every: int = 1
     initial: Weights | None = None
+    teachers: tuple[Weights, ...] = ()
 
     @property
     def identity(self) -> Identity:
         """What a checkpoint of this job must be of."""
         start = self.initial.sha256 if self.initial else None
-        return Identity(self.network.name, self.recipe.as_dict(), self.seed, self.holdout, start)
+        taught = [teacher.sha256 for teacher in self.teachers]
+        return Identity(self.network.name, self.recipe.as_dict(), self.seed, self.holdout, start, taught)
 
 
 class Trainer:
@@ -107,6 +109,7 @@ class Trainer:
         self._images = augment.pad(torch.from_numpy(job.train.images), recipe.crop_padding).to(device)
         self._labels = torch.from_numpy(job.train.labels).to(device)
         self._losses = torch.full((len(self._labels),), torch.nan, device=device)  # the last one of each image
+        self._targets: Tensor | None = None
         self._report = torch.from_numpy(job.report.images).to(device), torch.from_numpy(job.report.labels).to(device)
         self._normalize = augment.Normalizer(job.network.dataset.normalization, device)
 
@@ -117,6 +120,24 @@ class Trainer:
             return self.network
         return self.average
 
+    def ask_teachers(self) -> None:
+        """Get the targets of a recipe that distills: once, before its first epoch.
+
+        Raises `InvalidInput` where it has no teachers, or they are of another data set.
+        """
+        job = self.job
+        if not job.recipe.distill:
+            return
+        if not job.teachers:
+            raise InvalidInput(f"recipe {job.recipe.name} distills: name the teachers.")
+        mine = torch.arange(self.processes.rank, len(self._labels), self.processes.count)
+        answers = teachers.soft_targets(
+            job.teachers, job.network, job.train.images[mine.numpy()], job.recipe, self.processes.device
+        )
+        targets = torch.zeros(len(self._labels), answers.shape[1], device=answers.device)
+        targets[mine] = answers
+        self._targets = self.processes.sum(targets)
+
     def restore(self, saved: Checkpoint) -> None:
         """Continue from `saved`, which is of this job."""
         self.identity = saved.identity  # it knows the initial weights, which need not be given again
@@ -126,6 +147,8 @@ class Trainer:
             self.average.load_state_dict(saved.average)
         if saved.losses is not None:
             self._losses.copy_(saved.losses)
+        if saved.targets is not None:
+            self._targets = saved.targets.to(self._labels.device)
         self.epochs_done, self.seconds = saved.epochs_done, saved.seconds
 
     def checkpoint(self, events: list[dict[str, Any]]) -> Checkpoint:
@@ -133,7 +156,10 @@ class Trainer:
         average = None if self.average is None else _on_cpu(self.average.state_dict())
         model, optimizer = _on_cpu(self.network.state_dict()), _on_cpu(self.optimizer.state_dict())
         losses = _on_cpu(self._losses) if self.job.recipe.prune else None
-        return Checkpoint(self.identity, self.epochs_done, self.seconds, model, optimizer, average, losses, events)
+        targets = _on_cpu(self._targets)
+        return Checkpoint(
+            self.identity, self.epochs_done, self.seconds, model, optimizer, average, losses, targets, events
+        )
 
     def train_epoch(self, on_step: Callable[[int, int], None]) -> dict[str, Any]:
         """Train the next epoch; returns its log entry. `on_step` hears the steps done and to do.
@@ -212,7 +238,7 @@ class Trainer:
         with torch.autocast(inputs.device.type, torch.bfloat16) if self._autocast else nullcontext():
             logits = self._callable(inputs)
         logits = logits.float()
-        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.job.recipe.label_smoothing)
+        losses = self._losses_of(logits, mine)
         self.optimizer.zero_grad(set_to_none=True)
         # Over all processes the mean of these gradients is that of the mean loss of the global batch.
         ((losses @ draws.weight[mine]) * (self.processes.count / len(batch))).backward()
@@ -223,6 +249,15 @@ class Trainer:
             right = (logits.argmax(1) == labels).sum()
             totals += torch.stack((losses.double().sum(), right.double()))
             fresh[mine] = losses
+
+    def _losses_of(self, logits: Tensor, images: Tensor) -> Tensor:
+        """Each image's loss, float32 (batch,): of the labels and, where there are teachers, of their answers."""
+        recipe = self.job.recipe
+        losses = F.cross_entropy(logits, self._labels[images], reduction="none", label_smoothing=recipe.label_smoothing)
+        if self._targets is None:
+            return losses
+        taught = teachers.distance(logits, self._targets[images], recipe.temperature)
+        return (1 - recipe.distill) * losses + recipe.distill * taught
 
     @torch.no_grad()
     @full_float32()

@@ -39,7 +39,7 @@ class Options:
 
     `holdout`: train without 5,000 images of the training set and report on them, so that the test set stays
     unseen while recipes and epochs are chosen. `threads` None: as many as torch finds. `initial`: weights to start
-    from, of this network or a shallower one.
+    from, of this network or a shallower one. `teachers`: for a recipe that distills; a run that is resumed needs none.
     """
 
     network: NetworkSpec
@@ -53,6 +53,7 @@ class Options:
     resume: bool = False
     tensorboard: bool = False
     initial: Weights | None = None
+    teachers: tuple[Weights, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -115,6 +116,7 @@ def train(options: Options, on_progress: ProgressCallback | None = None) -> Trai
         # a report costs a CPU some 7 % of an epoch, a GPU next to nothing
         evaluate_every=5 if device.type == "cpu" else 1,
         initial=options.initial,
+        teachers=options.teachers,
     )
     with processes(device) as here:
         callbacks = [on_progress] if on_progress and here.is_first else []
@@ -156,6 +158,8 @@ def fit(
     trainer, log = Trainer(job, here), Log(output / LOG, saved.events if saved else ())
     if saved is not None:
         trainer.restore(saved)
+    else:
+        trainer.ask_teachers()
     if trainer.epochs_done < job.recipe.epochs:
         log.events.append(_start_event(trainer, log))
     if here.is_first:
@@ -171,7 +175,8 @@ def _start_event(trainer: Trainer, log: Log) -> dict[str, Any]:
         "network": job.network.name,
         "seed": job.seed,
         "holdout": job.holdout,
-        "initial": _named(job.initial) or _initial_of(log),
+        "initial": _named(job.initial) or _at_the_beginning(log, "initial"),
+        "teachers": [_named(teacher) for teacher in job.teachers] or _at_the_beginning(log, "teachers"),
         "resumed_after_epoch": trainer.epochs_done,
         "recipe": job.recipe.as_dict(),
         "normalization": job.network.dataset.normalization.as_dict(),
@@ -183,9 +188,9 @@ def _named(initial: Weights | None) -> dict[str, Any] | None:
     return None if initial is None else {"network": initial.network.name, "sha256": initial.sha256}
 
 
-def _initial_of(log: Log) -> dict[str, Any] | None:
-    """Say what the run's very beginning said: a resumed run need not be given its initial weights again."""
-    return log.events[0].get("initial") if log.events else None
+def _at_the_beginning(log: Log, what: str) -> Any:
+    """Say what the run's very beginning said: a resumed run need not be given its weights again."""
+    return log.events[0].get(what) if log.events else None
 
 
 def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCallback) -> None:

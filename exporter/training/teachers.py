@@ -1,0 +1,67 @@
+"""What other networks answer on the training images, as targets to learn from: knowledge distillation.
+
+Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network". The teachers are asked once, before the
+first epoch, about each image and its mirror image, and their answers serve every crop of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from exporter import resnet
+from exporter.errors import InvalidInput
+from exporter.training import environment
+from exporter.training.augment import Normalizer
+from exporter.training.recipe import Recipe
+from exporter.weights import Weights
+from exporter.zoo import NetworkSpec
+
+BATCH = 500
+
+
+@torch.no_grad()
+def soft_targets(
+    teachers: Sequence[Weights],
+    network: NetworkSpec,
+    images: np.ndarray,
+    recipe: Recipe,
+    device: torch.device,
+) -> Tensor:
+    """Average the teachers' probabilities on `images` (uint8 (n, 32, 32, 3)) and their mirror images.
+
+    Temperature and precision are the recipe's.
+
+    Returns float32 (n, classes) on `device`, each row adding up to 1. Raises `InvalidInput` where a teacher is of
+    another data set than `network`.
+    """
+    for teacher in teachers:
+        if teacher.network.dataset.name != network.dataset.name:
+            raise InvalidInput(f"{network.name} can't learn from {teacher.network.name}: it tells other classes apart.")
+    bf16 = environment.precision(recipe, device) == "bf16"
+    targets = torch.zeros(len(images), network.dataset.classes, device=device)
+    for teacher in teachers:
+        model = resnet.build(teacher.network)
+        model.load_state_dict(teacher.state)
+        model = model.eval().to(device).to(memory_format=torch.channels_last)
+        normalize = Normalizer(teacher.normalization, device)
+        for start in range(0, len(images), BATCH):
+            batch = normalize(torch.from_numpy(images[start : start + BATCH]).to(device))
+            for view in (batch, batch.flip(3)):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    logits = model(view)
+                targets[start : start + BATCH] += F.softmax(logits.float() / recipe.temperature, dim=1)
+    return targets / (2 * len(teachers))
+
+
+def distance(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of each answer from its target at `temperature`, times its square: float32 (batch,).
+
+    The square keeps the gradients' size the same at every temperature (Hinton et al., section 2).
+    """
+    ours = F.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(ours, targets, reduction="none").sum(1)
