@@ -126,6 +126,20 @@ def test_weights_that_training_started_from_are_named(stand_in):
     )
 
 
+def test_teachers_are_named(stand_in):
+    config, parity = stand_in()
+    assert "average answers" not in render_card(config, parity)
+    config["weights"]["recipe"] |= {"distill": 0.9}
+    config["weights"]["training"]["teachers"] = [
+        {"network": "cifar10_resnet32", "sha256": "0123456789" + "ab" * 27},
+        {"network": "cifar10_resnet44", "sha256": "fedcba9876" + "ab" * 27},
+    ]
+    assert (
+        "Its targets were the labels (10 %) and the average answers (90 %) of cifar10_resnet32 (sha256 01234567), "
+        "cifar10_resnet44 (sha256 fedcba98)."
+    ) in render_card(config, parity)
+
+
 @pytest.mark.parametrize(
     ("recipe", "told"),
     [

@@ -15,6 +15,7 @@ from exporter.training import run
 from exporter.training.loop import Progress
 from exporter.training.recipe import PRESETS, QUICK
 from exporter.weights import bundled_entries
+from exporter.zoo import MODELS
 
 RESULT = run.TrainingResult(
     network="cifar100_resnet32",
@@ -102,6 +103,40 @@ def test_a_checkpoint_that_does_not_say_its_normalization_is_told_it(asked, tmp_
     options = [f"--{name}={','.join(map(str, getattr(expected, name)))}" for name in ("mean", "std")]
     assert invoke(*given, *options).exit_code == 0
     assert asked[0].initial.normalization == expected
+
+
+def test_teachers_are_all_bundled_networks_of_the_data_set_or_the_named_ones(asked):
+    for given, models in (([], MODELS), (["--teachers", "resnet20, resnet56"], ("resnet20", "resnet56"))):
+        result = invoke("resnet32", "--dataset", "cifar100", "--recipe", "distill", *given)
+        assert result.exit_code == 0, result.output
+        names = [f"cifar100_{model}" for model in models]
+        assert [teacher.network.name for teacher in asked[-1].teachers] == names
+        assert [teacher.sha256 for teacher in asked[-1].teachers] == [bundled_entries()[name].sha256 for name in names]
+
+
+def test_a_run_that_is_resumed_needs_no_teachers(asked, tmp_path):
+    given = ("resnet20", "--recipe", "distill", "--resume", "--output", str(tmp_path))
+    assert invoke(*given).exit_code == 0
+    assert len(asked[-1].teachers) == len(MODELS)  # there is no checkpoint: the run begins anew
+    (tmp_path / run.CHECKPOINT).touch()
+    assert invoke(*given).exit_code == 0
+    assert asked[-1].teachers == ()
+    assert invoke(*given, "--teachers", "resnet20").exit_code == 0
+    assert len(asked[-1].teachers) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--recipe", "quick", "--teachers", "resnet20"], "quick does not"),
+        (["--recipe", "distill", "--teachers", "resnet20,resnet18"], "no model 'resnet18'. Known: resnet20"),
+        (["--recipe", "distill", "--teachers", ""], "no model ''"),
+    ],
+)
+def test_teachers_that_are_not_there_are_wrong_usage(asked, given, told):
+    result = invoke("resnet20", *given)
+    assert (result.exit_code, asked) == (2, [])
+    assert told in result.stderr
 
 
 def test_pruning_can_be_turned_off(asked):

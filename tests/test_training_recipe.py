@@ -1,12 +1,13 @@
 """Recipes as data, and the learning rate they ask for."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 from exporter.errors import InvalidInput
-from exporter.training.recipe import PRESETS, QUICK, SEED, from_dict, preset
+from exporter.training.recipe import DISTILL, PRESETS, QUICK, SEED, from_dict, preset
 
 
 def test_the_seed_recipe_is_the_published_one():
@@ -68,6 +69,18 @@ def test_the_rest_of_an_epoch_is_dropped_or_not(drop_last, images, steps):
 def test_a_recipe_that_trains_nothing_is_refused(change):
     with pytest.raises(InvalidInput, match="at least 1"):
         replace(QUICK, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        *(({"distill": value}, "distill must be from 0 to 1") for value in (-0.1, 1.1, math.nan)),
+        *(({"temperature": value}, "temperature must be greater than 0") for value in (0.0, -1.0, math.inf, math.nan)),
+    ],
+)
+def test_a_recipe_that_weighs_or_tempers_teachers_by_nonsense_is_refused(change, told):
+    with pytest.raises(InvalidInput, match=told):
+        replace(DISTILL, **change)
 
 
 @pytest.mark.parametrize("prune", [-0.1, 1.0, float("nan")])

@@ -104,9 +104,11 @@ def _provenance(events: list[dict[str, Any]], log: str) -> dict[str, Any]:
     parts = [part for part in parts if part["epochs"]]
     most = max(parts, key=lambda part: part["epochs"])
     differ = any(part[key] != most[key] for part in parts for key in _CONDITIONS)
-    initial = starts[0].get("initial")  # of the run's very beginning; logs of older versions don't have it
+    # of the run's very beginning; logs of older versions don't have them
+    initial, teachers = starts[0].get("initial"), starts[0].get("teachers")
     return {
         **({"initial": initial} if initial else {}),
+        **({"teachers": teachers} if teachers else {}),
         **{key: most[key] for key in _CONDITIONS},
         **({"parts": parts} if differ else {}),
         "commits": list(dict.fromkeys(start["commit"] for start in starts)),

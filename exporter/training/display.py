@@ -61,11 +61,13 @@ def live() -> Iterator[ProgressCallback]:
         elif console.is_terminal:
             bar.start()
             speed = f"{progress.images_per_second:,.0f} images/s, {_left(progress.seconds_left)} left"
-            bar.update(
-                task,
-                description=f"epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps}, {speed}",
-                completed=(progress.epoch - 1 + progress.step / progress.steps) / progress.epochs,
-            )
+            part = progress.step / progress.steps
+            if progress.epoch:
+                doing = f"epoch {progress.epoch}/{progress.epochs}, step {progress.step}/{progress.steps}"
+                part = (progress.epoch - 1 + part) / progress.epochs
+            else:
+                doing = "asking the teachers"
+            bar.update(task, description=f"{doing}, {speed}", completed=part)
 
     try:
         yield show

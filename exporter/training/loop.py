@@ -38,7 +38,8 @@ NORM_IMAGES = 10_000
 class Progress:
     """Where a run is, after some steps of epoch `epoch` (from 1).
 
-    `result` is the epoch's log entry once it is complete, else None. `seconds_left` is for the whole run.
+    `result` is the epoch's log entry once it is complete, else None. `seconds_left` is for the whole run, but in epoch
+    0, in which teachers are asked, until that is done.
     """
 
     epoch: int
@@ -120,9 +121,10 @@ class Trainer:
             return self.network
         return self.average
 
-    def ask_teachers(self) -> None:
+    def ask_teachers(self, on_batch: Callable[[int, int], None]) -> None:
         """Get the targets of a recipe that distills: once, before its first epoch.
 
+        `on_batch` hears the batches done and to do.
         Raises `InvalidInput` where it has no teachers, or they are of another data set.
         """
         job = self.job
@@ -131,9 +133,8 @@ class Trainer:
         if not job.teachers:
             raise InvalidInput(f"recipe {job.recipe.name} distills: name the teachers.")
         mine = torch.arange(self.processes.rank, len(self._labels), self.processes.count)
-        answers = teachers.soft_targets(
-            job.teachers, job.network, job.train.images[mine.numpy()], job.recipe, self.processes.device
-        )
+        images, device = job.train.images[mine.numpy()], self.processes.device
+        answers = teachers.soft_targets(job.teachers, job.network, images, job.recipe, device, on_batch)
         targets = torch.zeros(len(self._labels), answers.shape[1], device=answers.device)
         targets[mine] = answers
         self._targets = self.processes.sum(targets)

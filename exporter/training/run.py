@@ -10,6 +10,7 @@ tensorboard/         on request
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,16 +156,17 @@ def fit(
         raise InvalidInput(f"{output} holds a run already. Continue it with --resume, or name another --output.")
     if saved is not None:
         job.identity.refuse_unless_same(saved.identity, saved_at)
+    on_progress = on_progress or (lambda _: None)
     trainer, log = Trainer(job, here), Log(output / LOG, saved.events if saved else ())
     if saved is not None:
         trainer.restore(saved)
     else:
-        trainer.ask_teachers()
+        trainer.ask_teachers(_asking(trainer, on_progress))
     if trainer.epochs_done < job.recipe.epochs:
         log.events.append(_start_event(trainer, log))
     if here.is_first:
         log.begin()
-    _train(trainer, log, saved_at, on_progress or (lambda _: None))
+    _train(trainer, log, saved_at, on_progress)
     return trainer, log
 
 
@@ -191,6 +193,18 @@ def _named(initial: Weights | None) -> dict[str, Any] | None:
 def _at_the_beginning(log: Log, what: str) -> Any:
     """Say what the run's very beginning said: a resumed run need not be given its weights again."""
     return log.events[0].get(what) if log.events else None
+
+
+def _asking(trainer: Trainer, on_progress: ProgressCallback) -> Callable[[int, int], None]:
+    """Make what reports how far the teachers have been asked."""
+    began, images = time.perf_counter(), len(trainer.job.train.images)
+
+    def report(done: int, batches: int) -> None:
+        speed = images * done / batches / (time.perf_counter() - began)
+        left = images * (1 - done / batches) / speed
+        on_progress(Progress(0, trainer.job.recipe.epochs, done, batches, speed, left))
+
+    return report
 
 
 def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCallback) -> None:

@@ -6,7 +6,7 @@ first epoch, about each image and its mirror image, and their answers serve ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -31,10 +31,11 @@ def soft_targets(
     images: np.ndarray,
     recipe: Recipe,
     device: torch.device,
+    on_batch: Callable[[int, int], None] = lambda done, batches: None,
 ) -> Tensor:
     """Average the teachers' probabilities on `images` (uint8 (n, 32, 32, 3)) and their mirror images.
 
-    Temperature and precision are the recipe's.
+    Temperature and precision are the recipe's. `on_batch` hears the batches done and to do.
 
     Returns float32 (n, classes) on `device`, each row adding up to 1. Raises `InvalidInput` where a teacher is of
     another data set than `network`.
@@ -44,17 +45,19 @@ def soft_targets(
             raise InvalidInput(f"{network.name} can't learn from {teacher.network.name}: it tells other classes apart.")
     bf16 = environment.precision(recipe, device) == "bf16"
     targets = torch.zeros(len(images), network.dataset.classes, device=device)
-    for teacher in teachers:
+    starts = range(0, len(images), BATCH)
+    for number, teacher in enumerate(teachers):
         model = resnet.build(teacher.network)
         model.load_state_dict(teacher.state)
         model = model.eval().to(device).to(memory_format=torch.channels_last)
         normalize = Normalizer(teacher.normalization, device)
-        for start in range(0, len(images), BATCH):
+        for done, start in enumerate(starts, start=1):
             batch = normalize(torch.from_numpy(images[start : start + BATCH]).to(device))
             for view in (batch, batch.flip(3)):
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits = model(view)
                 targets[start : start + BATCH] += F.softmax(logits.float() / recipe.temperature, dim=1)
+            on_batch(number * len(starts) + done, len(teachers) * len(starts))
     return targets / (2 * len(teachers))
 
 
