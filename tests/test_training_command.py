@@ -90,6 +90,14 @@ def test_initial_weights_that_cannot_be_had_are_an_error_before_training(asked, 
     assert asked == []
 
 
+def test_published_weights_of_another_normalization_are_refused_before_they_are_downloaded(asked, monkeypatch):
+    monkeypatch.setenv("CIFAR_EXPORT_UPSTREAM_URL", "http://127.0.0.1:9")  # nobody answers there
+    result = invoke("resnet20", "--dataset", "cifar100", "--initial-weights", "upstream")
+    assert (result.exit_code, asked) == (2, [])
+    assert "0.2673" in result.stderr
+    assert "0.2009" in result.stderr
+
+
 def test_a_checkpoint_that_does_not_say_its_normalization_is_told_it(asked, tmp_path, weights20):
     import torch
 

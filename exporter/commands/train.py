@@ -12,7 +12,7 @@ import click
 from exporter.console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
 from exporter.normalization import parse_normalization
 from exporter.training.recipe import PRESETS, preset
-from exporter.zoo import MODELS, NetworkSpec, network
+from exporter.zoo import MODELS, UPSTREAM_NORMALIZATION, NetworkSpec, network
 
 if TYPE_CHECKING:
     from exporter.weights import Weights
@@ -105,8 +105,11 @@ def train(
 
     initial = None
     if initial_weights is not None:
+        from exporter.training.initial import refuse_other_normalization
         from exporter.weights import load_weights
 
+        if initial_weights == "upstream":  # known before they are downloaded
+            refuse_other_normalization(UPSTREAM_NORMALIZATION[dataset], spec)
         initial = load_weights(
             network(initial_model or model, dataset), initial_weights, parse_normalization(mean, std)
         )

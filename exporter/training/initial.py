@@ -13,7 +13,7 @@ from torch import Tensor
 from exporter.errors import InvalidInput
 from exporter.resnet import ResNet
 from exporter.weights import Weights
-from exporter.zoo import NetworkSpec
+from exporter.zoo import NetworkSpec, Normalization
 
 
 @torch.no_grad()
@@ -42,9 +42,14 @@ def _refuse_unless_usable(initial: Weights, network: NetworkSpec) -> None:
             f"{here.name} can't start from {given.name}, which is deeper: networks only grow.\n"
             f"Name a model as deep as {here.model.name} or shallower with --initial-model."
         )
-    if initial.normalization != here.dataset.normalization:
+    refuse_other_normalization(initial.normalization, here)
+
+
+def refuse_other_normalization(given: Normalization, network: NetworkSpec) -> None:
+    """Raise `InvalidInput` where initial weights were trained with another normalization than `network` will be."""
+    here = network.dataset.normalization
+    if given != here:
         raise InvalidInput(
-            f"the initial weights expect images normalized with mean {list(initial.normalization.mean)} and std "
-            f"{list(initial.normalization.std)},\nbut training on {here.dataset.name} uses "
-            f"{list(here.dataset.normalization.mean)} and {list(here.dataset.normalization.std)}. Take other weights."
+            f"the initial weights expect images normalized with mean {list(given.mean)} and std {list(given.std)},\n"
+            f"but training on {network.dataset.name} uses {list(here.mean)} and {list(here.std)}. Take other weights."
         )
