@@ -156,6 +156,7 @@ def test_what_the_weights_are_and_which_images_trained_them_is_told(stand_in, re
     card = render_card(config, parity)
     assert told in card
     assert ("was left out" in card) == ("prune" in recipe)
+    assert "| distill |" not in card  # what a recipe of an older version did not say
     assert "\n\n\n" not in card.replace("\n\n\n#include", "")
 
 

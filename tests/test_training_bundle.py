@@ -14,7 +14,7 @@ from exporter.evaluation import Evaluation
 from exporter.files import sha256_file
 from exporter.training import run
 from exporter.training.log import read
-from exporter.training.recipe import QUICK
+from exporter.training.recipe import DISTILL, QUICK
 from exporter.weights import bundled_entries, load_weights, random_weights
 from exporter.zoo import NETWORKS
 from tools import bundle_weights
@@ -71,7 +71,7 @@ def test_a_bundled_run_can_be_loaded_and_says_what_it_is(finished, tmp_path):
     assert entry.metrics["top1"] == entry.metrics["pytorch_top1"]
     assert entry.below_reference
     start = read(source / "log.jsonl")[0]
-    assert not {"initial", "parts"} & set(entry.provenance)
+    assert not {"initial", "teachers", "parts"} & set(entry.provenance)
     assert entry.recipe == start["recipe"]
     assert entry.provenance["hardware"] == start["hardware"]
     assert entry.provenance["seconds"] > 0
@@ -82,6 +82,13 @@ def test_weights_that_a_run_started_from_are_named(finished, scores, tmp_path):
     initial = random_weights(NETWORK, seed=1)
     entry = bundle_weights.bundle(finished(initial=initial), tmp_path, tmp_path / "weights")
     assert entry.provenance["initial"] == {"network": NETWORK.name, "sha256": initial.sha256}
+
+
+def test_teachers_are_named(finished, scores, tmp_path):
+    teachers = tuple(random_weights(NETWORKS[f"cifar10_{model}"], seed=1) for model in ("resnet20", "resnet32"))
+    source = finished(recipe=replace(DISTILL, epochs=1, batch_size=32), teachers=teachers)
+    provenance = bundle_weights.bundle(source, tmp_path, tmp_path / "weights").provenance
+    assert provenance["teachers"] == [{"network": one.network.name, "sha256": one.sha256} for one in teachers]
 
 
 def test_a_better_run_replaces_the_files_of_the_old_one(finished, scores, tmp_path):

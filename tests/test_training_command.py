@@ -15,7 +15,7 @@ from exporter.training import run
 from exporter.training.loop import Progress
 from exporter.training.recipe import PRESETS, QUICK
 from exporter.weights import bundled_entries
-from exporter.zoo import MODELS
+from exporter.zoo import MODELS, NETWORKS
 
 RESULT = run.TrainingResult(
     network="cifar100_resnet32",
@@ -92,10 +92,17 @@ def test_initial_weights_that_cannot_be_had_are_an_error_before_training(asked, 
 
 def test_published_weights_of_another_normalization_are_refused_before_they_are_downloaded(asked, monkeypatch):
     monkeypatch.setenv("CIFAR_EXPORT_UPSTREAM_URL", "http://127.0.0.1:9")  # nobody answers there
-    result = invoke("resnet20", "--dataset", "cifar100", "--initial-weights", "upstream")
+    upstream = ("resnet20", "--dataset", "cifar100", "--initial-weights", "upstream")
+    result = invoke(*upstream)
     assert (result.exit_code, asked) == (2, [])
     assert "0.2673" in result.stderr
     assert "0.2009" in result.stderr
+    result = invoke(*upstream, "--initial-model", "resnet56")
+    assert (result.exit_code, asked) == (2, [])
+    assert "cifar100_resnet56, which is deeper" in result.stderr
+    own = NETWORKS["cifar100_resnet20"].dataset.normalization  # who insists gets as far as the download
+    given = [f"--{name}={','.join(map(str, getattr(own, name)))}" for name in ("mean", "std")]
+    assert (invoke(*upstream, *given).exit_code, asked) == (3, [])
 
 
 def test_a_checkpoint_that_does_not_say_its_normalization_is_told_it(asked, tmp_path, weights20):
@@ -114,7 +121,8 @@ def test_a_checkpoint_that_does_not_say_its_normalization_is_told_it(asked, tmp_
 
 
 def test_teachers_are_all_bundled_networks_of_the_data_set_or_the_named_ones(asked):
-    for given, models in (([], MODELS), (["--teachers", "resnet20, resnet56"], ("resnet20", "resnet56"))):
+    some = ["--teacher", "resnet20", "--teacher", "resnet56", "--teacher", "resnet20"]
+    for given, models in (([], MODELS), (some, ("resnet20", "resnet56"))):
         result = invoke("resnet32", "--dataset", "cifar100", "--recipe", "distill", *given)
         assert result.exit_code == 0, result.output
         names = [f"cifar100_{model}" for model in models]
@@ -129,20 +137,25 @@ def test_a_run_that_is_resumed_needs_no_teachers(asked, tmp_path):
     (tmp_path / run.CHECKPOINT).touch()
     assert invoke(*given).exit_code == 0
     assert asked[-1].teachers == ()
-    assert invoke(*given, "--teachers", "resnet20").exit_code == 0
+    assert invoke(*given, "--teacher", "resnet20").exit_code == 0
     assert len(asked[-1].teachers) == 1
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--recipe", "quick", "--teachers", "resnet20"], "quick does not"),
-        (["--recipe", "distill", "--teachers", "resnet20,resnet18"], "no model 'resnet18'. Known: resnet20"),
-        (["--recipe", "distill", "--teachers", ""], "no model ''"),
+        (["--recipe", "quick", "--teacher", "resnet20"], "quick does not"),
+        (["--recipe", "distill", "--teacher", "resnet18"], "resnet18"),
+        (["--recipe", "distill", "--teacher", ""], "''"),
+        (["--recipe", "distill", "--holdout"], "it would report too much"),
+        (["--recipe", "quick", "--holdout", "--initial-weights", "bundled"], "it would report too much"),
     ],
 )
-def test_teachers_that_are_not_there_are_wrong_usage(asked, given, told):
-    result = invoke("resnet20", *given)
+def test_teachers_that_cannot_be_had_or_know_too_much_are_wrong_usage(asked, monkeypatch, given, told):
+    monkeypatch.setenv("CIFAR_EXPORT_UPSTREAM_URL", "http://127.0.0.1:9")  # nobody answers there
+    result = invoke(
+        "resnet20", *(["--initial-weights", "upstream"] if "--initial-weights" not in given else []), *given
+    )
     assert (result.exit_code, asked) == (2, [])
     assert told in result.stderr
 

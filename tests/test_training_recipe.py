@@ -75,7 +75,10 @@ def test_a_recipe_that_trains_nothing_is_refused(change):
     ("change", "told"),
     [
         *(({"distill": value}, "distill must be from 0 to 1") for value in (-0.1, 1.1, math.nan)),
-        *(({"temperature": value}, "temperature must be greater than 0") for value in (0.0, -1.0, math.inf, math.nan)),
+        *(
+            ({"temperature": value}, "temperature must be a finite number greater")
+            for value in (0.0, -1.0, math.inf, math.nan)
+        ),
     ],
 )
 def test_a_recipe_that_weighs_or_tempers_teachers_by_nonsense_is_refused(change, told):

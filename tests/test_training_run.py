@@ -19,9 +19,9 @@ from exporter.errors import GateFailed, InvalidInput, Unavailable
 from exporter.training import checkpoint, environment, run
 from exporter.training.distributed import Processes
 from exporter.training.log import read
-from exporter.training.loop import Job
-from exporter.training.recipe import QUICK
-from exporter.weights import load_weights
+from exporter.training.loop import Job, Trainer
+from exporter.training.recipe import DISTILL, QUICK
+from exporter.weights import load_weights, random_weights
 from exporter.zoo import NETWORKS
 
 NETWORK = NETWORKS["cifar10_resnet20"]
@@ -36,6 +36,7 @@ def noise(images: int = 64) -> Split:
 
 
 JOB = Job(NETWORK, RECIPE, noise(), noise())
+TEACHER = random_weights(NETWORK, seed=1)
 
 
 class Interrupted(Exception):
@@ -129,11 +130,17 @@ def test_an_average_of_epochs_survives_an_interruption_bit_by_bit(tmp_path):
 
 def test_two_processes_share_each_batch_and_agree(tmp_path):
     script = """
+    from dataclasses import replace
     from exporter.training.distributed import processes
+    from test_training_run import DISTILL, TEACHER, Trainer
     with processes(torch.device("cpu")) as here:
         trainer, log = run.fit(job, output, here)
         weights = {name: p.detach() for name, p in trainer.network.named_parameters()}
         weights["losses"] = trainer._losses
+        learning = replace(job, recipe=replace(DISTILL, batch_size=32), teachers=(TEACHER,))
+        taught = Trainer(learning, here)
+        taught.ask_teachers(lambda *_: None)
+        weights["targets"] = taught._targets
         torch.save(weights, output / f"rank{here.rank}.pt")
         here.wait()
     """
@@ -142,6 +149,9 @@ def test_two_processes_share_each_batch_and_agree(tmp_path):
     first, second = (torch.load(tmp_path / "run" / f"rank{rank}.pt", weights_only=True) for rank in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not bool(first["losses"].isnan().any())  # each knows what the other saw, or they would prune otherwise
+    taught = Trainer(replace(JOB, recipe=DISTILL, teachers=(TEACHER,)), ALONE)
+    taught.ask_teachers(lambda *_: None)  # each process asked about half of the images
+    torch.testing.assert_close(first["targets"], taught._targets, rtol=1e-4, atol=1e-5)
     alone, _ = run.fit(JOB, tmp_path / "alone", ALONE)
     # The same images, crops and mean gradient; batch norm sees half a batch at a time, hence the tolerance.
     events = [[e for e in read(tmp_path / f / "log.jsonl") if e["event"] == "epoch"] for f in ("run", "alone")]
@@ -237,9 +247,11 @@ def test_a_checkpoint_of_an_older_version_is_continued(tmp_path):
     interrupted_run(tmp_path / "older", job)
     path = tmp_path / "older" / "checkpoint.pt"
     content = torch.load(path, weights_only=True)
-    for name in ("prune", "prune_until", "average_from"):
+    for name in ("prune", "prune_until", "average_from", "distill", "temperature"):
         del content["identity"]["recipe"][name]
-    del content["losses"]
+    for name in ("teachers", "images"):
+        del content["identity"][name]
+    del content["losses"], content["targets"]
     torch.save(content, path)
     for folder in ("older", "straight"):
         run.fit(job, tmp_path / folder, ALONE, resume=True)

@@ -2,20 +2,22 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 
 from exporter import resnet
 from exporter.data import Split
 from exporter.errors import InvalidInput
-from exporter.training import augment, checkpoint, run, teachers
+from exporter.training import augment, checkpoint, display, run, teachers
 from exporter.training.distributed import Processes
 from exporter.training.log import read
-from exporter.training.loop import Job, Trainer
-from exporter.training.recipe import DISTILL
+from exporter.training.loop import Job, Progress, Trainer
+from exporter.training.recipe import DISTILL, QUICK
 from exporter.weights import build_network, random_weights
 from exporter.zoo import NETWORKS
 
@@ -109,8 +111,11 @@ def test_a_run_goes_on_without_its_teachers_to_the_same_weights_but_not_with_oth
     with pytest.raises(KeyboardInterrupt):
         run.fit(job, tmp_path / "run", ALONE, on_progress=stop_in_epoch(2))
     other = replace(job, teachers=job.teachers[:1])
-    with pytest.raises(InvalidInput, match=r"its teachers' sha256 is(.|\n)*--teachers may be left out"):
+    with pytest.raises(InvalidInput, match=r"its teachers' sha256 is(.|\n)*--teacher if you like"):
         run.fit(other, tmp_path / "run", ALONE, resume=True)
+    shuffled = Split(job.train.images[::-1], job.train.labels[::-1])
+    with pytest.raises(InvalidInput, match="its training images' sha256 is"):  # answers are kept in the images' order
+        run.fit(replace(job, train=shuffled), tmp_path / "run", ALONE, resume=True)
     run.fit(replace(job, teachers=()), tmp_path / "run", ALONE, resume=True)
     run.fit(job, tmp_path / "straight", ALONE)
     resumed, straight = (checkpoint.load(tmp_path / folder / "checkpoint.pt") for folder in ("run", "straight"))
@@ -131,32 +136,55 @@ def test_asking_the_teachers_is_reported_and_can_be_interrupted(job, tmp_path):
     assert (asked[0].seconds_left > 0, asked[-1].seconds_left) == (True, 0)
     with pytest.raises(KeyboardInterrupt):
         run.fit(job, tmp_path / "stopped", ALONE, on_progress=stop_in_epoch(0))
-    assert not (tmp_path / "stopped").exists()
+    assert not (tmp_path / "stopped" / run.CHECKPOINT).exists()
+    trainer, _ = run.fit(job, tmp_path / "stopped", ALONE)
+    assert trainer.epochs_done == RECIPE.epochs
 
 
-def test_processes_share_the_asking(job, monkeypatch):
-    whole = Trainer(job, ALONE)
-    whole.ask_teachers(lambda *_: None)
-    parts = []
-    monkeypatch.setattr(Processes, "wrap", lambda self, network: network)
-    monkeypatch.setattr(Processes, "sum", lambda self, totals: parts.append(totals.clone()) or totals)
-    for rank in range(2):
-        Trainer(job, replace(ALONE, rank=rank, count=2)).ask_teachers(lambda *_: None)
-    first, second = parts
-    assert not bool(first[1::2].any())
-    torch.testing.assert_close(first + second, whole._targets, rtol=1e-4, atol=1e-6)
+def test_the_time_that_asking_takes_counts(job):
+    one = Trainer(job, ALONE)
+    one.ask_teachers(lambda *_: None)
+    assert one.seconds > 0
+
+
+def test_an_output_that_cannot_be_written_is_said_before_the_teachers_are_asked(job, tmp_path):
+    (tmp_path / "file").touch()
+    heard = []
+    with pytest.raises(InvalidInput, match=r"log\.jsonl"):
+        run.fit(job, tmp_path / "file" / "run", ALONE, on_progress=heard.append)
+    assert heard == []
+
+
+def test_a_checkpoint_that_lost_its_answers_is_refused(job, tmp_path):
+    run.fit(job, tmp_path, ALONE)
+    path = tmp_path / run.CHECKPOINT
+    checkpoint.save(path, replace(checkpoint.load(path), targets=None))
+    with pytest.raises(InvalidInput, match=r"lacks the teachers' answers\. Remove it"):
+        run.fit(job, tmp_path, ALONE, resume=True)
+
+
+def test_a_terminal_sees_the_asking(capsys, monkeypatch):
+    monkeypatch.setattr(display, "Console", partial(Console, force_terminal=True, width=100))
+    for progress, shown in (
+        (Progress(0, 40, 100, 400, 250.0, 150.0), "asking the teachers, 250 images/s, 2 min left"),
+        (Progress(1, 40, 10, 390, 330.0, 6000.0), "epoch 1/40, step 10/390, 330 images/s, 1 h 40 min left"),
+    ):
+        with display.live() as show:
+            show(progress)  # what it said last is what it draws when it stops
+        assert shown in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"teachers": ()}, "recipe distill distills: name the teachers"),
+        ({"teachers": ()}, "recipe distill distills, but there are no teachers"),
+        ({"recipe": QUICK}, "recipe quick does not distill"),
         (
             {"teachers": (random_weights(NETWORKS["cifar100_resnet20"], 1),)},
             "cifar100_resnet20: it tells other classes",
         ),
     ],
-    ids=["none", "data set"],
+    ids=["none", "not asked for", "data set"],
 )
 def test_teachers_that_cannot_teach_are_refused_before_anything_is_written(job, tmp_path, change, told):
     with pytest.raises(InvalidInput, match=told):

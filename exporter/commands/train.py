@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,20 +13,26 @@ import click
 from exporter.console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
 from exporter.normalization import parse_normalization
 from exporter.training.recipe import PRESETS, preset
-from exporter.zoo import MODELS, UPSTREAM_NORMALIZATION, NetworkSpec, network
+from exporter.zoo import MODELS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization, network
 
 if TYPE_CHECKING:
     from exporter.weights import Weights
 
 
-def _load_teachers(models: str | None, spec: NetworkSpec) -> tuple[Weights, ...]:
+def _load_initial(spec: NetworkSpec, source: str, of: NetworkSpec, normalization: Normalization | None) -> Weights:
+    from exporter.training.initial import refuse_deeper, refuse_other_normalization
     from exporter.weights import load_weights
 
-    names = list(MODELS) if models is None else [name.strip() for name in models.split(",")]
-    for name in names:
-        if name not in MODELS:
-            raise click.BadParameter(f"no model {name!r}. Known: {', '.join(MODELS)}.", param_hint="--teachers")
-    return tuple(load_weights(network(name, spec.dataset.name), "bundled") for name in names)
+    if source == "upstream":  # what is known of them before they are downloaded
+        refuse_deeper(of, spec)
+        refuse_other_normalization(normalization or UPSTREAM_NORMALIZATION[spec.dataset.name], spec)
+    return load_weights(of, source, normalization)
+
+
+def _load_teachers(models: Iterable[str], spec: NetworkSpec) -> tuple[Weights, ...]:
+    from exporter.weights import load_weights
+
+    return tuple(load_weights(network(name, spec.dataset.name), "bundled") for name in models)
 
 
 @click.command(cls=Command)
@@ -55,13 +62,15 @@ def _load_teachers(models: str | None, spec: NetworkSpec) -> tuple[Weights, ...]
     type=click.Choice(list(MODELS)),
     help="Model that they are of; a shallower one is grown.  [default: MODEL]",
 )
-@click.option(
-    "--teachers",
-    metavar="MODEL,...",
-    help="Bundled networks whose average answer a recipe that distills learns from.  [default: all of DATASET]",
-)
 @click.option("--mean", metavar="R,G,B", help="Mean that they were trained with, where their file doesn't say.")
 @click.option("--std", metavar="R,G,B", help="Standard deviation likewise.")
+@click.option(
+    "--teacher",
+    "teachers",
+    multiple=True,
+    type=click.Choice(list(MODELS)),
+    help="Bundled network that a recipe which distills learns from (repeat).  [default: all four of DATASET]",
+)
 @data_dir_option
 @click.option(
     "--output",
@@ -83,9 +92,9 @@ def train(
     prune: float | None,
     initial_weights: str | None,
     initial_model: str | None,
-    teachers: str | None,
     mean: str | None,
     std: str | None,
+    teachers: tuple[str, ...],
     output: Path | None,
     show_recipe: bool,
     as_json: bool,
@@ -103,24 +112,22 @@ def train(
     from exporter.training.run import CHECKPOINT, Options
     from exporter.training.run import train as train_network
 
-    initial = None
-    if initial_weights is not None:
-        from exporter.training.initial import refuse_other_normalization
-        from exporter.weights import load_weights
-
-        if initial_weights == "upstream":  # known before they are downloaded
-            refuse_other_normalization(UPSTREAM_NORMALIZATION[dataset], spec)
-        initial = load_weights(
-            network(initial_model or model, dataset), initial_weights, parse_normalization(mean, std)
+    asked = Options(spec, recipe, output=output, **options)
+    if teachers and not recipe.distill:
+        raise click.UsageError(f"--teacher is for recipes that distill; {recipe.name} does not.")
+    if asked.holdout and (recipe.distill or initial_weights == "bundled"):
+        raise click.UsageError(
+            "bundled networks were trained on the images that --holdout holds out:\n"
+            "it would report too much. Start from other weights, without teachers."
         )
+    if initial_weights is not None:
+        of = network(initial_model or model, dataset)
+        asked = replace(asked, initial=_load_initial(spec, initial_weights, of, parse_normalization(mean, std)))
     elif (initial_model, mean, std) != (None, None, None):
         raise click.UsageError("--initial-model, --mean and --std are of --initial-weights: name them too.")
-    asked = Options(spec, recipe, output=output, initial=initial, **options)
-    if teachers is not None and not recipe.distill:
-        raise click.UsageError(f"--teachers is for recipes that distill; {recipe.name} does not.")
     resumes = asked.resume and (asked.folder / CHECKPOINT).exists()  # it knows what its teachers answered
-    if recipe.distill and (teachers is not None or not resumes):
-        asked = replace(asked, teachers=_load_teachers(teachers, spec))
+    if recipe.distill and (teachers or not resumes):
+        asked = replace(asked, teachers=_load_teachers(dict.fromkeys(teachers or MODELS), spec))
     try:
         with live() as progress:
             result = train_network(asked, progress)

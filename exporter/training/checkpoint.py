@@ -1,6 +1,6 @@
 """The state between two epochs, in one file that is replaced atomically.
 
-All chance comes from (seed, epoch), so network, optimizer and the epoch's number are enough to continue exactly.
+All chance comes from (seed, epoch): beside network and optimizer there is only what earlier epochs or teachers said.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from exporter.files import write_atomically
 from exporter.training import recipe as recipes
 
 FORMAT = 1
+REMOVE = "Remove it to start the run anew."
+"""What to do about a checkpoint that can't be continued."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Identity:
     """sha256 of the weights it starts from; None for random ones."""
     teachers: Sequence[str] = ()
     """sha256 of each teacher's weights."""
+    images: str | None = None
+    """sha256 of the training images and labels in their order; None in checkpoints of older versions."""
 
     def refuse_unless_same(self, other: Identity, path: Path) -> None:
         """Raise `InvalidInput` that names the first difference between this run and the checkpoint's (`other`).
@@ -49,13 +53,21 @@ class Identity:
             ("holdout", self.holdout, other.holdout),
             ("initial weights' sha256", self.initial or other.initial, other.initial),
             ("teachers' sha256", list(self.teachers or other.teachers), list(other.teachers)),
+            ("training images' sha256", self.images if other.images else None, other.images),
         ):
             if here != there:
                 raise InvalidInput(
-                    f"{path} is the checkpoint of another run: its {what} is {there}, not {here}.\n"
-                    "Resume with the same options (--initial-weights and --teachers may be left out), or name another "
-                    "--output."
+                    f"{path} is the checkpoint of another run: its {what} is {_short(there)}, not {_short(here)}.\n"
+                    "Resume with the same options (without --initial-weights and --teacher if you like), or name "
+                    "another --output."
                 )
+
+
+def _short(value: Any) -> Any:
+    """Shorten hashes to eight digits, those of a list too."""
+    if isinstance(value, list):
+        return ", ".join(map(_short, value)) or "none"
+    return value[:8] if isinstance(value, str) and len(value) == 64 else value
 
 
 @dataclass(frozen=True)
@@ -85,7 +97,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises `Unavailable` on a full disk and `InvalidInput` where `path` cannot be written.
     """
     content = {"format": FORMAT, **vars(checkpoint), "identity": {**vars(checkpoint.identity)}}
-    # By way of memory (a few MB): torch's own writer turns a full disk into a RuntimeError without errno.
+    # By way of memory (at most some 30 MB): torch's own writer turns a full disk into a RuntimeError without errno.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(path, buffer.getvalue())
@@ -96,7 +108,7 @@ def load(path: Path) -> Checkpoint:
 
     What a recipe of an older version does not say is at its default, which is what that version did.
     """
-    refusal = f"{path} is not a checkpoint that this version can read. Remove it to start the run anew."
+    refusal = f"{path} is not a checkpoint that this version can read. {REMOVE}"
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -37,12 +37,17 @@ def _refuse_unless_usable(initial: Weights, network: NetworkSpec) -> None:
     given, here = initial.network, network
     if given.dataset.name != here.dataset.name:
         raise InvalidInput(f"{here.name} can't start from weights of {given.name}: they tell other classes apart.")
-    if given.model.blocks_per_stage > here.model.blocks_per_stage:
-        raise InvalidInput(
-            f"{here.name} can't start from {given.name}, which is deeper: networks only grow.\n"
-            f"Name a model as deep as {here.model.name} or shallower with --initial-model."
-        )
+    refuse_deeper(given, here)
     refuse_other_normalization(initial.normalization, here)
+
+
+def refuse_deeper(given: NetworkSpec, network: NetworkSpec) -> None:
+    """Raise `InvalidInput` where initial weights are of a deeper network than `network`."""
+    if given.model.blocks_per_stage > network.model.blocks_per_stage:
+        raise InvalidInput(
+            f"{network.name} can't start from {given.name}, which is deeper: networks only grow.\n"
+            f"Name a model as deep as {network.model.name} or shallower with --initial-model."
+        )
 
 
 def refuse_other_normalization(given: Normalization, network: NetworkSpec) -> None:

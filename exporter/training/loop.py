@@ -6,13 +6,16 @@ Within an epoch nothing waits for the device: losses are summed there and read o
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +26,7 @@ from exporter.data import Split
 from exporter.errors import GateFailed, InvalidInput
 from exporter.runtimes.pytorch import full_float32
 from exporter.training import augment, environment, initial, teachers
-from exporter.training.checkpoint import Checkpoint, Identity
+from exporter.training.checkpoint import REMOVE, Checkpoint, Identity
 from exporter.training.distributed import Processes
 from exporter.training.recipe import Recipe
 from exporter.weights import Weights
@@ -72,12 +75,20 @@ class Job:
     initial: Weights | None = None
     teachers: tuple[Weights, ...] = ()
 
-    @property
+    @cached_property
     def identity(self) -> Identity:
         """What a checkpoint of this job must be of."""
-        start = self.initial.sha256 if self.initial else None
-        taught = [teacher.sha256 for teacher in self.teachers]
-        return Identity(self.network.name, self.recipe.as_dict(), self.seed, self.holdout, start, taught)
+        images = hashlib.sha256(np.ascontiguousarray(self.train.images).data)
+        images.update(np.ascontiguousarray(self.train.labels, np.int64).data)
+        return Identity(
+            network=self.network.name,
+            recipe=self.recipe.as_dict(),
+            seed=self.seed,
+            holdout=self.holdout,
+            initial=self.initial.sha256 if self.initial else None,
+            teachers=[teacher.sha256 for teacher in self.teachers],
+            images=images.hexdigest(),
+        )
 
 
 class Trainer:
@@ -125,23 +136,23 @@ class Trainer:
         """Get the targets of a recipe that distills: once, before its first epoch.
 
         `on_batch` hears the batches done and to do.
-        Raises `InvalidInput` where it has no teachers, or they are of another data set.
         """
-        job = self.job
+        job, started = self.job, time.perf_counter()
         if not job.recipe.distill:
             return
-        if not job.teachers:
-            raise InvalidInput(f"recipe {job.recipe.name} distills: name the teachers.")
         mine = torch.arange(self.processes.rank, len(self._labels), self.processes.count)
         images, device = job.train.images[mine.numpy()], self.processes.device
         answers = teachers.soft_targets(job.teachers, job.network, images, job.recipe, device, on_batch)
         targets = torch.zeros(len(self._labels), answers.shape[1], device=answers.device)
         targets[mine] = answers
         self._targets = self.processes.sum(targets)
+        self.seconds += time.perf_counter() - started
 
     def restore(self, saved: Checkpoint) -> None:
-        """Continue from `saved`, which is of this job."""
-        self.identity = saved.identity  # it knows the initial weights, which need not be given again
+        """Continue from `saved`, which is of this job. Raises `InvalidInput` where it lacks what the recipe needs."""
+        if self.job.recipe.distill and saved.targets is None:
+            raise InvalidInput(f"the checkpoint lacks the teachers' answers. {REMOVE}")
+        self.identity = saved.identity  # it knows initial weights and teachers, which need not be given again
         self.network.load_state_dict(saved.model)
         self.optimizer.load_state_dict(saved.optimizer)
         if self.average is not None and saved.average is not None:
@@ -239,7 +250,7 @@ class Trainer:
         with torch.autocast(inputs.device.type, torch.bfloat16) if self._autocast else nullcontext():
             logits = self._callable(inputs)
         logits = logits.float()
-        losses = self._losses_of(logits, mine)
+        losses = self._losses_of(logits, labels, mine)
         self.optimizer.zero_grad(set_to_none=True)
         # Over all processes the mean of these gradients is that of the mean loss of the global batch.
         ((losses @ draws.weight[mine]) * (self.processes.count / len(batch))).backward()
@@ -251,10 +262,10 @@ class Trainer:
             totals += torch.stack((losses.double().sum(), right.double()))
             fresh[mine] = losses
 
-    def _losses_of(self, logits: Tensor, images: Tensor) -> Tensor:
+    def _losses_of(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         """Each image's loss, float32 (batch,): of the labels and, where there are teachers, of their answers."""
         recipe = self.job.recipe
-        losses = F.cross_entropy(logits, self._labels[images], reduction="none", label_smoothing=recipe.label_smoothing)
+        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=recipe.label_smoothing)
         if self._targets is None:
             return losses
         taught = teachers.distance(logits, self._targets[images], recipe.temperature)

@@ -65,8 +65,9 @@ class Recipe:
     """Fraction of the epochs after which the result is the plain average of the weights at each epoch's end, its batch
     norms measured anew (Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima", algorithm 1); 1 for none."""
     distill: float = 0.0
-    """Weight of the teachers' answers in the loss, against 1 - `distill` for the labels; 0 for no teachers (Hinton,
-    Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", section 2)."""
+    """Weight in the loss of the divergence from the teachers' answers, times `temperature` squared, against
+    1 - `distill` for the labels' cross-entropy; 0 for no teachers (Hinton, Vinyals, Dean 2015, "Distilling the
+    Knowledge in a Neural Network", section 2)."""
     temperature: float = 1.0
     """What logits are divided by where teachers and network are compared; only with `distill`."""
 
@@ -79,7 +80,7 @@ class Recipe:
         if not 0 <= self.distill <= 1:
             raise InvalidInput(f"recipe {self.name}: distill must be from 0 to 1.")
         if not 0 < self.temperature < math.inf:
-            raise InvalidInput(f"recipe {self.name}: temperature must be greater than 0.")
+            raise InvalidInput(f"recipe {self.name}: temperature must be a finite number greater than 0.")
         if self.averages_epochs and self.ema_decay:
             raise InvalidInput(f"recipe {self.name}: ema_decay and average_from are two averages. Keep one.")
 

@@ -20,7 +20,7 @@ import torch
 
 from exporter.data import Split, load_split
 from exporter.errors import GateFailed, InvalidInput
-from exporter.training import checkpoint, environment, plot, tensorboard
+from exporter.training import checkpoint, environment, plot, teachers, tensorboard
 from exporter.training.distributed import Processes, processes
 from exporter.training.log import Log
 from exporter.training.loop import Job, Progress, ProgressCallback, Trainer
@@ -156,16 +156,18 @@ def fit(
         raise InvalidInput(f"{output} holds a run already. Continue it with --resume, or name another --output.")
     if saved is not None:
         job.identity.refuse_unless_same(saved.identity, saved_at)
+    else:
+        teachers.refuse_unless_usable(job.teachers, job.network, job.recipe)
     on_progress = on_progress or (lambda _: None)
     trainer, log = Trainer(job, here), Log(output / LOG, saved.events if saved else ())
     if saved is not None:
         trainer.restore(saved)
-    else:
-        trainer.ask_teachers(_asking(trainer, on_progress))
     if trainer.epochs_done < job.recipe.epochs:
         log.events.append(_start_event(trainer, log))
     if here.is_first:
         log.begin()
+    if saved is None:
+        trainer.ask_teachers(_asking(trainer, on_progress))
     _train(trainer, log, saved_at, on_progress)
     return trainer, log
 
@@ -186,8 +188,8 @@ def _start_event(trainer: Trainer, log: Log) -> dict[str, Any]:
     }
 
 
-def _named(initial: Weights | None) -> dict[str, Any] | None:
-    return None if initial is None else {"network": initial.network.name, "sha256": initial.sha256}
+def _named(weights: Weights | None) -> dict[str, Any] | None:
+    return None if weights is None else {"network": weights.network.name, "sha256": weights.sha256}
 
 
 def _at_the_beginning(log: Log, what: str) -> Any:

@@ -13,15 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from exporter import resnet
 from exporter.errors import InvalidInput
 from exporter.training import environment
 from exporter.training.augment import Normalizer
 from exporter.training.recipe import Recipe
-from exporter.weights import Weights
+from exporter.weights import Weights, build_network
 from exporter.zoo import NetworkSpec
 
 BATCH = 500
+
+
+def refuse_unless_usable(teachers: Sequence[Weights], network: NetworkSpec, recipe: Recipe) -> None:
+    """Raise `InvalidInput` where a recipe distills and has no teachers, or the other way round, or they can't teach."""
+    if recipe.distill and not teachers:
+        raise InvalidInput(f"recipe {recipe.name} distills, but there are no teachers. Name some with --teacher.")
+    if teachers and not recipe.distill:
+        raise InvalidInput(f"recipe {recipe.name} does not distill. Name no teachers, or a recipe that does.")
+    for teacher in teachers:
+        if teacher.network.dataset.name != network.dataset.name:
+            raise InvalidInput(f"{network.name} can't learn from {teacher.network.name}: it tells other classes apart.")
 
 
 @torch.no_grad()
@@ -35,21 +45,14 @@ def soft_targets(
 ) -> Tensor:
     """Average the teachers' probabilities on `images` (uint8 (n, 32, 32, 3)) and their mirror images.
 
-    Temperature and precision are the recipe's. `on_batch` hears the batches done and to do.
-
-    Returns float32 (n, classes) on `device`, each row adding up to 1. Raises `InvalidInput` where a teacher is of
-    another data set than `network`.
+    Temperature and precision are the recipe's. `on_batch` hears the batches done and to do. Returns float32
+    (n, classes) on `device`, each row adding up to 1.
     """
-    for teacher in teachers:
-        if teacher.network.dataset.name != network.dataset.name:
-            raise InvalidInput(f"{network.name} can't learn from {teacher.network.name}: it tells other classes apart.")
     bf16 = environment.precision(recipe, device) == "bf16"
     targets = torch.zeros(len(images), network.dataset.classes, device=device)
     starts = range(0, len(images), BATCH)
     for number, teacher in enumerate(teachers):
-        model = resnet.build(teacher.network)
-        model.load_state_dict(teacher.state)
-        model = model.eval().to(device).to(memory_format=torch.channels_last)
+        model = build_network(teacher).to(device).to(memory_format=torch.channels_last)
         normalize = Normalizer(teacher.normalization, device)
         for done, start in enumerate(starts, start=1):
             batch = normalize(torch.from_numpy(images[start : start + BATCH]).to(device))
