@@ -21,12 +21,12 @@ dependencies = ["torch", "numpy", "safetensors", "urllib3", "filelock", "platfor
 
 
 def _entry(spec: _NetworkSpec) -> _Callable[..., _ResNet]:
-    def load(*, pretrained: bool = False, progress: bool = True, weights: str = "bundled") -> _ResNet:  # noqa: ARG001
-        if not pretrained:
+    def load(*, pretrained: bool = False, progress: bool = True, weights: str | None = None) -> _ResNet:  # noqa: ARG001
+        if not pretrained and weights is None:
             network = _build(spec)
             network.normalization = spec.dataset.normalization
             return network.eval()
-        loaded = _load_weights(spec, weights)
+        loaded = _load_weights(spec, "bundled" if weights is None else weights)
         with _torch.no_grad():
             network = _build_network(loaded).requires_grad_(True)
         network.normalization = loaded.normalization
@@ -34,8 +34,8 @@ def _entry(spec: _NetworkSpec) -> _Callable[..., _ResNet]:
 
     load.__name__ = spec.name
     load.__doc__ = (
-        f"{spec.model.name} for {spec.dataset.title}. pretrained: load `weights`, bundled, upstream or a path; "
-        "else initialise freshly. progress: accepted as there, and without effect."
+        f"{spec.model.name} for {spec.dataset.title}. pretrained: load the bundled weights. weights: load these, "
+        "bundled, upstream or a path. Neither: initialise freshly. progress: accepted as there, and without effect."
     )
     return load
 

@@ -26,7 +26,9 @@ def test_the_accuracy_table_is_the_index():
             cells.append(f"{entry.top1 - spec.reference.top1:+.2f}")
             start = f" from {initial['network']}" if (initial := entry.provenance.get("initial")) else ""
             epochs = f"{entry.recipe['epochs']} {'pruned ' if entry.recipe.get('prune') else ''}epochs"
-            cells.append(f"{entry.recipe['name']}, {epochs}{start}, seed {entry.seed}")
+            earlier = sum(run["epochs"] for run in entry.provenance.get("earlier_runs", []))
+            total = f"; {earlier + entry.recipe['epochs']} epochs in all" if earlier else ""
+            cells.append(f"{entry.recipe['name']}, {epochs}{start}, seed {entry.seed}{total}")
         expected.append("| " + " | ".join(cells).replace("|  |", "| |").replace("|  |", "| |") + " |")
     normal = [re.sub(r"\s+", " ", row) for row in rows]
     assert normal == [re.sub(r"\s+", " ", row) for row in expected]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import hubconf
+from exporter.errors import InvalidInput
 from exporter.weights import load_weights
 from exporter.weights_index import bundled_entries
 from exporter.zoo import NETWORKS
@@ -40,3 +41,10 @@ def test_pretrained_networks_have_the_bundled_weights_and_say_their_normalizatio
 def test_a_checkpoint_of_ones_own_loads_too(weights20_file, weights20):
     network = torch.hub.load(ROOT, "cifar10_resnet20", source="local", pretrained=True, weights=str(weights20_file))
     assert torch.equal(network.fc.weight, weights20.state["fc.weight"])
+
+
+def test_weights_that_are_named_are_loaded_whatever_pretrained_says(weights20_file, weights20):
+    network = torch.hub.load(ROOT, "cifar10_resnet20", source="local", weights=str(weights20_file))
+    assert torch.equal(network.fc.weight, weights20.state["fc.weight"])
+    with pytest.raises(InvalidInput, match="no/such/file"):
+        torch.hub.load(ROOT, "cifar10_resnet20", source="local", weights="no/such/file.pt")

@@ -120,10 +120,13 @@ def test_an_index_that_knows_little_of_the_training_is_enough(stand_in):
 def test_weights_that_training_started_from_are_named(stand_in):
     config, parity = stand_in()
     assert "started from" not in render_card(config, parity)
+    assert "epochs in all" not in render_card(config, parity)
     config["weights"]["training"]["initial"] = {"network": "cifar10_resnet32", "sha256": "0123456789" + "ab" * 27}
-    assert "It started from the weights of cifar10_resnet32 (sha256 01234567), trained before." in render_card(
-        config, parity
-    )
+    config["weights"]["training"]["earlier_runs"] = [{"epochs": 40}, {"epochs": 24}]
+    config["weights"]["recipe"] |= {"epochs": 3}
+    card = render_card(config, parity)
+    assert "It started from the weights of cifar10_resnet32 (sha256 01234567), trained before." in card
+    assert "It is the last of 3 runs, with 67 epochs in all; what follows is of this one." in card
 
 
 def test_teachers_are_named(stand_in):

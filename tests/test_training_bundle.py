@@ -71,7 +71,7 @@ def test_a_bundled_run_can_be_loaded_and_says_what_it_is(finished, tmp_path):
     assert entry.metrics["top1"] == entry.metrics["pytorch_top1"]
     assert entry.below_reference
     start = read(source / "log.jsonl")[0]
-    assert not {"initial", "teachers", "parts"} & set(entry.provenance)
+    assert not {"initial", "teachers", "earlier_runs", "parts"} & set(entry.provenance)
     assert entry.recipe == start["recipe"]
     assert entry.provenance["hardware"] == start["hardware"]
     assert entry.provenance["seconds"] > 0
@@ -82,6 +82,19 @@ def test_weights_that_a_run_started_from_are_named(finished, scores, tmp_path):
     initial = random_weights(NETWORK, seed=1)
     entry = bundle_weights.bundle(finished(initial=initial), tmp_path, tmp_path / "weights")
     assert entry.provenance["initial"] == {"network": NETWORK.name, "sha256": initial.sha256}
+
+
+def test_the_runs_that_made_the_initial_weights_are_listed(finished, scores, tmp_path):
+    folder, entries = tmp_path / "weights", []
+    for seed in range(3):
+        initial = load_weights(NETWORK, str(folder / entries[-1].file)) if entries else None
+        entries.append(bundle_weights.bundle(finished(seed=seed, initial=initial), tmp_path, folder))
+    assert "earlier_runs" not in entries[0].provenance
+    earlier = entries[2].provenance["earlier_runs"]
+    assert [(run["seed"], run["sha256"], run["epochs"]) for run in earlier] == [
+        (entry.seed, entry.sha256, 1) for entry in entries[:2]
+    ]
+    assert earlier[1]["seconds"] == entries[1].provenance["seconds"]
 
 
 def test_teachers_are_named(finished, scores, tmp_path):
@@ -115,8 +128,10 @@ def test_a_worse_run_replaces_nothing_unless_told(finished, scores, tmp_path):
 def test_a_run_that_was_resumed_elsewhere_says_what_trained_which_part(finished, scores, tmp_path):
     source = finished()
     start, epoch, end = read(source / "log.jsonl")
+    start["recipe"]["epochs"] = 3
     there = start | {"versions": start["versions"] | {"torch": "9.9"}, "commit": "f" * 40}
-    log = [start, epoch, epoch, there, start, there, epoch, end]
+    first, second, third = (epoch | {"epoch": number} for number in (1, 2, 3))
+    log = [start, first, second, there, start, there, third, end]
     (source / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in log))
     provenance = bundle_weights.bundle(source, tmp_path, tmp_path / "weights").provenance
     assert provenance["versions"] == start["versions"]  # of most epochs
@@ -140,6 +155,10 @@ def test_a_run_that_is_not_what_it_should_be_is_not_bundled(finished, scores, tm
     log.write_text("".join(lines[:-1]))
     with pytest.raises(InvalidInput, match="not finished"):
         bundle_weights.bundle(source, tmp_path, folder)
+    for wrong in (lines[:1] + lines[-1:], lines[:2] * 2 + lines[-1:], lines[1:]):
+        log.write_text("".join(wrong))
+        with pytest.raises(InvalidInput, match="each epoch of its recipe once"):
+            bundle_weights.bundle(source, tmp_path, folder)
     other = finished(seed=1)
     (other / "weights.safetensors").write_bytes((source / "weights.safetensors").read_bytes())
     with pytest.raises(InvalidInput, match="not what its log speaks of"):

@@ -37,7 +37,7 @@ def asked(monkeypatch):
     """Options that the command asked for; a stand-in reports one epoch and a result."""
     seen: list[run.Options] = []
 
-    def stand_in(options, on_progress):
+    def stand_in(options, on_progress, on_note):
         seen.append(options)
         on_progress(Progress(1, 2, 390, 390, 800.0, 200.0, EPOCH))
         return RESULT
@@ -149,6 +149,7 @@ def test_a_run_that_is_resumed_needs_no_teachers(asked, tmp_path):
         (["--recipe", "distill", "--teacher", ""], "''"),
         (["--recipe", "distill", "--holdout"], "it would report too much"),
         (["--recipe", "quick", "--holdout", "--initial-weights", "bundled"], "it would report too much"),
+        (["--recipe", "quick", "--holdout", "--initial-weights", "upstream"], "it would report too much"),
     ],
 )
 def test_teachers_that_cannot_be_had_or_know_too_much_are_wrong_usage(asked, monkeypatch, given, told):
@@ -158,6 +159,34 @@ def test_teachers_that_cannot_be_had_or_know_too_much_are_wrong_usage(asked, mon
     )
     assert (result.exit_code, asked) == (2, [])
     assert told in result.stderr
+
+
+def test_held_out_images_are_unknown_to_initial_weights_or_they_are_refused(asked, tmp_path, weights20):
+    from exporter.weights import save_weights
+
+    given = ("resnet20", "--holdout", "--initial-weights", str(tmp_path / "weights.safetensors"))
+    for images, code in (("test", 2), (run.HELD_OUT, 0)):
+        save_weights(tmp_path / "weights.safetensors", replace(weights20, metrics={"top1": 1.0, "images": images}))
+        result = invoke(*given)
+        assert (result.exit_code, len(asked)) == (code, 1 - code // 2), result.output
+        assert ("it would report too much" in result.stderr) == (code == 2)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_recipes_for_trained_weights_say_so_when_they_begin_with_random_ones(asked, tmp_path, name):
+    given = ("resnet20", "--recipe", name, "--output", str(tmp_path))
+    wanted = name in ("restart", "swa", "distill")
+    assert ("note: recipe" in invoke(*given).stderr) == wanted
+    assert "note: recipe" not in invoke(*given, "--initial-weights", "bundled").stderr
+    (tmp_path / run.CHECKPOINT).touch()
+    assert "note: recipe" not in invoke(*given, "--resume").stderr
+    assert [options.initial is None for options in asked] == [True, False, True]
+
+
+def test_refusals_of_this_command_are_json_too(asked):
+    result = invoke("resnet20", "--teacher", "resnet20", "--json")
+    assert result.exit_code == 2
+    assert "quick does not" in json.loads(result.stdout)["error"]
 
 
 def test_pruning_can_be_turned_off(asked):
@@ -210,23 +239,28 @@ def test_epochs_must_be_a_positive_number(asked, number):
 
 
 def test_other_processes_of_torchrun_print_nothing(monkeypatch):
-    monkeypatch.setattr(run, "train", lambda options, on_progress: None)
+    monkeypatch.setattr(run, "train", lambda options, on_progress, on_note: None)
     result = invoke("resnet20")
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_ctrl_c_says_where_to_go_on(monkeypatch):
-    def interrupted(options, on_progress):
+def test_ctrl_c_says_where_to_go_on(monkeypatch, tmp_path):
+    def interrupted(options, on_progress, on_note):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "train", interrupted)
-    result = invoke("resnet20", "--output", "there")
+    given = ("resnet20", "--output", str(tmp_path))
+    result = invoke(*given)
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted. No epoch was complete: there is nothing to resume.\n"
+    (tmp_path / run.CHECKPOINT).touch()
+    result = invoke(*given)
     assert result.exit_code == 130
     assert result.stderr == "interrupted. Continue after the last complete epoch with --resume.\n"
 
 
 def test_a_diverged_run_is_an_error_of_one_or_two_lines(monkeypatch):
-    def diverged(options, on_progress):
+    def diverged(options, on_progress, on_note):
         raise GateFailed("the loss became nan in epoch 3.")
 
     monkeypatch.setattr(run, "train", diverged)

@@ -196,6 +196,61 @@ def test_an_interruption_leaves_no_gap_and_no_double_in_the_log(tmp_path):
     assert [event["resumed_after_epoch"] for event in events if event["event"] == "start"] == [0, 1]
 
 
+def test_who_resumes_is_told_where_the_run_goes_on_and_what_is_different(tmp_path, monkeypatch):
+    told = []
+    run.fit(JOB, tmp_path / "new", ALONE, resume=True, on_note=told.append)
+    assert told == [f"there is no checkpoint in {tmp_path / 'new'}: the run begins anew."]
+    interrupted_run(tmp_path / "run")
+    told.clear()
+    with pytest.raises(Interrupted):
+        run.fit(JOB, tmp_path / "run", ALONE, resume=True, on_note=told.append, on_progress=interrupt_in_epoch(2))
+    assert told == ["continuing after epoch 1 of 3."]
+    told.clear()
+    monkeypatch.setattr(environment, "versions", lambda: {"torch": "9.9"})
+    run.fit(JOB, tmp_path / "run", ALONE, resume=True, on_note=told.append)
+    assert told[0] == "continuing after epoch 1 of 3."
+    assert "versions so far" in told[1]
+    assert "9.9" in told[1]
+    assert len(told) == 2
+
+
+def test_one_process_at_a_time_trains_in_a_folder(options):
+    def train_beside(progress):
+        with pytest.raises(InvalidInput, match="another process trains in"):
+            run.train(replace(options, seed=7))
+        raise Interrupted
+
+    leftover = options.folder / ".0123abcd.tmp.checkpoint.pt"  # of a process that was killed
+    options.folder.mkdir()
+    leftover.touch()
+    with pytest.raises(Interrupted):
+        run.train(options, train_beside)
+    assert [event["seed"] for event in read(options.folder / "log.jsonl")] == [options.seed]
+    assert sorted(path.name for path in options.folder.iterdir()) == ["log.jsonl"]
+
+
+def test_a_run_that_is_refused_leaves_no_folder(options):
+    with pytest.raises(InvalidInput, match="no teachers"):
+        run.train(replace(options, recipe=DISTILL))
+    assert not options.folder.exists()
+
+
+def test_finished_weights_without_their_checkpoint_are_not_overwritten(options):
+    run.train(options)
+    (options.folder / "checkpoint.pt").unlink()
+    before = {path.name: path.read_bytes() for path in options.folder.iterdir()}
+    for resume in (False, True):
+        with pytest.raises(InvalidInput, match="a finished run without its checkpoint"):
+            run.train(replace(options, resume=resume))
+    assert {path.name: path.read_bytes() for path in options.folder.iterdir()} == before
+
+
+def test_half_of_torchruns_environment_is_an_error(options, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InvalidInput, match="RANK, MASTER_ADDR, MASTER_PORT is not"):
+        run.train(options)
+
+
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
     interrupted_run(tmp_path)
     before = (tmp_path / "checkpoint.pt").read_bytes()
@@ -228,6 +283,33 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:5000] if damage is None else damage)
     with pytest.raises(InvalidInput, match="Remove it to start the run anew"):
+        run.fit(JOB, tmp_path, ALONE, resume=True)
+
+
+def test_a_checkpoint_with_one_wrong_bit_is_refused(tmp_path):
+    interrupted_run(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InvalidInput, match="Remove it to start the run anew"):
+        run.fit(JOB, tmp_path, ALONE, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("model", {}),
+        ("optimizer", {}),
+        ("average", {"conv1.weight": torch.zeros(1)}),
+        ("losses", torch.zeros(3)),
+    ],
+)
+def test_a_checkpoint_with_a_part_of_something_else_is_refused(tmp_path, part, value):
+    interrupted_run(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, replace(checkpoint.load(path), **{part: value}))
+    with pytest.raises(InvalidInput, match=r"damaged(.|\n)*Remove it to start the run anew"):
         run.fit(JOB, tmp_path, ALONE, resume=True)
 
 

@@ -9,6 +9,7 @@ one only with `--replace`.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,13 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
     `Unavailable` without the test set.
     """
     events = read(run / LOG)
-    start, end = next(event for event in reversed(events) if event["event"] == "start"), events[-1]
+    starts, end = [event for event in events if event["event"] == "start"], events[-1]
     if end["event"] != "end":
         raise InvalidInput(f"{run} is not finished. Continue it with `cifar-export train ... --resume`.")
+    epochs = [event.get("epoch") for event in events if event["event"] == "epoch"]
+    if not starts or epochs != list(range(1, starts[-1]["recipe"]["epochs"] + 1)):
+        raise InvalidInput(f"{run / LOG} has not each epoch of its recipe once. Train it anew.")
+    start = starts[-1]
     if start["holdout"]:
         raise InvalidInput(f"{run} held out a part of the training set. Bundle a run on all of it.")
     network = NETWORKS[start["network"]]
@@ -48,7 +53,8 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
         raise InvalidInput(f"{run / WEIGHTS} is not what its log speaks of: sha256 {end['sha256'][:8]} expected.")
     split = load_split(data_dir, network.dataset, "test")
     onnx, pytorch = (score(weights, split, runtime) for runtime in ("onnxruntime-cpu", "pytorch"))
-    old = bundled_entries(folder).get(network.name) if (folder / INDEX).exists() else None
+    bundled = bundled_entries(folder) if (folder / INDEX).exists() else {}
+    old = bundled.get(network.name)
     if old is not None and onnx.top1 < old.top1 and not replace:
         raise GateFailed(
             f"{run} reached {onnx.top1:.2f} %, less than the {old.top1:.2f} % of the bundled {old.file}.\n"
@@ -72,7 +78,7 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
             "pytorch_top5": pytorch.top5,
         },
         below_reference=onnx.top1 < network.reference.top1,
-        provenance=_provenance(events, f"{name}.jsonl"),
+        provenance=_provenance(events, f"{name}.jsonl", bundled.values()),
     )
     old_log = _log_of(old)
     for source, target in ((run / WEIGHTS, entry.file), (run / LOG, entry.provenance["log"])):
@@ -87,8 +93,8 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
     return entry
 
 
-def _provenance(events: list[dict[str, Any]], log: str) -> dict[str, Any]:
-    """Say where and how long a run trained.
+def _provenance(events: list[dict[str, Any]], log: str, bundled: Iterable[BundledEntry]) -> dict[str, Any]:
+    """Say where and how long a run trained, and, where it started from bundled weights, which runs made those.
 
     Of a run that was resumed: on what most of its epochs were trained, and in `parts` each part where they differ.
     `commits` has several where it was resumed by another version.
@@ -106,15 +112,32 @@ def _provenance(events: list[dict[str, Any]], log: str) -> dict[str, Any]:
     differ = any(part[key] != most[key] for part in parts for key in _CONDITIONS)
     # of the run's very beginning; logs of older versions don't have them
     initial, teachers = starts[0].get("initial"), starts[0].get("teachers")
+    earlier = [run for entry in bundled if initial and entry.sha256 == initial["sha256"] for run in _runs_of(entry)]
     return {
         **({"initial": initial} if initial else {}),
         **({"teachers": teachers} if teachers else {}),
+        **({"earlier_runs": earlier} if earlier else {}),
         **{key: most[key] for key in _CONDITIONS},
         **({"parts": parts} if differ else {}),
         "commits": list(dict.fromkeys(start["commit"] for start in starts)),
         "seconds": round(events[-1]["seconds"], 1),
         "log": log,
     }
+
+
+def _runs_of(entry: BundledEntry) -> list[dict[str, Any]]:
+    """List the runs that made bundled weights, the first one first."""
+    return [
+        *entry.provenance.get("earlier_runs", []),
+        {
+            "network": entry.network,
+            "sha256": entry.sha256,
+            "recipe": entry.recipe["name"],
+            "epochs": entry.recipe["epochs"],
+            "seed": entry.seed,
+            "seconds": entry.provenance["seconds"],
+        },
+    ]
 
 
 def _log_of(entry: BundledEntry | None) -> str | None:

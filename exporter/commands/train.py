@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exporter.console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
+from exporter.errors import InvalidInput
 from exporter.normalization import parse_normalization
-from exporter.training.recipe import PRESETS, preset
+from exporter.training.recipe import CONTINUING, PRESETS, preset
 from exporter.zoo import MODELS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization, network
 
 if TYPE_CHECKING:
     from exporter.weights import Weights
+
+
+_KNOWS_TOO_MUCH = (
+    "the initial weights or teachers know the images that --holdout holds out: it would report too much.\n"
+    "Start from random weights, or from a run's that held out the same, and without teachers."
+)
+
+
+def _note(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
 
 
 def _load_initial(spec: NetworkSpec, source: str, of: NetworkSpec, normalization: Normalization | None) -> Weights:
@@ -44,6 +55,7 @@ def _load_teachers(models: Iterable[str], spec: NetworkSpec) -> tuple[Weights, .
     default="quick",
     show_default=True,
     type=click.Choice(list(PRESETS)),
+    help="Hyperparameters; --show-recipe prints them.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Stretch or shrink the recipe to so many epochs.")
 @click.option(
@@ -75,9 +87,9 @@ def _load_teachers(models: Iterable[str], spec: NetworkSpec) -> tuple[Weights, .
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the run.  [default: artifacts/runs/<dataset>_<model>-<recipe>-seed<seed>]",
+    help="Folder of the run.  [default: artifacts/runs/<dataset>_<model>-<recipe>[-holdout]-seed<seed>]",
 )
-@click.option("--resume", is_flag=True, help="Continue the run in that folder, to the same weights.")
+@click.option("--resume", is_flag=True, help="Continue the run in that folder.")
 @click.option("--holdout", is_flag=True, help="Report on 5,000 images held out of training, not on the test set.")
 @click.option("--show-recipe", is_flag=True, help="Print the recipe and train nothing.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(("auto", "cpu", "cuda")))
@@ -109,30 +121,36 @@ def train(
 
         return fields(list(recipe.as_dict().items()))
     from exporter.training.display import live, result_lines
-    from exporter.training.run import CHECKPOINT, Options
+    from exporter.training.run import CHECKPOINT, HELD_OUT, Options
     from exporter.training.run import train as train_network
 
     asked = Options(spec, recipe, output=output, **options)
+    checkpoint = asked.folder / CHECKPOINT
     if teachers and not recipe.distill:
-        raise click.UsageError(f"--teacher is for recipes that distill; {recipe.name} does not.")
-    if asked.holdout and (recipe.distill or initial_weights == "bundled"):
-        raise click.UsageError(
-            "bundled networks were trained on the images that --holdout holds out:\n"
-            "it would report too much. Start from other weights, without teachers."
-        )
+        raise InvalidInput(f"--teacher is for recipes that distill; {recipe.name} does not.")
+    if asked.holdout and (recipe.distill or initial_weights in ("bundled", "upstream")):
+        raise InvalidInput(_KNOWS_TOO_MUCH)
     if initial_weights is not None:
         of = network(initial_model or model, dataset)
-        asked = replace(asked, initial=_load_initial(spec, initial_weights, of, parse_normalization(mean, std)))
+        initial = _load_initial(spec, initial_weights, of, parse_normalization(mean, std))
+        if asked.holdout and (initial.metrics or {}).get("images") != HELD_OUT:
+            raise InvalidInput(_KNOWS_TOO_MUCH)
+        asked = replace(asked, initial=initial)
     elif (initial_model, mean, std) != (None, None, None):
-        raise click.UsageError("--initial-model, --mean and --std are of --initial-weights: name them too.")
-    resumes = asked.resume and (asked.folder / CHECKPOINT).exists()  # it knows what its teachers answered
+        raise InvalidInput("--initial-model, --mean and --std are of --initial-weights: name them too.")
+    resumes = asked.resume and checkpoint.exists()
+    if recipe.name in CONTINUING and asked.initial is None and not resumes:
+        _note(f"recipe {recipe.name} is for trained weights, and this run begins with random ones: --initial-weights.")
+    # a run that is resumed knows what its teachers answered
     if recipe.distill and (teachers or not resumes):
         asked = replace(asked, teachers=_load_teachers(dict.fromkeys(teachers or MODELS), spec))
     try:
         with live() as progress:
-            result = train_network(asked, progress)
+            result = train_network(asked, progress, _note)
     except KeyboardInterrupt:
-        click.echo("interrupted. Continue after the last complete epoch with --resume.", err=True)
+        onward = "Continue after the last complete epoch with --resume."
+        early = "No epoch was complete: there is nothing to resume."
+        click.echo(f"interrupted. {onward if checkpoint.exists() else early}", err=True)
         sys.exit(INTERRUPTED)
     if result is None:
         return None  # under torchrun the first process reports

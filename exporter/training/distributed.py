@@ -49,11 +49,17 @@ class Processes:
 def processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that torchrun started (NCCL on CUDA, else gloo); without torchrun be the only one.
 
-    Raises `InvalidInput` when `device` is neither the CPU nor CUDA, and `Unavailable` without a GPU for each process.
+    Raises `InvalidInput` when `device` is neither the CPU nor CUDA, or where the environment says only half of what
+    torchrun says, and `Unavailable` without a GPU for each process.
     """
     if "WORLD_SIZE" not in os.environ:
         yield Processes(0, 1, device)
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise InvalidInput(
+            f"WORLD_SIZE is set in the environment, but {', '.join(missing)} is not: torchrun sets them all.\n"
+            "Start several processes with torchrun, or unset WORLD_SIZE."
+        )
     if device.type not in ("cpu", "cuda"):
         raise InvalidInput(f"several processes train on cpu or cuda, not on {device.type}.")
     if device.type == "cuda":

@@ -149,18 +149,22 @@ class Trainer:
         self.seconds += time.perf_counter() - started
 
     def restore(self, saved: Checkpoint) -> None:
-        """Continue from `saved`, which is of this job. Raises `InvalidInput` where it lacks what the recipe needs."""
+        """Continue from `saved`, which is of this job. Raises `InvalidInput` where it lacks a part or a part is odd."""
         if self.job.recipe.distill and saved.targets is None:
             raise InvalidInput(f"the checkpoint lacks the teachers' answers. {REMOVE}")
         self.identity = saved.identity  # it knows initial weights and teachers, which need not be given again
-        self.network.load_state_dict(saved.model)
-        self.optimizer.load_state_dict(saved.optimizer)
-        if self.average is not None and saved.average is not None:
-            self.average.load_state_dict(saved.average)
-        if saved.losses is not None:
-            self._losses.copy_(saved.losses)
-        if saved.targets is not None:
-            self._targets = saved.targets.to(self._labels.device)
+        try:
+            self.network.load_state_dict(saved.model)
+            self.optimizer.load_state_dict(saved.optimizer)
+            if self.average is not None and saved.average is not None:
+                self.average.load_state_dict(saved.average)
+            if saved.losses is not None:
+                self._losses.copy_(saved.losses)
+            if saved.targets is not None:
+                shape = (len(self._labels), self.job.network.dataset.classes)
+                self._targets = saved.targets.to(self._labels.device).reshape(shape)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidInput(f"the checkpoint is damaged: a part of it is not of this run. {REMOVE}") from error
         self.epochs_done, self.seconds = saved.epochs_done, saved.seconds
 
     def checkpoint(self, events: list[dict[str, Any]]) -> Checkpoint:

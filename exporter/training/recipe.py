@@ -188,7 +188,11 @@ It has not been measured yet: neither the whole nor what its parts bring.
 """
 
 RESTART = dataclasses.replace(QUICK, name="restart", epochs=24, peak_lr=0.1, warmup=0.05)
-"""From trained weights on: a warm restart (Loshchilov and Hutter 2017, "SGDR"), also of a network grown deeper."""
+"""From trained weights on: a warm restart (Loshchilov and Hutter 2017, "SGDR"), also of a network grown deeper.
+
+Measured on CIFAR-100: resnet56 grown from resnet44 (70.74 % of the test images) was at 71.87 % after 14 epochs in which
+nothing was pruned.
+"""
 
 SWA = dataclasses.replace(RESTART, name="swa", peak_lr=0.05, final_lr=0.05, average_from=0.25)
 """From trained weights on at a constant learning rate, averaging: stochastic weight averaging.
@@ -200,7 +204,14 @@ pruned nothing, were at 92.79 and 92.75 %; after 10 epochs, 6 of them averaged a
 DISTILL = dataclasses.replace(
     RESTART, name="distill", epochs=40, label_smoothing=0.0, prune=0.0, distill=0.9, temperature=2.0
 )
-"""From trained weights on, with the average answer of several networks as the target beside the labels."""
+"""From trained weights on, with the average answer of several networks as the target beside the labels.
+
+Measured once: resnet32 on CIFAR-10, taught by the four bundled networks of then (92.51 to 92.75 % of the test images),
+went from 92.75 to 93.19 % in 24 epochs. What the teachers bring over the same epochs without them was not measured.
+"""
+
+CONTINUING = ("restart", "swa", "distill")
+"""Names of the presets that are meant to go on from trained weights."""
 
 PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in (SEED, QUICK, RELEASE, RESTART, SWA, DISTILL)}
 

@@ -9,8 +9,9 @@ tensorboard/         on request
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from exporter.data import Split, load_split
-from exporter.errors import GateFailed, InvalidInput
+from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.training import checkpoint, environment, plot, teachers, tensorboard
 from exporter.training.distributed import Processes, processes
 from exporter.training.log import Log
@@ -31,7 +32,14 @@ from exporter.zoo import NetworkSpec
 CHECKPOINT, LOG, WEIGHTS, CURVE = "checkpoint.pt", "log.jsonl", "weights.safetensors", "curve.png"
 RUNS = Path("artifacts/runs")
 HELD_OUT_IMAGES = 5_000
+HELD_OUT = "held out of the training set"
+"""What the metrics of a run with `holdout` say they are of."""
 _STEPS_BETWEEN_REPORTS = 10
+_LOCK = ".lock"
+_DECISIVE = ("hardware", "processes", "threads", "precision", "versions")
+"""Of what a log says of its circumstances, what decides the last bits of the weights."""
+
+NoteCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -91,12 +99,15 @@ class TrainingResult:
         return {**vars(self), "output": str(self.output), "weights": str(self.weights)}
 
 
-def train(options: Options, on_progress: ProgressCallback | None = None) -> TrainingResult | None:
+def train(
+    options: Options, on_progress: ProgressCallback | None = None, on_note: NoteCallback | None = None
+) -> TrainingResult | None:
     """Train one network as `options` say; the output folder then holds weights, log, curve and checkpoint.
 
-    Under torchrun every process calls this; the first one writes, reports and gets the result, the others None.
-    Raises `Unavailable` without data or device, and `InvalidInput` and `GateFailed` as `fit` does. Whatever
-    interrupts it, the checkpoint of the last complete epoch is there for `resume`.
+    `on_note` hears, in a line each, what a user should know about a resumed run. Under torchrun every process calls
+    this; the first one writes, reports and gets the result, the others None. Raises `Unavailable` without data or
+    device, and `InvalidInput` and `GateFailed` as `fit` does, `InvalidInput` also while another process trains in the
+    same folder. Whatever interrupts it, the checkpoint of the last complete epoch is there for `resume`.
     """
     device = environment.pick_device(options.device)
     environment.keep_freed_memory()
@@ -119,7 +130,7 @@ def train(options: Options, on_progress: ProgressCallback | None = None) -> Trai
         initial=options.initial,
         teachers=options.teachers,
     )
-    with processes(device) as here:
+    with processes(device) as here, _only_one(options.folder) if here.is_first else contextlib.nullcontext():
         callbacks = [on_progress] if on_progress and here.is_first else []
         if options.tensorboard and here.is_first:
             callbacks.append(tensorboard.writer(options.folder / "tensorboard"))
@@ -128,10 +139,40 @@ def train(options: Options, on_progress: ProgressCallback | None = None) -> Trai
             for callback in callbacks:
                 callback(progress)
 
-        trainer, log = fit(job, options.folder, here, resume=options.resume, on_progress=notify)
+        note = on_note if here.is_first else None
+        trainer, log = fit(job, options.folder, here, resume=options.resume, on_progress=notify, on_note=note)
         result = _finish(trainer, log) if here.is_first else None
         here.wait()  # others must not leave while the first still computes: their exit would end it
     return result
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Refuse while another process trains in `folder`; leave nothing of it but what was trained."""
+    import filelock
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / _LOCK, blocking=False)
+        lock.acquire()
+    except filelock.Timeout:  # an OSError, too
+        raise InvalidInput(
+            f"another process trains in {folder}. Wait until it is done, or name another --output."
+        ) from None
+    except OSError as error:
+        raise from_os_error(error, f"write {folder}") from error
+    try:
+        for leftover in folder.glob(
+            f".*.tmp.{CHECKPOINT}"
+        ):  # of a process that was killed: nobody else is at work here
+            leftover.unlink()
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            (folder / _LOCK).unlink()
+        lock.release()
+        with contextlib.suppress(OSError):  # a run that was refused leaves no empty folder
+            folder.rmdir()
 
 
 def hold_out(train: Split) -> tuple[Split, Split]:
@@ -142,18 +183,27 @@ def hold_out(train: Split) -> tuple[Split, Split]:
 
 
 def fit(
-    job: Job, output: Path, here: Processes, *, resume: bool = False, on_progress: ProgressCallback | None = None
+    job: Job,
+    output: Path,
+    here: Processes,
+    *,
+    resume: bool = False,
+    on_progress: ProgressCallback | None = None,
+    on_note: NoteCallback | None = None,
 ) -> tuple[Trainer, Log]:
     """Train `job` to its last epoch, keeping checkpoint and log in the folder `output`.
 
     With `resume` a checkpoint there is continued, on the same CPU to the same weights, bit by bit, as without the
     interruption; without one the run starts anew. Raises `InvalidInput` when a checkpoint is there and `resume` is
-    not, or when it is of another run; `GateFailed` when the loss is no longer finite.
+    not, when it is of another run, or when weights are there without one; `GateFailed` when the loss is no longer
+    finite.
     """
     saved_at = output / CHECKPOINT
     saved = checkpoint.load(saved_at) if saved_at.exists() else None
     if saved is not None and not resume:
         raise InvalidInput(f"{output} holds a run already. Continue it with --resume, or name another --output.")
+    if saved is None and (output / WEIGHTS).exists():
+        raise InvalidInput(f"{output} holds a finished run without its checkpoint. Name another --output.")
     if saved is not None:
         job.identity.refuse_unless_same(saved.identity, saved_at)
     else:
@@ -162,6 +212,9 @@ def fit(
     trainer, log = Trainer(job, here), Log(output / LOG, saved.events if saved else ())
     if saved is not None:
         trainer.restore(saved)
+    if resume and on_note:
+        for line in _notes(trainer, log, output):
+            on_note(line)
     if trainer.epochs_done < job.recipe.epochs:
         log.events.append(_start_event(trainer, log))
     if here.is_first:
@@ -170,6 +223,22 @@ def fit(
         trainer.ask_teachers(_asking(trainer, on_progress))
     _train(trainer, log, saved_at, on_progress)
     return trainer, log
+
+
+def _notes(trainer: Trainer, log: Log, output: Path) -> Iterator[str]:
+    """Say what a user who resumes should know."""
+    if not log.events:
+        yield f"there is no checkpoint in {output}: the run begins anew."
+        return
+    yield f"continuing after epoch {trainer.epochs_done} of {trainer.job.recipe.epochs}."
+    here = environment.describe(trainer.processes.device, trainer.processes.count, trainer.job.recipe)
+    before = [event for event in log.events if event["event"] == "start"][-1]
+    for what in _DECISIVE:
+        if what in before and before[what] != here[what]:
+            yield (
+                f"{what} so far: {before[what]}; now: {here[what]}. The weights will not be bit for bit those of an "
+                "uninterrupted run."
+            )
 
 
 def _start_event(trainer: Trainer, log: Log) -> dict[str, Any]:
@@ -265,7 +334,7 @@ def _finish(trainer: Trainer, log: Log) -> TrainingResult:
         source="trained",
         sha256="",  # the file's, known once it is written
         recipe=job.recipe.as_dict(),
-        metrics=metrics | {"images": "held out of the training set" if job.holdout else "test"},
+        metrics=metrics | {"images": HELD_OUT if job.holdout else "test"},
     )
     sha256 = save_weights(output / WEIGHTS, weights)
     reported = "held-out images" if job.holdout else "test images"

@@ -16,11 +16,14 @@ def writer(folder: Path) -> ProgressCallback:
         raise Unavailable(
             "--tensorboard needs a package that is not installed. Run `pip install 'cifar-export[tensorboard]'`."
         ) from error
-    summary = SummaryWriter(folder)
+    started: list[SummaryWriter] = []  # with the first epoch: a run that is refused writes nothing
 
     def write(progress: Progress) -> None:
         if progress.result is None:
             return
+        if not started:
+            started.append(SummaryWriter(folder))
+        (summary,) = started
         for name, value in progress.result.items():
             if name != "epoch":
                 summary.add_scalar(name, value, progress.epoch)
