@@ -17,7 +17,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "cifar-export needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,openvino,opencv,sign]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,openvino,opencv,sign,tensorboard]'
 	@touch $@
 
 demo: $(VENV)/.installed  ## set up, export a bundled network to ONNX and show its parity table

@@ -95,6 +95,8 @@ def test_the_runs_that_made_the_initial_weights_are_listed(finished, scores, tmp
         (entry.seed, entry.sha256, 1) for entry in entries[:2]
     ]
     assert earlier[1]["seconds"] == entries[1].provenance["seconds"]
+    again = bundle_weights.bundle(tmp_path / f"{NETWORK.name}-quick-seed2", tmp_path, folder)
+    assert again.provenance["earlier_runs"] == earlier
 
 
 def test_teachers_are_named(finished, scores, tmp_path):

@@ -313,7 +313,7 @@ def test_a_checkpoint_with_a_part_of_something_else_is_refused(tmp_path, part, v
         run.fit(JOB, tmp_path, ALONE, resume=True)
 
 
-@pytest.mark.parametrize("part", ["identity", "model"])
+@pytest.mark.parametrize("part", ["identity", "model", "events"])
 def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path, part):
     interrupted_run(tmp_path)
     path = tmp_path / "checkpoint.pt"
@@ -484,7 +484,11 @@ def test_tensorboard_that_is_not_installed_is_said_with_the_fix(options, monkeyp
 def test_tensorboard_gets_every_epoch(options):
     pytest.importorskip("tensorboard", reason="needs the extra `tensorboard`")
     run.train(replace(options, tensorboard=True))
-    assert any("tfevents" in path.name for path in (options.folder / "tensorboard").iterdir())
+    written = list((options.folder / "tensorboard").iterdir())
+    assert any("tfevents" in path.name for path in written)
+    with pytest.raises(InvalidInput, match="holds a run already"):
+        run.train(replace(options, tensorboard=True))
+    assert list((options.folder / "tensorboard").iterdir()) == written  # a refused run adds nothing
 
 
 def test_runs_of_different_kinds_have_different_folders(options):

@@ -112,7 +112,13 @@ def _provenance(events: list[dict[str, Any]], log: str, bundled: Iterable[Bundle
     differ = any(part[key] != most[key] for part in parts for key in _CONDITIONS)
     # of the run's very beginning; logs of older versions don't have them
     initial, teachers = starts[0].get("initial"), starts[0].get("teachers")
-    earlier = [run for entry in bundled if initial and entry.sha256 == initial["sha256"] for run in _runs_of(entry)]
+    earlier: list[dict[str, Any]] = []
+    for entry in bundled:
+        if entry.sha256 == events[-1]["sha256"]:  # bundled already, in place of what it started from
+            earlier = entry.provenance.get("earlier_runs", [])
+            break
+        if initial and entry.sha256 == initial["sha256"]:
+            earlier = _runs_of(entry)
     return {
         **({"initial": initial} if initial else {}),
         **({"teachers": teachers} if teachers else {}),

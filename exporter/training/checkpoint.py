@@ -125,6 +125,8 @@ def load(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise InvalidInput(refusal)
     try:
+        if not isinstance(content["events"], list):
+            raise TypeError("no events")
         identity = Identity(**content.pop("identity"))
         identity = replace(identity, recipe=recipes.from_dict(identity.recipe).as_dict())
         return Checkpoint(identity=identity, **content)

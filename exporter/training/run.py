@@ -162,9 +162,8 @@ def _only_one(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise from_os_error(error, f"write {folder}") from error
     try:
-        for leftover in folder.glob(
-            f".*.tmp.{CHECKPOINT}"
-        ):  # of a process that was killed: nobody else is at work here
+        # what a killed process left: nobody else is at work here
+        for leftover in folder.glob(f".*.tmp.{CHECKPOINT}"):
             leftover.unlink()
         yield
     finally:
