@@ -203,8 +203,9 @@ def test_more_processes_than_images_are_refused():
 
 
 def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    torchruns = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in torchruns.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(Unavailable, match="process 2 here"), processes(torch.device("cuda")):
         pass
