@@ -313,6 +313,15 @@ def test_any_damage_gives_weights_or_an_error_of_ours(data: st.DataObject, form:
     assert [tensor.shape for tensor in weights.state.values()] == [tensor.shape for tensor in STATE.values()]
 
 
+def test_one_wrong_bit_of_a_number_is_refused(tmp_path: Path) -> None:
+    damaged = bytearray(FORMATS["zip"])
+    place = damaged.index(STATE["fc.weight"].numpy().tobytes())
+    damaged[place] ^= 1
+    path = tmp_path / "damaged.pt"
+    path.write_bytes(damaged)
+    refuse(path, "damaged")
+
+
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9)
 leaves = leaves | st.just(torch.zeros(2)) | st.just(torch.ones(()))
 names = st.sampled_from(["state_dict", "model", "conv1.weight", "fc.weight", "layer1.0.bn1.bias"]) | st.text(max_size=9)

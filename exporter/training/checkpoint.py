@@ -6,7 +6,6 @@ All chance comes from (seed, epoch): beside network and optimizer there is only 
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from exporter.errors import InvalidInput, from_os_error
 from exporter.files import write_atomically
 from exporter.training import recipe as recipes
+from exporter.weights.reader import read_checkpoint
 
 FORMAT = 1
 REMOVE = "Remove it to start the run anew."
@@ -114,13 +114,8 @@ def load(path: Path) -> Checkpoint:
     except OSError as error:
         raise from_os_error(error, f"read the checkpoint {path}") from error
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if archive.testzip() is not None:  # torch looks at no checksum
-                raise zipfile.BadZipFile("a checksum is wrong")
-        # from memory: what torch raises then is about the content
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    # The bytes are anyone's: which exceptions zip and pickle machines raise on such is nowhere promised.
-    except Exception as error:
+        content = read_checkpoint(path, data)
+    except InvalidInput as error:
         raise InvalidInput(refusal) from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise InvalidInput(refusal)

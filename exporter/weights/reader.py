@@ -86,13 +86,18 @@ def read_checkpoint(path: Path, data: bytes) -> object:
 
     Raises `InvalidInput` that says what the file is, where it is something else: truncated, code, TorchScript, ...
     """
-    if zipfile.is_zipfile(io.BytesIO(data)):
+    is_archive = zipfile.is_zipfile(io.BytesIO(data))
+    if is_archive:
         _check_archive(path, data)
     elif data.startswith(b"PK\x03\x04"):
         raise InvalidInput(f"cannot load {path}: a truncated checkpoint, its end is missing. Get it again.")
     elif not data.startswith(_PICKLE_MARK):
         raise InvalidInput(f"cannot load {path}: it is {_guess(data)}.")
     try:
+        if is_archive:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if (damaged := archive.testzip()) is not None:  # torch looks at no checksum
+                    raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about old formats; nothing a user can act on
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True, mmap=False)
@@ -129,7 +134,7 @@ def _guess(data: bytes) -> str:
     if data[257:262] == b"ustar":
         return "a tar archive. Unpack it first; the oldest checkpoints are tar files themselves: save those again"
     # ModelProto begins with field 1 (ir_version), a varint; field 2 names the producer, or field 8 imports opsets.
-    if data[0] == 0x08 and data[2:3] in (b"\x12", b":", b"B"):
+    if data[:1] == b"\x08" and data[2:3] in (b"\x12", b":", b"B"):
         return "an ONNX model. Give the checkpoint that it was exported from"
     return "neither safetensors nor a PyTorch checkpoint, or its beginning is damaged. Get it again"
 
