@@ -6,12 +6,12 @@ dependencies of its own. What is here is what neither it nor requests nor pooch 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from exporter.errors import GateFailed, Unavailable, from_os_error
+from exporter.files import only_one
 from exporter.http import (
     CHECK_ADDRESS,
     CHECK_NETWORK,
@@ -86,7 +87,7 @@ def download(
         if destination.is_file() and not _mismatch(destination, digests):
             return destination
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(destination):
+        with one_download(destination):
             if not destination.is_file() or _mismatch(destination, digests):  # else another process was quicker
                 _fetch_and_check(_Transfer(url, destination, progress, timeout, max_bytes, hint), digests)
         return destination
@@ -260,22 +261,10 @@ class _Transfer:
         return unavailable(self.url, f"{reason}{kept}", remedy, self.hint)
 
 
-@contextlib.contextmanager
-def only_one(destination: Path) -> Iterator[None]:
-    """Hold the lock of `destination`; a process that dies lets go of it. Raises `Unavailable` after `LOCK_SECONDS`."""
-    import filelock
-
-    lock = filelock.FileLock(destination.with_name(f"{destination.name}.part.lock"), timeout=LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise Unavailable(
-            f"another process has been downloading {destination} for {LOCK_SECONDS:.0f} seconds.\n"
-            "Wait for it or end it, then run this again."
-        ) from error
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows removes it itself, on release
-            Path(lock.lock_file).unlink()
-        lock.release()
+def one_download(destination: Path) -> AbstractContextManager[None]:
+    """Hold the lock of `destination`, waiting for it. Raises `Unavailable` after `LOCK_SECONDS`, OSError."""
+    busy = Unavailable(
+        f"another process has been downloading {destination} for {LOCK_SECONDS:.0f} seconds.\n"
+        "Wait for it or end it, then run this again."
+    )
+    return only_one(destination.with_name(f"{destination.name}.part.lock"), busy, seconds=LOCK_SECONDS)

@@ -1,4 +1,4 @@
-"""Data set files as others would have made them: torchvision folders, archives, a mirror."""
+"""Data sets: random images, and files as others would have made them: torchvision folders, archives, a mirror."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from exporter.data import Split
 from exporter.data.fetch import ARCHIVES, Archive
 from exporter.data.layout import BINARY, PYTHON
 from exporter.zoo import DatasetSpec
 
 Mirror = tuple[DatasetSpec, dict[str, bytes]]
 """The data set that a mirror holds, and its files by path."""
+
+
+def noise(images: int, classes: int = 10) -> Split:
+    """Seeded random pixels and labels."""
+    rng = np.random.default_rng(0)
+    return Split(rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), rng.integers(0, classes, images))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,12 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from data_files import noise
 
 from exporter import resnet
-from exporter.data import Split
 from exporter.errors import InvalidInput
 from exporter.training import checkpoint, initial, run
 from exporter.training.distributed import Processes
@@ -22,14 +21,9 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 SHALLOW = random_weights(NETWORKS["cifar100_resnet20"], seed=1)
 
 
-def noise(images: int = 32) -> Split:
-    rng = np.random.default_rng(0)
-    return Split(rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), rng.integers(0, 100, images))
-
-
 def job(model: str, weights=SHALLOW) -> Job:
     recipe = replace(RESTART, epochs=1, batch_size=16, precision="float32")
-    return Job(network(model, "cifar100"), recipe, noise(), noise(), initial=weights)
+    return Job(network(model, "cifar100"), recipe, noise(32, 100), noise(32, 100), initial=weights)
 
 
 @pytest.mark.parametrize("model", ["resnet20", "resnet32", "resnet44", "resnet56"])

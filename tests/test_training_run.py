@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from data_files import noise
 from PIL import Image
 
 from exporter.data import Split
@@ -30,12 +31,7 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def noise(images: int = 64) -> Split:
-    rng = np.random.default_rng(0)
-    return Split(rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, images))
-
-
-JOB = Job(NETWORK, RECIPE, noise(), noise())
+JOB = Job(NETWORK, RECIPE, noise(64), noise(64))
 TEACHER = random_weights(NETWORK, seed=1)
 
 

@@ -4,10 +4,10 @@ import math
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from data_files import noise
 from rich.console import Console
 
 from exporter import resnet
@@ -26,11 +26,6 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 RECIPE = replace(DISTILL, epochs=2, batch_size=16, precision="float32", crop_padding=0, flip="none", warmup=0.0)
 
 
-def noise(images: int = 32) -> Split:
-    rng = np.random.default_rng(0)
-    return Split(rng.integers(0, 256, (images, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, images))
-
-
 @pytest.fixture(scope="module")
 def two():
     return tuple(random_weights(NETWORKS[f"cifar10_{model}"], seed=1) for model in ("resnet20", "resnet32"))
@@ -38,7 +33,7 @@ def two():
 
 @pytest.fixture
 def job(two):
-    return Job(NETWORK, RECIPE, noise(), noise(), teachers=two)
+    return Job(NETWORK, RECIPE, noise(32), noise(32), teachers=two)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +43,7 @@ def every_step_reports(monkeypatch):
 
 def test_targets_are_the_mean_answer_on_images_and_their_mirror_images(two, monkeypatch):
     monkeypatch.setattr(teachers, "BATCH", 7)  # the last batch is shorter
-    split, done = noise(), []
+    split, done = noise(32), []
     targets = teachers.soft_targets(
         two, NETWORK, split.images, RECIPE, ALONE.device, lambda number, batches: done.append((number, batches))
     )
@@ -80,7 +75,7 @@ def test_the_distance_is_torchs_divergence_with_gradients_of_the_same_size_at_ev
 def test_a_step_weighs_labels_and_answers(job):
     one = Trainer(replace(job, recipe=replace(RECIPE, batch_size=32, distill=0.75)), ALONE)
     one.ask_teachers(lambda *_: None)
-    split = noise()
+    split = noise(32)
     inputs = augment.Normalizer(NETWORK.dataset.normalization, ALONE.device)(torch.from_numpy(split.images))
     targets = teachers.soft_targets(job.teachers, NETWORK, split.images, RECIPE, ALONE.device)
     with torch.no_grad():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.download import Progress, download, only_one
+from exporter.download import Progress, download, one_download
 from exporter.errors import GateFailed, InvalidInput, from_os_error
 from exporter.files import require_file, sha256_file
 from exporter.release.source import Signer, Source, below, is_url, open_folder, open_url
@@ -114,7 +114,7 @@ def install(
     if os.path.lexists(folder) and not difference(folder, files):
         return False
     try:
-        with _folders_for(folder), only_one(folder):
+        with _folders_for(folder), one_download(folder):
             _clear(folder)
             if os.path.lexists(folder):
                 problem = difference(folder, files)

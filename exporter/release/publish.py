@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import GateFailed, InvalidInput, Unavailable, from_os_error
-from exporter.files import interrupts_held
+from exporter.files import interrupts_held, only_one
 from exporter.release import shelf
 from exporter.release.assemble import Origin, assemble
 from exporter.release.layout import measurements_name
@@ -42,53 +42,24 @@ def workshop(output: Path, version: str, say: Say) -> Iterator[Path]:
     """
     made = [folder for folder in (output, *output.parents) if not folder.exists()]
     staging = output / f"{_STAGING}{secrets.token_hex(4)}"
+    busy = Unavailable(f"another build is at work in {output}. Wait until it is done, or choose another --output.")
     try:
-        with _translated(output):
-            output.mkdir(parents=True, exist_ok=True)
-        with _only_one(output):
-            with _translated(output):
-                _clear(output)
-                shelf.heal(output, say)
-                shelf.refuse_taken(output, version)
-                (staging / version).mkdir(parents=True)
+        output.mkdir(parents=True, exist_ok=True)
+        with only_one(output / _LOCK, busy):
+            _clear(output)
+            shelf.heal(output, say)
+            shelf.refuse_taken(output, version)
             try:
-                with _translated(output):
-                    yield staging / version
+                (staging / version).mkdir(parents=True)
+                yield staging / version
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
-                if made and [path.name for path in output.iterdir()] == [_LOCK]:
-                    (output / _LOCK).unlink()
+    except OSError as error:
+        raise from_os_error(error, f"write {error.filename or output}") from error
     finally:
         for folder in made:  # the deepest first; one that holds anything stays
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-@contextlib.contextmanager
-def _translated(output: Path) -> Iterator[None]:
-    """Errors of the file system in `output` become ours."""
-    try:
-        yield
-    except OSError as error:
-        raise from_os_error(error, f"write {error.filename or output}") from error
-
-
-@contextlib.contextmanager
-def _only_one(output: Path) -> Iterator[None]:
-    import filelock
-
-    lock = filelock.FileLock(output / _LOCK, blocking=False)
-    with _translated(output):
-        try:
-            lock.acquire()
-        except filelock.Timeout:  # an OSError, too
-            raise Unavailable(
-                f"another build is at work in {output}. Wait until it is done, or choose another --output."
-            ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _clear(output: Path) -> None:

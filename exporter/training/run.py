@@ -21,6 +21,7 @@ import torch
 
 from exporter.data import Split, load_split
 from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.files import only_one
 from exporter.training import checkpoint, environment, plot, teachers, tensorboard
 from exporter.training.distributed import Processes, processes
 from exporter.training.log import Log
@@ -130,7 +131,7 @@ def train(
         initial=options.initial,
         teachers=options.teachers,
     )
-    with processes(device) as here, _only_one(options.folder) if here.is_first else contextlib.nullcontext():
+    with processes(device) as here, _alone_in(options.folder) if here.is_first else contextlib.nullcontext():
         callbacks = [on_progress] if on_progress and here.is_first else []
         if options.tensorboard and here.is_first:
             callbacks.append(tensorboard.writer(options.folder / "tensorboard"))
@@ -147,29 +148,20 @@ def train(
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
+def _alone_in(folder: Path) -> Iterator[None]:
     """Refuse while another process trains in `folder`; leave nothing of it but what was trained."""
-    import filelock
-
+    busy = InvalidInput(f"another process trains in {folder}. Wait until it is done, or name another --output.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / _LOCK, blocking=False)
-        lock.acquire()
-    except filelock.Timeout:  # an OSError, too
-        raise InvalidInput(
-            f"another process trains in {folder}. Wait until it is done, or name another --output."
-        ) from None
-    except OSError as error:
-        raise from_os_error(error, f"write {folder}") from error
-    try:
-        # what a killed process left: nobody else is at work here
-        for leftover in folder.glob(f".*.tmp.{CHECKPOINT}"):
-            leftover.unlink()
-        yield
+        with contextlib.ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(only_one(folder / _LOCK, busy))
+                for leftover in folder.glob(f".*.tmp.{CHECKPOINT}"):  # of a killed process: nobody else is here
+                    leftover.unlink()
+            except OSError as error:
+                raise from_os_error(error, f"write {folder}") from error
+            yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file
-            (folder / _LOCK).unlink()
-        lock.release()
         with contextlib.suppress(OSError):  # a run that was refused leaves no empty folder
             folder.rmdir()
 
