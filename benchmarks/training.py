@@ -5,9 +5,12 @@
 The plain loop: a `DataLoader` over PIL images with torchvision's RandomCrop, RandomHorizontalFlip, ToTensor and
 Normalize, a float32 network in torch's default layout, `loss.item()` in every step, as in most published CIFAR
 scripts. Ours: the `quick` recipe's step. Both run on the CPU on the same seeded noise, which costs what photographs
-cost. The arithmetic floor is the time that the multiply-adds of a training step (three times the forward pass, the
-first layer's input gradient left out) would take at the speed of this machine's best large matrix product of the
-same number format. `--cpu-time` counts processor seconds of this process: for a machine that does other things too,
+cost. Two floors, in the step's number format: the arithmetic one is the time that its multiply-adds (three times the
+forward pass, the first layer's input gradient left out) would take at the speed of this machine's best large matrix
+product; the memory one is the time that its activations and their gradients would take at the speed of its best copy of
+such a tensor, if each convolution and each batch norm read and wrote each of them once and all else were free. Caches
+help a copy, too. The floor is their sum: what one thread does while it multiplies, it does not do while it copies.
+`--cpu-time` counts processor seconds of this process: for a machine that does other things too,
 with one thread and no workers.
 """
 
@@ -106,6 +109,41 @@ def multiply_adds_per_second(dtype: torch.dtype, clock: Callable[[], float]) -> 
     return best
 
 
+def values_moved(spec: NetworkSpec) -> int:
+    """Count the activations and gradients of activations that one image's step reads and writes at least."""
+    moved = 0
+
+    def add(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        nonlocal moved
+        read, written = inputs[0].numel(), output.numel()
+        moved += read + written  # forward
+        if isinstance(layer, nn.BatchNorm2d):
+            moved += written + 2 * read  # reads the output's gradient and the input, writes the input's gradient
+        else:
+            moved += written + read  # for the weights' gradient
+            moved += 0 if layer.in_channels == 3 else written + read  # for the input's, which an image has not
+
+    with torch.device("meta"):
+        model = resnet.build(spec)
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+                layer.register_forward_hook(add)
+        model(torch.empty(1, 3, 32, 32))
+    return moved
+
+
+def values_per_second(dtype: torch.dtype, batch: int, clock: Callable[[], float]) -> float:
+    """Measure the best of some copies of the largest activation: each value read and written."""
+    source = torch.randn(batch, 16, 32, 32).to(dtype)
+    target, best = torch.empty_like(source), 0.0
+    for _ in range(50):
+        began = clock()
+        for _ in range(20):
+            target.copy_(source)
+        best = max(best, 20 * 2 * source.numel() / (clock() - began))
+    return best
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet20")
@@ -139,9 +177,11 @@ def main() -> None:
             speeds[name].append(asked.batch * asked.steps / (clock() - began))
     plain, ours = (statistics.median(speeds[name]) for name in ("plain", "ours"))
     bf16 = environment.precision(QUICK, CPU) == "bf16"
-    peak = multiply_adds_per_second(torch.bfloat16 if bf16 else torch.float32, clock)
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    peak, copied = multiply_adds_per_second(dtype, clock), values_per_second(dtype, asked.batch, clock)
     first_layer = 3 * 16 * 9 * 32 * 32
-    needed = 3 * size_of(spec).multiply_adds - first_layer
+    arithmetic = (3 * size_of(spec).multiply_adds - first_layer) / peak  # seconds an image
+    memory = values_moved(spec) / copied
     result = {
         "hardware": environment.hardware(CPU, 1),
         "torch": str(torch.__version__),
@@ -154,8 +194,10 @@ def main() -> None:
         "ratio": round(ours / plain, 2),
         "precision": "bf16" if bf16 else "float32",
         "matrix_product_gmacs_per_second": round(peak / 1e9, 1),
-        "floor_images_per_second": round(peak / needed, 1),
-        "fraction_of_floor": round(ours * needed / peak, 3),
+        "copy_gigabytes_per_second": round(copied * dtype.itemsize / 1e9, 1),
+        "fraction_of_arithmetic_floor": round(ours * arithmetic, 3),
+        "fraction_of_memory_floor": round(ours * memory, 3),
+        "fraction_of_floor": round(ours * (arithmetic + memory), 3),
     }
     print(json.dumps(result, indent=1))
 
