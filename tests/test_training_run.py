@@ -27,6 +27,7 @@ from exporter.zoo import NETWORKS
 
 NETWORK = NETWORKS["cifar10_resnet20"]
 RECIPE = replace(QUICK, epochs=3, batch_size=32, ema_decay=0.9)
+GENTLE = replace(RECIPE, epochs=1, peak_lr=1e-3, precision="float32")
 ALONE = Processes(0, 1, torch.device("cpu"))
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -124,11 +125,19 @@ def test_an_average_of_epochs_survives_an_interruption_bit_by_bit(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def first_epoch_without_batch_statistics(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """What an epoch changes where batch norm does not look at the batch: the same in any number of processes."""
+    trainer.network.eval()
+    before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
+    trainer.train_epoch(lambda *_: None)
+    return {f"change of {name}": p.detach() - before[name] for name, p in trainer.network.named_parameters()}
+
+
 def test_two_processes_share_each_batch_and_agree(tmp_path):
     script = """
     from dataclasses import replace
     from exporter.training.distributed import processes
-    from test_training_run import DISTILL, TEACHER, Trainer
+    from test_training_run import DISTILL, GENTLE, TEACHER, Trainer, first_epoch_without_batch_statistics
     with processes(torch.device("cpu")) as here:
         trainer, log = run.fit(job, output, here)
         weights = {name: p.detach() for name, p in trainer.network.named_parameters()}
@@ -137,6 +146,7 @@ def test_two_processes_share_each_batch_and_agree(tmp_path):
         taught = Trainer(learning, here)
         taught.ask_teachers(lambda *_: None)
         weights["targets"] = taught._targets
+        weights |= first_epoch_without_batch_statistics(Trainer(replace(job, recipe=GENTLE), here))
         torch.save(weights, output / f"rank{here.rank}.pt")
         here.wait()
     """
@@ -148,8 +158,11 @@ def test_two_processes_share_each_batch_and_agree(tmp_path):
     taught = Trainer(replace(JOB, recipe=DISTILL, teachers=(TEACHER,)), ALONE)
     taught.ask_teachers(lambda *_: None)  # each process asked about half of the images
     torch.testing.assert_close(first["targets"], taught._targets, rtol=1e-4, atol=1e-5)
+    frozen = first_epoch_without_batch_statistics(Trainer(replace(JOB, recipe=GENTLE), ALONE))
+    for name, expected in frozen.items():  # the same images, crops and mean gradient
+        assert (first[name] - expected).norm() < 1e-3 * expected.norm(), name
     alone, _ = run.fit(JOB, tmp_path / "alone", ALONE)
-    # The same images, crops and mean gradient; batch norm sees half a batch at a time, hence the tolerance.
+    # Batch norm sees half a batch at a time, hence the tolerance.
     events = [[e for e in read(tmp_path / f / "log.jsonl") if e["event"] == "epoch"] for f in ("run", "alone")]
     for shared, single in zip(*events, strict=True):
         assert shared["loss"] == pytest.approx(single["loss"], rel=0.2)
