@@ -26,8 +26,11 @@ def test_the_accuracy_table_is_the_index():
             cells.append(f"{entry.top1 - spec.reference.top1:+.2f}")
             start = f" from {initial['network']}" if (initial := entry.provenance.get("initial")) else ""
             epochs = f"{entry.recipe['epochs']} {'pruned ' if entry.recipe.get('prune') else ''}epochs"
-            earlier = sum(run["epochs"] for run in entry.provenance.get("earlier_runs", []))
-            total = f"; {earlier + entry.recipe['epochs']} epochs in all" if earlier else ""
+            runs = entry.provenance.get("earlier_runs", [])
+            runs = [*runs, {"epochs": entry.recipe["epochs"], "prune": entry.recipe.get("prune", 0)}]
+            total = f"; {sum(run['epochs'] for run in runs)} epochs in all" if len(runs) > 1 else ""
+            pruned = sum(run["epochs"] for run in runs if run["prune"])
+            total += f", {pruned} of them pruned" if total and pruned else ""
             cells.append(f"{entry.recipe['name']}, {epochs}{start}, seed {entry.seed}{total}")
         expected.append("| " + " | ".join(cells).replace("|  |", "| |").replace("|  |", "| |") + " |")
     normal = [re.sub(r"\s+", " ", row) for row in rows]

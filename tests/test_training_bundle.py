@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from exporter.data import Split
 from exporter.errors import GateFailed, InvalidInput
@@ -95,8 +96,26 @@ def test_the_runs_that_made_the_initial_weights_are_listed(finished, scores, tmp
         (entry.seed, entry.sha256, 1) for entry in entries[:2]
     ]
     assert earlier[1]["seconds"] == entries[1].provenance["seconds"]
+    assert [run["prune"] for run in earlier] == [QUICK.prune] * 2
     again = bundle_weights.bundle(tmp_path / f"{NETWORK.name}-quick-seed2", tmp_path, folder)
     assert again.provenance["earlier_runs"] == earlier
+
+
+def test_the_earlier_runs_of_weights_that_were_replaced_meanwhile_are_known(finished, scores, tmp_path):
+    folder = tmp_path / "weights"
+    first = bundle_weights.bundle(finished(), tmp_path, folder)
+    initial = load_weights(NETWORK, str(folder / first.file))
+    bundle_weights.bundle(finished(seed=1, initial=initial), tmp_path, folder)
+    sibling = bundle_weights.bundle(finished(seed=2, initial=initial), tmp_path, folder)
+    assert [run["sha256"] for run in sibling.provenance["earlier_runs"]] == [first.sha256]
+
+
+def test_initial_weights_that_nobody_knows_are_remarked_on(finished, scores, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle_weights.bundle, "__defaults__", (tmp_path / "weights",))
+    source = finished(initial=random_weights(NETWORK, seed=1))
+    result = CliRunner().invoke(bundle_weights.main, [str(source), "--data-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    assert "not of the index" in result.stderr
 
 
 def test_teachers_are_named(finished, scores, tmp_path):

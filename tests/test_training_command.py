@@ -266,3 +266,10 @@ def test_a_diverged_run_is_an_error_of_one_or_two_lines(monkeypatch):
     monkeypatch.setattr(run, "train", diverged)
     result = invoke("resnet20")
     assert (result.exit_code, result.stderr) == (1, "error: the loss became nan in epoch 3.\n")
+
+
+def test_more_threads_than_any_machine_has_are_refused(asked):
+    result = invoke("resnet20", "--threads", "99999999999")
+    assert result.exit_code == 2
+    assert "4096" in result.stderr
+    assert asked == []

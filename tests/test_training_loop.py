@@ -11,14 +11,16 @@ import torch.nn.functional as F
 from exporter import resnet
 from exporter.data import Split
 from exporter.errors import GateFailed, InvalidInput, Unavailable
-from exporter.training import augment
+from exporter.training import augment, checkpoint, environment
 from exporter.training.distributed import Processes, processes
 from exporter.training.loop import Job, Trainer
-from exporter.training.recipe import QUICK, SEED, Recipe
+from exporter.training.recipe import DISTILL, QUICK, RELEASE, SEED, SWA, Recipe
+from exporter.weights import random_weights
 from exporter.zoo import NETWORKS
 
 NETWORK = NETWORKS["cifar10_resnet20"]
 ALONE = Processes(0, 1, torch.device("cpu"))
+EPOCHS = [{"event": "epoch", "epoch": number} for number in (1, 2)]
 PLAIN = replace(SEED, epochs=2, batch_size=16, crop_padding=0, flip="none")
 
 
@@ -211,13 +213,51 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
         pass
 
 
-@pytest.mark.cuda
-@pytest.mark.slow
-def test_cuda_learns_too():
-    if not torch.cuda.is_available():
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.slow])])
+@pytest.mark.parametrize("recipe", [SEED, RELEASE, SWA, DISTILL], ids=lambda recipe: recipe.name)
+def test_each_device_learns_as_the_cpu_does_also_over_an_interruption(recipe, device, tmp_path):
+    if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs an NVIDIA GPU")
-    split = separable(512)
-    job = Job(NETWORK, replace(QUICK, epochs=4, batch_size=64, peak_lr=0.1), split, split)
-    one = Trainer(job, Processes(0, 1, torch.device("cuda")))
-    entries = [epoch(one) for _ in range(4)]
-    assert entries[-1]["loss"] < entries[0]["loss"]
+    recipe = replace(recipe, epochs=4, batch_size=64, peak_lr=0.02, precision="float32", prune=0.0, drop_last=False)
+    split = separable(200)  # the last batch is another size
+    taught = (random_weights(NETWORK, seed=1),) if recipe.distill else ()
+    job = Job(NETWORK, recipe, split, split, teachers=taught)
+    losses = {}
+    for name in dict.fromkeys(("cpu", device)):
+        here = Processes(0, 1, torch.device(name))
+        one = Trainer(job, here)
+        one.ask_teachers(lambda *_: None)
+        losses[name] = [epoch(one)["loss"] for _ in range(2)]
+        checkpoint.save(tmp_path / name, one.checkpoint([{"event": "start"}, *EPOCHS]))
+        one = Trainer(job, here)
+        one.restore(checkpoint.load(tmp_path / name))
+        losses[name] += [epoch(one)["loss"] for _ in range(2)]
+    assert losses[device] == pytest.approx(losses["cpu"], rel=0.05)
+    assert losses[device][-1] < losses[device][0]
+
+
+def test_training_goes_on_without_compiling_where_that_is_impossible(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable.")
+
+    network = torch.nn.Identity()
+    assert environment.compiled(network, torch.device("cpu")) == (network, "")
+    monkeypatch.setattr(torch, "compile", fail)
+    assert environment.compiled(network, torch.device("cuda")) == (network, "RuntimeError: Failed to find C compiler")
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "MASTER_PORT"])
+def test_an_environment_that_is_no_torchruns_is_refused(monkeypatch, name):
+    torchruns = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for key, value in (torchruns | {name: "x"}).items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(InvalidInput, match=f"{name} in the environment is no number: 'x'"), processes(ALONE.device):
+        pass
+
+
+def test_processes_that_do_not_find_each_other_say_so(monkeypatch):
+    torchruns = {"WORLD_SIZE": "2", "RANK": "5", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    for key, value in torchruns.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(Unavailable, match="do not find each other"), processes(ALONE.device):
+        pass

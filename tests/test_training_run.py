@@ -21,7 +21,7 @@ from exporter.training import checkpoint, environment, run
 from exporter.training.distributed import Processes
 from exporter.training.log import read
 from exporter.training.loop import Job, Trainer
-from exporter.training.recipe import DISTILL, QUICK
+from exporter.training.recipe import DISTILL, QUICK, SEED
 from exporter.weights import load_weights, random_weights
 from exporter.zoo import NETWORKS
 
@@ -146,6 +146,8 @@ def test_two_processes_share_each_batch_and_agree(tmp_path):
         taught = Trainer(learning, here)
         taught.ask_teachers(lambda *_: None)
         weights["targets"] = taught._targets
+        assert here.agree(3)
+        assert not here.agree(here.rank)
         weights |= first_epoch_without_batch_statistics(Trainer(replace(job, recipe=GENTLE), here))
         torch.save(weights, output / f"rank{here.rank}.pt")
         here.wait()
@@ -214,13 +216,25 @@ def test_who_resumes_is_told_where_the_run_goes_on_and_what_is_different(tmp_pat
     with pytest.raises(Interrupted):
         run.fit(JOB, tmp_path / "run", ALONE, resume=True, on_note=told.append, on_progress=interrupt_in_epoch(2))
     assert told == ["continuing after epoch 1 of 3."]
-    told.clear()
-    monkeypatch.setattr(environment, "versions", lambda: {"torch": "9.9"})
-    run.fit(JOB, tmp_path / "run", ALONE, resume=True, on_note=told.append)
-    assert told[0] == "continuing after epoch 1 of 3."
-    assert "versions so far" in told[1]
-    assert "9.9" in told[1]
-    assert len(told) == 2
+    ours = environment.versions()
+    for versions, done in (({"torch": "9.9"}, 1), (ours, 2)):  # then as at first: the part between stays another
+        told.clear()
+        monkeypatch.setattr(environment, "versions", versions.copy)
+        with pytest.raises(Interrupted):
+            run.fit(JOB, tmp_path / "run", ALONE, resume=True, on_note=told.append, on_progress=interrupt_in_epoch(3))
+        assert told[0] == f"continuing after epoch {done} of 3."
+        assert "versions so far" in told[1]
+        assert "9.9" in told[1]
+        assert len(told) == 2
+
+
+def test_a_device_without_memory_for_it_is_named(options, monkeypatch):
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Trainer, "train_epoch", no_room)
+    with pytest.raises(Unavailable, match=r"is full: CUDA out of memory(.|\n)*--device cpu"):
+        run.train(options)
 
 
 def test_one_process_at_a_time_trains_in_a_folder(options):
@@ -320,6 +334,32 @@ def test_a_checkpoint_with_a_part_of_something_else_is_refused(tmp_path, part, v
     checkpoint.save(path, replace(checkpoint.load(path), **{part: value}))
     with pytest.raises(InvalidInput, match=r"damaged(.|\n)*Remove it to start the run anew"):
         run.fit(JOB, tmp_path, ALONE, resume=True)
+
+
+@pytest.mark.parametrize("part", ["average", "losses"])
+def test_a_checkpoint_that_lost_what_its_recipe_keeps_is_refused(tmp_path, part):
+    run.fit(JOB, tmp_path, ALONE)  # to its end, where a random average would be the result
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, replace(checkpoint.load(path), **{part: None}))
+    with pytest.raises(InvalidInput, match=f"lacks a part that its recipe wants: {part}"):
+        run.fit(JOB, tmp_path, ALONE, resume=True)
+
+
+@pytest.mark.parametrize("events", [[], [{}], [{"event": "start"}], [{"event": "epoch", "epoch": 1}], ["start"], "log"])
+def test_a_checkpoint_whose_log_is_another_is_refused(tmp_path, events):
+    interrupted_run(tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    checkpoint.save(path, replace(checkpoint.load(path), events=events))
+    with pytest.raises(InvalidInput, match="not a checkpoint that this version can read"):
+        run.fit(JOB, tmp_path, ALONE, resume=True)
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, replace(SEED, epochs=3, batch_size=32)], ids=lambda recipe: recipe.name)
+def test_a_runs_checkpoint_is_not_taken_for_its_result(tmp_path, recipe):
+    interrupted_run(tmp_path, replace(JOB, recipe=recipe))
+    with pytest.raises(InvalidInput, match="it is the checkpoint of a training run") as caught:
+        load_weights(NETWORK, str(tmp_path / "checkpoint.pt"), NETWORK.dataset.normalization)
+    assert str(caught.value).count("\n") < 2
 
 
 @pytest.mark.parametrize("part", ["identity", "model", "events"])

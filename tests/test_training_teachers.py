@@ -154,7 +154,7 @@ def test_a_checkpoint_that_lost_its_answers_is_refused(job, tmp_path):
     run.fit(job, tmp_path, ALONE)
     path = tmp_path / run.CHECKPOINT
     checkpoint.save(path, replace(checkpoint.load(path), targets=None))
-    with pytest.raises(InvalidInput, match=r"lacks the teachers' answers\. Remove it"):
+    with pytest.raises(InvalidInput, match=r"lacks a part that its recipe wants: targets\. Remove it"):
         run.fit(job, tmp_path, ALONE, resume=True)
 
 

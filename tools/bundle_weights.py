@@ -117,8 +117,8 @@ def _provenance(events: list[dict[str, Any]], log: str, bundled: Iterable[Bundle
         if entry.sha256 == events[-1]["sha256"]:  # bundled already, in place of what it started from
             earlier = entry.provenance.get("earlier_runs", [])
             break
-        if initial and entry.sha256 == initial["sha256"]:
-            earlier = _runs_of(entry)
+        if initial and (runs := _runs_up_to(initial["sha256"], entry)):
+            earlier = runs
     return {
         **({"initial": initial} if initial else {}),
         **({"teachers": teachers} if teachers else {}),
@@ -131,19 +131,22 @@ def _provenance(events: list[dict[str, Any]], log: str, bundled: Iterable[Bundle
     }
 
 
-def _runs_of(entry: BundledEntry) -> list[dict[str, Any]]:
-    """List the runs that made bundled weights, the first one first."""
-    return [
+def _runs_up_to(sha256: str, entry: BundledEntry) -> list[dict[str, Any]]:
+    """List the runs that made the weights `sha256`, the first one first, where they lead to `entry`; else nothing."""
+    runs: list[dict[str, Any]] = [
         *entry.provenance.get("earlier_runs", []),
         {
             "network": entry.network,
             "sha256": entry.sha256,
             "recipe": entry.recipe["name"],
             "epochs": entry.recipe["epochs"],
+            "prune": entry.recipe.get("prune", 0.0),
             "seed": entry.seed,
             "seconds": entry.provenance["seconds"],
         },
     ]
+    last = next((number for number, run in enumerate(runs) if run["sha256"] == sha256), -1)
+    return runs[: last + 1]
 
 
 def _log_of(entry: BundledEntry | None) -> str | None:
@@ -163,6 +166,10 @@ def main(runs: tuple[Path, ...], data_dir: Path, replace: bool) -> None:
         reference = NETWORKS[entry.network].reference.top1
         verdict = f"below the reference {reference}" if entry.below_reference else f"reference {reference}"
         click.echo(f"{entry.file}: top-1 {entry.top1:.2f} % ({verdict}), top-5 {entry.top5:.2f} %")
+        if "initial" in entry.provenance and "earlier_runs" not in entry.provenance:
+            click.echo(
+                "note: its initial weights are not of the index: the runs that made them are not listed.", err=True
+            )
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def _load_teachers(models: Iterable[str], spec: NetworkSpec) -> tuple[Weights, .
 @click.option("--holdout", is_flag=True, help="Report on 5,000 images held out of training, not on the test set.")
 @click.option("--show-recipe", is_flag=True, help="Print the recipe and train nothing.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(("auto", "cpu", "cuda")))
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+@click.option("--threads", type=click.IntRange(1, 4096), help="CPU threads.  [default: one per core]")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard files to the run's folder too.")
 @json_option
 def train(

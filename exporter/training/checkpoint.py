@@ -120,10 +120,11 @@ def load(path: Path) -> Checkpoint:
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise InvalidInput(refusal)
     try:
-        if not isinstance(content["events"], list):
-            raise TypeError("no events")
+        epochs = [event["epoch"] for event in content["events"] if event["event"] == "epoch"]
+        if content["events"][0]["event"] != "start" or epochs != list(range(1, content["epochs_done"] + 1)):
+            raise TypeError("the log is not of these epochs")
         identity = Identity(**content.pop("identity"))
         identity = replace(identity, recipe=recipes.from_dict(identity.recipe).as_dict())
         return Checkpoint(identity=identity, **content)
-    except (KeyError, TypeError, InvalidInput) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, InvalidInput) as error:
         raise InvalidInput(refusal) from error

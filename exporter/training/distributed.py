@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import InvalidInput, Unavailable
+from exporter.errors import InvalidInput, Unavailable, first_line
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Processes:
         if self.count > 1:
             torch.distributed.all_reduce(totals)
         return totals
+
+    def agree(self, number: int) -> bool:
+        """Whether `number` is the same in all processes; each gets the same answer."""
+        total, squares = self.sum(torch.tensor([number, number**2], device=self.device)).tolist()
+        return bool(self.count * squares == total**2)  # the variance is 0
 
     def wait(self) -> None:
         """Return when all processes have come here."""
@@ -60,6 +65,9 @@ def processes(device: torch.device) -> Iterator[Processes]:
             f"WORLD_SIZE is set in the environment, but {', '.join(missing)} is not: torchrun sets them all.\n"
             "Start several processes with torchrun, or unset WORLD_SIZE."
         )
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"):
+        if not os.environ.get(name, "0").isdecimal():
+            raise InvalidInput(f"{name} in the environment is no number: {os.environ[name]!r}. torchrun sets it.")
     if device.type not in ("cpu", "cuda"):
         raise InvalidInput(f"several processes train on cpu or cuda, not on {device.type}.")
     if device.type == "cuda":
@@ -68,7 +76,11 @@ def processes(device: torch.device) -> Iterator[Processes]:
             raise Unavailable(f"process {local + 1} here has no GPU of its own: there are {present}. Start no more.")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    except (RuntimeError, ValueError) as error:  # nobody there, a port that is taken, a rank that is too high
+        cause = f"the processes do not find each other: {first_line(error)}."
+        raise Unavailable(f"{cause}\nStart them with torchrun, and no other run at the same port.") from error
     try:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
     finally:

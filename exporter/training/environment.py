@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import platform
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from exporter.commit import source_commit
-from exporter.errors import InvalidInput, Unavailable
+from exporter.errors import InvalidInput, Unavailable, first_line
 from exporter.training.recipe import Recipe
 from exporter.version import __version__
 
@@ -45,6 +48,22 @@ def computes_bf16(device: torch.device) -> bool:
 def precision(recipe: Recipe, device: torch.device) -> str:
     """Choose the recipe's precision as far as `device` has it: `bf16` or `float32`."""
     return "bf16" if recipe.precision == "bf16" and computes_bf16(device) else "float32"
+
+
+def compiled(network: nn.Module, device: torch.device) -> tuple[Callable[[Tensor], Tensor], str]:
+    """`network` compiled for a GPU, and why not where that is impossible (empty where it worked).
+
+    On a CPU compiling costs a minute and gains nothing. Compiled for each size of batch, of which an epoch has two at
+    most: kernels for any size are slower.
+    """
+    if device.type != "cuda":
+        return network, ""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    # Without a C compiler, without Triton, with a GPU too old for it: each raises errors of its own.
+    except (RuntimeError, ImportError, OSError, subprocess.SubprocessError) as error:
+        return network, first_line(error, named=True)
+    return torch.compile(network, dynamic=False), ""
 
 
 def keep_freed_memory() -> None:

@@ -114,9 +114,8 @@ class Trainer:
         self.images_seen = 0  # by all processes since they began, for their speed
         self.images_an_epoch = len(job.train.images)  # of the latest one: pruning leaves some out
         self.seconds = 0.0
-        self._callable: Callable[[Tensor], Tensor] = processes.wrap(self.network)
-        if device.type == "cuda":  # on a CPU compiling costs a minute and gains nothing
-            self._callable = torch.compile(self._callable)
+        self._callable: Callable[[Tensor], Tensor]
+        self._callable, self.why_not_compiled = environment.compiled(processes.wrap(self.network), device)
         self._autocast = environment.precision(recipe, device) == "bf16"
         self._images = augment.pad(torch.from_numpy(job.train.images), recipe.crop_padding).to(device)
         self._labels = torch.from_numpy(job.train.labels).to(device)
@@ -150,8 +149,13 @@ class Trainer:
 
     def restore(self, saved: Checkpoint) -> None:
         """Continue from `saved`, which is of this job. Raises `InvalidInput` where it lacks a part or a part is odd."""
-        if self.job.recipe.distill and saved.targets is None:
-            raise InvalidInput(f"the checkpoint lacks the teachers' answers. {REMOVE}")
+        for part, needed in (
+            ("targets", self.job.recipe.distill),
+            ("average", self.average is not None),
+            ("losses", self.job.recipe.prune),
+        ):
+            if needed and getattr(saved, part) is None:
+                raise InvalidInput(f"the checkpoint lacks a part that its recipe wants: {part}. {REMOVE}")
         self.identity = saved.identity  # it knows initial weights and teachers, which need not be given again
         try:
             self.network.load_state_dict(saved.model)
@@ -177,6 +181,7 @@ class Trainer:
             self.identity, self.epochs_done, self.seconds, model, optimizer, average, losses, targets, events
         )
 
+    @full_float32()
     def train_epoch(self, on_step: Callable[[int, int], None]) -> dict[str, Any]:
         """Train the next epoch; returns its log entry. `on_step` hears the steps done and to do.
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from exporter.data import Split, load_split
-from exporter.errors import GateFailed, InvalidInput, from_os_error
+from exporter.errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
 from exporter.files import only_one
 from exporter.training import checkpoint, environment, plot, teachers, tensorboard
 from exporter.training.distributed import Processes, processes
@@ -141,7 +141,13 @@ def train(
                 callback(progress)
 
         note = on_note if here.is_first else None
-        trainer, log = fit(job, options.folder, here, resume=options.resume, on_progress=notify, on_note=note)
+        try:
+            trainer, log = fit(job, options.folder, here, resume=options.resume, on_progress=notify, on_note=note)
+        except torch.OutOfMemoryError as error:
+            raise Unavailable(
+                f"the memory of {environment.hardware(here.device, 1)} is full: {first_line(error)}\n"
+                "End what else uses it, or train with --device cpu; --resume goes on after the last complete epoch."
+            ) from error
         result = _finish(trainer, log) if here.is_first else None
         here.wait()  # others must not leave while the first still computes: their exit would end it
     return result
@@ -203,6 +209,10 @@ def fit(
     trainer, log = Trainer(job, here), Log(output / LOG, saved.events if saved else ())
     if saved is not None:
         trainer.restore(saved)
+    if not here.agree(trainer.epochs_done):
+        raise InvalidInput(f"the processes see different checkpoints. {output} must be one folder for all of them.")
+    if trainer.why_not_compiled and on_note:
+        on_note(f"training is not compiled, and slower for that: {trainer.why_not_compiled}.")
     if resume and on_note:
         for line in _notes(trainer, log, output):
             on_note(line)
@@ -223,12 +233,13 @@ def _notes(trainer: Trainer, log: Log, output: Path) -> Iterator[str]:
         return
     yield f"continuing after epoch {trainer.epochs_done} of {trainer.job.recipe.epochs}."
     here = environment.describe(trainer.processes.device, trainer.processes.count, trainer.job.recipe)
-    before = [event for event in log.events if event["event"] == "start"][-1]
+    starts = [event for event in log.events if event["event"] == "start"]
     for what in _DECISIVE:
-        if what in before and before[what] != here[what]:
+        before = list({str(event[what]): None for event in starts if what in event})
+        if any(value != str(here[what]) for value in before):
             yield (
-                f"{what} so far: {before[what]}; now: {here[what]}. The weights will not be bit for bit those of an "
-                "uninterrupted run."
+                f"{what} so far: {', then '.join(before)}; now: {here[what]}. The weights will not be bit for bit "
+                "those of an uninterrupted run."
             )
 
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from exporter.errors import InvalidInput
+from exporter.runtimes.pytorch import full_float32
 from exporter.training import environment
 from exporter.training.augment import Normalizer
 from exporter.training.recipe import Recipe
@@ -35,6 +36,7 @@ def refuse_unless_usable(teachers: Sequence[Weights], network: NetworkSpec, reci
 
 
 @torch.no_grad()
+@full_float32()
 def soft_targets(
     teachers: Sequence[Weights],
     network: NetworkSpec,

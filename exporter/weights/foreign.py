@@ -18,6 +18,8 @@ from exporter.zoo import DATASETS, MODELS, NetworkSpec
 
 # Where training scripts put the state dict.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params")
+# What `cifar-export train` keeps of a run that goes on.
+_OF_A_RUN = frozenset({"format", "identity", "epochs_done", "model", "optimizer"})
 # What DataParallel, torch.compile and wrapping modules put before each name.
 PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")
 # Other people's names of our layers: akamaster and kuangliu say `linear`, kuangliu says `shortcut`.
@@ -62,6 +64,11 @@ def _state_dict(content: object) -> Mapping[object, object]:
         if not isinstance(content, Mapping):
             raise InvalidInput(
                 f"it holds a {type(content).__name__}, no state dict. Save one: torch.save(model.state_dict(), path)."
+            )
+        if content.keys() >= _OF_A_RUN:  # its `model` may be another than the run's result
+            raise InvalidInput(
+                "it is the checkpoint of a training run. Finish that with `cifar-export train ... --resume`, and give "
+                "the weights.safetensors beside it."
             )
         if any(isinstance(value, Tensor) for value in content.values()):
             return content
