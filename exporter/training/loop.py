@@ -110,6 +110,8 @@ class Trainer:
         self.optimizer = _optimizer(self.network, recipe)
         averages = recipe.ema_decay or recipe.averages_epochs
         self.average = copy.deepcopy(self.network).requires_grad_(False) if averages else None
+        # once, for it costs as much as some layers do: what holds the state stays the same tensors
+        self._averaged = _Averaged(self.average, self.network) if self.average is not None else None
         self.epochs_done = 0
         self.images_seen = 0  # by all processes since they began, for their speed
         self.images_an_epoch = len(job.train.images)  # of the latest one: pruning leaves some out
@@ -211,8 +213,8 @@ class Trainer:
             raise GateFailed(f"{what} in epoch {epoch + 1}.")
         self._remember(fresh)
         self.epochs_done += 1
-        if self.average is not None and (count := recipe.epochs_averaged(self.epochs_done)):
-            _move_towards(self.average, self.network, 1 / count)
+        if self._averaged is not None and (count := recipe.epochs_averaged(self.epochs_done)):
+            self._averaged.move(1 / count)
         seconds = time.perf_counter() - started
         entry: dict[str, Any] = {
             "epoch": self.epochs_done,
@@ -264,8 +266,8 @@ class Trainer:
         # Over all processes the mean of these gradients is that of the mean loss of the global batch.
         ((losses @ draws.weight[mine]) * (self.processes.count / len(batch))).backward()
         self.optimizer.step()
-        if self.average is not None and self.job.recipe.ema_decay:
-            _move_towards(self.average, self.network, 1 - self._average_decay(step))
+        if self._averaged is not None and self.job.recipe.ema_decay:
+            self._averaged.move(1 - self._average_decay(step))
         with torch.no_grad():
             right = (logits.argmax(1) == labels).sum()
             totals += torch.stack((losses.double().sum(), right.double()))
@@ -318,15 +320,19 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
     )
 
 
-@torch.no_grad()
-def _move_towards(average: nn.Module, network: nn.Module, weight: float) -> None:
-    """Move `average`'s floating-point state by `weight` of the way to `network`'s; counters are copied."""
-    ours, theirs = average.state_dict().values(), network.state_dict().values()
-    floating = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in floating], [b for _, b in floating], weight)
-    for a, b in zip(ours, theirs, strict=True):
-        if not a.is_floating_point():
-            a.copy_(b)
+class _Averaged:
+    """The state of an average and of the network that it follows."""
+
+    def __init__(self, average: nn.Module, network: nn.Module) -> None:
+        pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
+        self._numbers = [(a, b) for a, b in pairs if a.is_floating_point()]
+        self._counters = [(a, b) for a, b in pairs if not a.is_floating_point()]
+
+    @torch.no_grad()
+    def move(self, weight: float) -> None:
+        """Move the average's numbers by `weight` of the way to the network's; counters are copied."""
+        torch._foreach_lerp_([a for a, _ in self._numbers], [b for _, b in self._numbers], weight)
+        torch._foreach_copy_([a for a, _ in self._counters], [b for _, b in self._counters])
 
 
 def _all_finite(network: nn.Module) -> bool:
