@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their checksums."""
+"""Files that appear whole or not at all, their checksums, and locks between processes."""
 
 from __future__ import annotations
 
