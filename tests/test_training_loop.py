@@ -256,8 +256,12 @@ def test_an_environment_that_is_no_torchruns_is_refused(monkeypatch, name):
 
 
 def test_processes_that_do_not_find_each_other_say_so(monkeypatch):
-    torchruns = {"WORLD_SIZE": "2", "RANK": "5", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
+    def nobody(_: str) -> None:  # the real one waits for minutes
+        raise torch.distributed.DistNetworkError("The client socket has timed out.")
+
+    torchruns = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     for key, value in torchruns.items():
         monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.distributed, "init_process_group", nobody)
     with pytest.raises(Unavailable, match="do not find each other"), processes(ALONE.device):
         pass
