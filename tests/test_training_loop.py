@@ -204,10 +204,15 @@ def test_more_processes_than_images_are_refused():
         Trainer(Job(NETWORK, PLAIN, split, split), Processes(0, 4, ALONE.device))
 
 
-def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
-    torchruns = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for name, value in torchruns.items():
+def of_torchrun(monkeypatch: pytest.MonkeyPatch, **changed: str) -> None:
+    """The environment of the second of two processes."""
+    usual = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in (usual | changed).items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
+    of_torchrun(monkeypatch)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(Unavailable, match="process 2 here"), processes(torch.device("cuda")):
         pass
@@ -248,9 +253,7 @@ def test_training_goes_on_without_compiling_where_that_is_impossible(monkeypatch
 
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "MASTER_PORT"])
 def test_an_environment_that_is_no_torchruns_is_refused(monkeypatch, name):
-    torchruns = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for key, value in (torchruns | {name: "x"}).items():
-        monkeypatch.setenv(key, value)
+    of_torchrun(monkeypatch, **{name: "x"})
     with pytest.raises(InvalidInput, match=f"{name} in the environment is no number: 'x'"), processes(ALONE.device):
         pass
 
@@ -259,9 +262,7 @@ def test_processes_that_do_not_find_each_other_say_so(monkeypatch):
     def nobody(_: str) -> None:  # the real one waits for minutes
         raise torch.distributed.DistNetworkError("The client socket has timed out.")
 
-    torchruns = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
-    for key, value in torchruns.items():
-        monkeypatch.setenv(key, value)
+    of_torchrun(monkeypatch)
     monkeypatch.setattr(torch.distributed, "init_process_group", nobody)
     with pytest.raises(Unavailable, match="do not find each other"), processes(ALONE.device):
         pass
