@@ -325,14 +325,16 @@ class _Averaged:
 
     def __init__(self, average: nn.Module, network: nn.Module) -> None:
         pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
-        self._numbers = [[pair[side] for pair in pairs if pair[0].is_floating_point()] for side in (0, 1)]
-        self._counters = [[pair[side] for pair in pairs if not pair[0].is_floating_point()] for side in (0, 1)]
+        self._numbers = [a for a, _ in pairs if a.is_floating_point()]
+        self._numbers_ahead = [b for _, b in pairs if b.is_floating_point()]
+        self._counters = [a for a, _ in pairs if not a.is_floating_point()]
+        self._counters_ahead = [b for _, b in pairs if not b.is_floating_point()]
 
     @torch.no_grad()
     def move(self, weight: float) -> None:
         """Move the average's numbers by `weight` of the way to the network's; counters are copied."""
-        torch._foreach_lerp_(*self._numbers, weight)
-        torch._foreach_copy_(*self._counters)
+        torch._foreach_lerp_(self._numbers, self._numbers_ahead, weight)
+        torch._foreach_copy_(self._counters, self._counters_ahead)
 
 
 def _all_finite(network: nn.Module) -> bool:
