@@ -14,7 +14,7 @@ from torch import nn
 
 from exporter import evaluation
 from exporter.data import Split
-from exporter.errors import GateFailed, InvalidInput
+from exporter.errors import GateFailed, InvalidInput, first_line
 from exporter.export import export
 from exporter.files import require_file, sha256_file
 from exporter.formats import FORMATS, FileFacts, format_of
@@ -22,6 +22,7 @@ from exporter.formats.metadata import contradictions, describe
 from exporter.parity.bisect import bisect
 from exporter.parity.check import check
 from exporter.parity.inputs import input_sets
+from exporter.parity.isolation import GraphIsolation
 from exporter.parity.report import ParityReport
 from exporter.parity.repro import save_repro
 from exporter.preprocess import Pixels
@@ -61,6 +62,10 @@ def prove(
     if all(spec_of(name).reads == "network" for name in names):
         raise InvalidInput(
             f"{', '.join(names)} is what others are measured by. Name a --runtime that reads a file too."
+        )
+    if not any(spec_of(name).gated for name in names):
+        raise InvalidInput(
+            f"{', '.join(names)} would only be reported, nothing proved. Name a --runtime that is gated too."
         )
     if file is not None:
         facts = _facts(file, variant, trust=trust_file)
@@ -171,7 +176,7 @@ def _bisected(
     layers: bool,
     progress: Progress | None,
 ) -> ParityReport:
-    """`report`, with the first node that diverges where a runtime of the ONNX file failed."""
+    """`report`, with the first node that diverges where a runtime of the ONNX file failed, or why it is not known."""
     failed = [row for row in report.runtimes if row.passed is False and spec_of(row.runtime).reads == "onnx"]
     wanted = bool(failed) or (layers and "onnx" in files)
     if not wanted or why_missing("onnxruntime-cpu"):
@@ -181,7 +186,11 @@ def _bisected(
     sets = {c.inputs for row in failed for c in row.comparisons if c.problem} or set(pixels)
     images = np.concatenate([some[:_BISECTED] for name, some in pixels.items() if name in sets])
     variant: InputVariant = "uint8" if report.input == "uint8" else "float32"
-    bisection = bisect(weights, files["onnx"], variant, images)
+    try:
+        with GraphIsolation() as room:
+            bisection = bisect(weights, files["onnx"], variant, images, room.run)
+    except Exception as error:  # noqa: BLE001  a damaged graph breaks the search in any way; the verdict stands
+        return dataclasses.replace(report, divergence_unknown=first_line(error))
     found = bisection.divergence if failed else None
     if found is not None and repro is not None:
         save_repro(weights, files["onnx"], variant, images, found, repro)

@@ -39,13 +39,16 @@ class Command(click.Command):
         except CifarExportError as error:
             fail(error, as_json=as_json)
         except KeyboardInterrupt:
-            click.echo("interrupted: nothing was left half-written.", err=True)
-            sys.exit(INTERRUPTED)
+            leave_interrupted()
         except BrokenPipeError:
             raise  # the reader has gone (`| head`): click knows what to do
         except OSError as error:
             where = f" {error.filename}" if error.filename else ""
             fail(from_os_error(error, f"go on{where}"), as_json=as_json)
+        except Exception as error:
+            if _was_interrupted(error):
+                leave_interrupted()
+            raise
 
 
 class Group(click.Group):
@@ -66,11 +69,25 @@ def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:
     try:
         if as_json and _speaks_on_stdout():
             echo_json({"error": str(error), "exit_code": error.exit_code})
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where the caller closed it (`>&-`)
+            sys.stdout.flush()
     except OSError:  # the disk that stdout goes to is full: what was said on stderr must do
         # what is left goes nowhere, or the interpreter tries again at its end and exits with a code of its own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(error.exit_code)
+
+
+def leave_interrupted() -> NoReturn:
+    """Say so and leave with the exit code of Ctrl-C."""
+    click.echo("interrupted: nothing was left half-written.", err=True)
+    sys.exit(INTERRUPTED)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether `error` came of Ctrl-C: libraries that it meets while they import, say, raise errors of their own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _speaks_on_stdout() -> bool:

@@ -101,6 +101,8 @@ def parity_table(report: ParityReport) -> None:
         console.print(problem, markup=False)
     if report.divergence is not None:
         divergence_summary(report.divergence)
+    if report.divergence_unknown is not None:
+        console.print(f"first wrong node not looked for: {report.divergence_unknown}", markup=False)
     console.print("parity passed" if report.passed else "parity FAILED")
 
 

@@ -47,9 +47,10 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Yield a temporary path beside each of `paths`; on success all are synced and renamed, on any exit else removed.
 
     A rename is atomic, so each of `paths` is either its old self or the complete new file, also after a crash, and
-    Ctrl-C waits until the last rename. Missing parent folders are made, and removed again if nothing came into them. A
-    temporary name ends with the full name of its file, so that tools that look at the suffix see the right one. The
-    body writes every temporary file. Raises `InvalidInput` or `Unavailable` for what the file system refuses.
+    Ctrl-C waits until the last rename. Missing parent folders are made, and removed again if nothing came into them.
+    A temporary name ends with the full name of its file, so that tools that look at the suffix see the right one. The
+    temporary files are empty at first, and the body writes every one. Raises `InvalidInput` or `Unavailable` for what
+    the file system refuses.
     """
     for path in paths:
         if path.is_dir():
@@ -59,8 +60,8 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     made = list(dict.fromkeys(parent for path in paths for parent in path.parents if not parent.exists()))
     try:
         try:
-            for path in paths:
-                path.parent.mkdir(parents=True, exist_ok=True)
+            for temporary in temporaries:
+                _make_empty(temporary)
             yield temporaries
             for temporary in temporaries:
                 with temporary.open("r+b") as stream:  # Windows syncs only what may be written to
@@ -80,6 +81,22 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
         for folder in made:  # the deepest first; one that holds anything stays
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def _make_empty(path: Path) -> None:
+    """Make an empty file and its folders: what is not empty isn't removed by a process that made the folder and failed.
+
+    Raises OSError.
+    """
+    for attempt in range(10):  # so many processes may take the folder away in just this moment
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.touch()
+        except FileNotFoundError:
+            if attempt == 9:
+                raise
+        else:
+            return
 
 
 @contextlib.contextmanager

@@ -39,10 +39,12 @@ def normalization_from(document: object) -> Normalization:
             raise ValueError(f"normalization has a {name} that is not three numbers")
         if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             raise ValueError(f"normalization has a {name} that is not three numbers")
+        if not all(0 <= value <= 1 for value in values):  # before float(), which a huge integer would overflow
+            raise ValueError(f"normalization has a {name} that is not of pixels in 0..1")
         triples.append((float(values[0]), float(values[1]), float(values[2])))
     mean, std = triples
-    if not all(0 <= value <= 1 for value in mean) or not all(0 < value <= 1 for value in std):
-        raise ValueError("normalization has values that are no mean and standard deviation of pixels in 0..1")
+    if not all(std):
+        raise ValueError("normalization has a std of 0, and pixels are divided by it")
     return Normalization(mean, std)
 
 

@@ -14,6 +14,7 @@ What happens to a picture, in this order:
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,13 +49,18 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
                 path.stat()
                 found.append(path)
                 continue
-            inside = [entry for entry in path.iterdir() if entry.suffix.lower() in SUFFIXES and entry.is_file()]
+            inside = sorted(entry for entry in path.iterdir() if _counts_as_picture(entry))
         except OSError as error:
             raise from_os_error(error, f"read {path}") from error
         if not inside:
             raise InvalidInput(f"{path}: no pictures in this folder. Put {', '.join(SUFFIXES)} files there.")
-        found += sorted(entry for entry in inside if not entry.name.startswith("."))
+        found += inside
     return found
+
+
+def _counts_as_picture(entry: Path) -> bool:
+    """By its name, in a folder. A link that leads nowhere counts, and is reported when it is read."""
+    return entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and not entry.is_dir()
 
 
 def read_picture(path: Path) -> Pixels:
@@ -62,6 +68,8 @@ def read_picture(path: Path) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large pictures; both are judged here
+            if stat.S_ISFIFO(path.lstat().st_mode):  # not /dev/fd/N, a link: what a shell's <(...) gives is read
+                raise NotAPicture(f"{path}: a named pipe, which would be waited for. Name a file.")
             with Image.open(path, formats=FORMATS) as image:
                 _refuse_bomb(path, image)
                 return np.asarray(_to_size(_to_rgb(ImageOps.exif_transpose(image))))
@@ -87,7 +95,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("floating-point pixels have no known range")
     if image.mode.startswith("I"):  # 16 bits in 16 or 32; Pillow's own conversion would clip them
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        grey = ((values + 128) // 257).astype(np.uint8)
+        if isinstance(image.info.get("transparency"), int):
+            grey[values == image.info["transparency"]] = BACKGROUND[0]
+        return Image.fromarray(grey).convert("RGB")
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, (*BACKGROUND, 255)), rgba).convert("RGB")

@@ -10,10 +10,13 @@ from onnx import numpy_helper
 from planting import attribute, edit, node, nudge, plant, remove
 
 from exporter.assess import prove
+from exporter.errors import GateFailed, InvalidInput
 from exporter.export import export
+from exporter.parity import isolation
 from exporter.parity.activations import activations, folded
 from exporter.parity.bisect import bisect, find_divergence
 from exporter.parity.inputs import input_sets
+from exporter.parity.node_outputs import load, run_all
 from exporter.parity.report import ParityReport, RuntimeResult
 from exporter.parity.repro import save_repro
 from exporter.resnet import with_input
@@ -161,6 +164,110 @@ def test_activations_are_what_the_network_computes(weights20):
     assert np.array_equal(sums, found["layer2.0.add"])
     head = folded(network)
     assert np.allclose(found["flatten"] @ head["fc.weight"].T + head["fc.bias"], found["logits"], atol=1e-4)
+
+
+# Files that others have changed, and files that hurt.
+
+
+def fix_batch(size):
+    def change(model):
+        for value in [*model.graph.input, *model.graph.output]:
+            value.type.tensor_type.shape.dim[0].dim_value = size
+
+    return change
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_file_of_one_batch_size_is_searched_in_such_batches(weights20, exported, pixels, tmp_path, size):
+    def change(model):
+        fix_batch(size)(model)
+        edit("layer2.0.conv2.weight", nudge)(model)
+
+    file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
+    assert find_divergence(weights20, file, "float32", pixels).node == "layer2.0.conv2"
+
+
+@pytest.mark.parametrize("size", [500, 10**12])
+def test_a_file_of_another_batch_size_keeps_its_verdict(run, weights20_file, exported, tmp_path, size):
+    file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", fix_batch(size))
+    result = run("parity", "resnet20", "--weights", weights20_file, "--file", file, "--runtime", "onnxruntime-cpu",
+                 "--json")  # fmt: skip
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["passed"], document["divergence"]) == (1, False, None)
+    assert f"batches of {size:,} images only" in document["divergence_unknown"]
+
+
+def test_weights_beside_the_file_are_read(weights20, exported, pixels, tmp_path):
+    model = onnx.load(exported("onnx", "float32", 17).path)
+    onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="a.data", size_threshold=0)
+    result = bisect(weights20, tmp_path / "a.onnx", "float32", pixels)
+    assert (result.divergence, len(result.layers)) == (None, len(model.graph.node))
+    (tmp_path / "a.data").unlink()
+    with pytest.raises(InvalidInput, match=r"a\.onnx"):
+        bisect(weights20, tmp_path / "a.onnx", "float32", pixels)
+
+
+def test_weights_that_are_listed_as_inputs_are_no_images(weights20, exported, pixels, tmp_path):
+    def change(model):
+        images = model.graph.input.pop()
+        for tensor in model.graph.initializer:
+            model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        model.graph.input.append(images)
+
+    file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
+    assert len(bisect(weights20, file, "float32", pixels).layers) == len(onnx.load(file).graph.node)
+
+
+def test_a_weight_with_too_few_bytes_is_named(weights20, exported, pixels, tmp_path):
+    def change(model):
+        tensor = next(t for t in model.graph.initializer if t.name == "layer1.0.conv1.weight")
+        tensor.raw_data = tensor.raw_data[:-4]
+
+    file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
+    found = find_divergence(weights20, file, "float32", pixels)
+    assert (found.kind, "layer1.0.conv1.weight is not the network's" in found.reason) == ("refused", True)
+
+
+def endless(model):
+    """Put a loop of 2^60 rounds before the first convolution."""
+    value = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["on"], ["more"]), onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "body",
+        [value("i", onnx.TensorProto.INT64, []), value("on", onnx.TensorProto.BOOL, []),
+         value("x", onnx.TensorProto.FLOAT, None)],
+        [value("more", onnx.TensorProto.BOOL, []), value("y", onnx.TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    model.graph.initializer.append(numpy_helper.from_array(np.int64(2**60), "rounds"))
+    first = node(model, "conv1")
+    loop = onnx.helper.make_node("Loop", ["rounds", "", first.input[0]], ["looped"], name="loop", body=body)
+    first.input[0] = "looped"
+    model.graph.node.insert(0, loop)
+
+
+def test_a_node_that_never_ends_is_named(weights20, exported, pixels, tmp_path, monkeypatch):
+    file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", endless)
+    monkeypatch.setattr(isolation, "_GRAPH_PATIENCE_S", 1.0)
+
+    def run(model, images):
+        loops = "looped" in [value.name for value in model.graph.output]
+        return room.run(model, images) if loops else run_all(model, images)
+
+    with isolation.GraphIsolation() as room:
+        found = bisect(weights20, file, "float32", pixels, run).divergence
+    assert (found.node, found.kind) == ("loop", "refused")
+    assert "no answer within 1 s" in found.reason
+
+
+def test_in_a_process_of_its_own_the_values_are_the_same(weights20, exported, pixels):
+    model, images = load(exported("onnx", "uint8", 17).path), pixels[:2]
+    with isolation.GraphIsolation() as room:
+        there, here = room.run(model, images), run_all(model, images)
+        assert there.keys() == here.keys() == {"logits"}
+        assert np.array_equal(there["logits"], here["logits"])
+        with pytest.raises(GateFailed, match="dimensions"):
+            room.run(model, images[:, :, :31])
+        assert np.array_equal(room.run(model, images)["logits"], here["logits"])  # an error does not end the process
 
 
 # The repro.

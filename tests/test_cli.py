@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import cli
+from exporter.console import Command
 from exporter.display import predictions_table
 from exporter.errors import CifarExportError, GateFailed, InvalidInput, Unavailable, from_os_error
 from exporter.predict import Guess, Prediction, Predictions
@@ -94,6 +96,37 @@ def test_a_reader_that_leaves_early_gets_no_traceback():
     result = subprocess.run(script, shell=True, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.stdout.count("\n") == 1
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+def test_without_a_stdout_the_exit_code_is_the_errors(tmp_path):
+    command = f'exec "{sys.executable}" -m cli onnx resnet20 --weights nofile --json >&-'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, shell=True, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert result.stderr.startswith("error: ")
+
+
+def test_an_error_that_came_of_an_interruption_counts_as_one():
+    """As in a library whose import is interrupted: it names what is not there yet, in place of KeyboardInterrupt."""
+
+    @click.command(cls=Command)
+    def interrupted():
+        try:
+            raise KeyboardInterrupt
+        except sys.missing.Error:  # an AttributeError, while the interruption is being handled
+            pass
+
+    result = CliRunner().invoke(interrupted)
+    assert (result.exit_code, result.stderr) == (130, "interrupted: nothing was left half-written.\n")
+
+
+def test_an_error_of_its_own_is_not_taken_for_an_interruption():
+    @click.command(cls=Command)
+    def broken():
+        raise AttributeError("missing")
+
+    assert isinstance(CliRunner().invoke(broken).exception, AttributeError)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -78,6 +78,31 @@ def test_folders_made_for_a_file_that_did_not_come_are_gone_again(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
 
 
+def test_a_process_that_failed_does_not_take_the_folder_of_another(tmp_path):
+    with staged(tmp_path / "new" / "b") as temporary:
+        with pytest.raises(ValueError, match="stop"), staged(tmp_path / "new" / "a"):
+            raise ValueError("stop")
+        with pytest.raises(OSError, match="not empty"):  # what a process that made the folder does when it fails
+            (tmp_path / "new").rmdir()
+        temporary.write_text("b")
+    assert (tmp_path / "new" / "b").read_text() == "b"
+
+
+def test_a_folder_taken_away_before_anything_is_in_it_is_made_again(tmp_path, monkeypatch):
+    touch, taken = Path.touch, []
+
+    def take_away_once(path):
+        if not taken:
+            taken.append(path)
+            path.parent.rmdir()
+        touch(path)
+
+    monkeypatch.setattr(Path, "touch", take_away_once)
+    write_atomically(tmp_path / "new" / "a", b"x")
+    assert (tmp_path / "new" / "a").read_bytes() == b"x"
+    assert len(taken) == 1
+
+
 CTRL_C_BETWEEN_RENAMES = """
 import os, signal, sys, threading
 from pathlib import Path

@@ -20,6 +20,7 @@ from exporter.parity.compare import Bound, bound, compare
 from exporter.parity.inputs import batches, bundled_images, input_sets
 from exporter.parity.report import ParityReport
 from exporter.preprocess import as_variant
+from exporter.runtimes import why_missing
 from exporter.weights import load_weights, random_weights
 from exporter.zoo import CIFAR10, NETWORKS, Normalization
 
@@ -195,6 +196,12 @@ def test_the_yardstick_alone_is_no_comparison(run, weights20_file):
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.skipif(why_missing("openvino") is not None, reason="needs OpenVINO")
+def test_a_runtime_that_is_only_reported_proves_nothing_alone(run, weights20_file):
+    result = run("parity", "resnet20", "--weights", weights20_file, "--runtime", "openvino-default")
+    assert (result.exit_code, "would only be reported" in result.stderr) == (2, True)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(run, weights20_file, tmp_path):
     os.mkfifo(tmp_path / "a.onnx")
@@ -213,6 +220,15 @@ def test_files_that_are_no_onnx_are_wrong_usage(run, weights20_file, tmp_path, c
     file.write_bytes(content)
     result = run("parity", "resnet20", "--weights", weights20_file, "--file", file)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1), result.stderr
+
+
+def test_metadata_that_is_no_text_is_wrong_usage(run, weights20_file, exported, tmp_path):
+    file = tmp_path / "a.onnx"
+    data = exported("onnx", "float32", 17).path.read_bytes()
+    assert data.count(b"weights_sha256") == 1
+    file.write_bytes(data.replace(b"weights_sha256", b"weights_sha25\xff"))
+    result = run("parity", "resnet20", "--weights", weights20_file, "--file", file)
+    assert (result.exit_code, "its metadata is damaged" in result.stderr) == (2, True), result.stderr
 
 
 def test_a_truncated_onnx_file_is_refused(run, weights20_file, exported, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -144,7 +145,7 @@ def test_a_folder_is_its_pictures_by_name(tmp_path: Path, photo: Image.Image) ->
     assert [path.name for path in find_pictures([tmp_path, extra])] == [*sorted(names), "odd.suffix"]
 
 
-@pytest.mark.parametrize("content", [[], ["notes.txt"]])
+@pytest.mark.parametrize("content", [[], ["notes.txt"], ["._cat.png"]])
 def test_a_folder_without_pictures_is_wrong_usage(
     exported: Subject, predict: Predict, tmp_path: Path, content: list[str]
 ) -> None:
@@ -314,7 +315,8 @@ def test_what_is_neither_model_nor_file_is_wrong_usage(exported: Subject, predic
     (tmp_path / "noise.onnx").write_bytes(b"\x08")
     picture = exported.pictures["noise"]
     for arguments, expected in (
-        (["resnet18", picture], "not an exported file by its name"),
+        (["resnet18", picture], "no model 'resnet18', nor a file by its name. Models: resnet20"),
+        (["model.bin", picture], "not an exported file by its name"),
         (["missing.onnx", picture], "missing.onnx: No such file"),
         (["noise.onnx", picture], "noise.onnx"),
         ([exported.file("-uint8.onnx"), picture, "--runtime", "torchscript"], "torchscript does not read"),
@@ -340,7 +342,9 @@ def test_a_foreign_onnx_file_has_no_labels(exported: Subject, predict: Predict, 
 def test_damaged_metadata_is_refused(exported: Subject, predict: Predict, tmp_path: Path) -> None:
     import onnx
 
-    for key, value, expected in (("labels", '["cat"]', "100 classes"), ("std", "[0, 1, 1]", "damaged")):
+    huge = f"[{10**400}, 1, 1]"
+    cases = (("labels", '["cat"]', "100 classes"), ("std", "[0, 1, 1]", "damaged"), ("mean", huge, "damaged"))
+    for key, value, expected in cases:
         model = onnx.load(exported.file("-uint8.onnx"))
         next(entry for entry in model.metadata_props if entry.key == key).value = value
         onnx.save(model, tmp_path / "odd.onnx")
@@ -382,6 +386,35 @@ def test_many_pictures_go_in_batches_and_stay_in_order(exported: Subject, tmp_pa
     assert [picture.top[0].label for picture in result.pictures] == expected
     assert seen == [(64, 71), (71, 71)]
     assert len(result.skipped) == 1
+
+
+def test_a_link_that_leads_nowhere_is_reported(exported: Subject, predict: Predict, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").symlink_to(exported.pictures["noise"])
+    (folder / "b.png").symlink_to(tmp_path / "nowhere")
+    done = predict(exported.file("-uint8.onnx"), folder, "--json")
+    assert (done.exit_code, len(json.loads(done.stdout))) == (1, 1)
+    assert "skipped" in done.stderr
+    assert "b.png" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(NotAPicture, match="a named pipe"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_the_transparent_value_of_16_bit_grey_is_white(tmp_path: Path) -> None:
+    values = np.full((32, 32), 1000, np.uint16)
+    values[:, 16:] = 1001
+    path = tmp_path / "grey.png"
+    Image.fromarray(values).save(path, transparency=1000)
+    assert Image.open(path).mode.startswith("I")
+    seen = read_picture(path)
+    assert (seen[:, :16] == 255).all()
+    assert (seen[:, 16:] == 4).all()  # 1001 / 257, rounded
 
 
 def test_find_pictures_refuses_what_cannot_be_read(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def predict(
             given = next((name for name, value in of_model.items() if value is not None), None)
             if given:
                 raise InvalidInput(f"{given} goes with a model; {subject} is taken for a file. Leave {given} away.")
+            if not Path(subject).suffix:
+                raise InvalidInput(f"no model {subject!r}, nor a file by its name. Models: {', '.join(MODELS)}.")
             classifier = classifier_of_file(Path(subject), runtime, trust_file=trust_file)
         with bar("classifying", quiet=as_json) as progress:
             result = predict_pictures(classifier, files, top, progress=progress)

@@ -15,6 +15,7 @@ from typing import Any
 
 import onnx
 import torch
+import torch._dynamo.exc  # later, inside the exporter, Ctrl-C would leave it half imported and end in an AttributeError
 from google.protobuf.message import DecodeError
 from onnx import helper
 
@@ -74,6 +75,8 @@ def inspect(path: Path) -> FileFacts:
         raise from_os_error(error, f"read {path}") from error
     except DecodeError as error:
         raise InvalidInput(f"{path}: not an ONNX file, or a damaged one. Export it again.") from error
+    if any(isinstance(text, bytes) for entry in model.metadata_props for text in (entry.key, entry.value)):
+        raise InvalidInput(f"{path}: its metadata is damaged (not UTF-8). Export it again.")
     if not model.graph.node or len(model.graph.output) != 1:
         raise InvalidInput(f"{path}: an ONNX file without a graph that has one output. Export it again.")
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import torch
+import torch._dynamo.exc  # later, inside the exporter, Ctrl-C would leave it half imported and end in an AttributeError
 
 from exporter.formats import FileFacts, Request
 from exporter.formats.archive import canonical_archive

@@ -19,9 +19,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from exporter.errors import InvalidInput
 from exporter.parity.activations import activations, folded
 from exporter.parity.divergence import Bisection, Divergence, Kind, LayerError, WeightDifference
-from exporter.parity.node_outputs import load, longest_beginning, run_all
+from exporter.parity.node_outputs import Run, fixed_batch, load, longest_beginning, run_all
 from exporter.preprocess import Pixels, as_variant
 from exporter.resnet import ResNet, with_input
 from exporter.runtimes import require_runtime
@@ -30,6 +31,7 @@ from exporter.weights import Weights, build_network
 from exporter.zoo import InputVariant
 
 _BATCH = 16  # all tensors of so many images in float64 stay below 400 MB in a resnet56
+_LARGEST_BATCH = 64  # of a file that takes no other
 # Folding in float32 rounds a weight two or three times; a wrong weight is further off than this many roundings.
 _FOLDING_ULPS = 16
 
@@ -38,29 +40,37 @@ def find_divergence(weights: Weights, file: Path, variant: InputVariant, pixels:
     """The first node of the ONNX `file` that does not do what the network of `weights` does, on `pixels`.
 
     `pixels`: uint8 (N, 32, 32, 3). None where every node stays inside its band, and for a file whose values do not
-    carry the names of our exports. Raises `InvalidInput` for a file that is no ONNX model, `Unavailable` without ONNX
-    Runtime.
+    carry the names of our exports. Raises `InvalidInput` for a file that is no ONNX model or takes other batches only,
+    `Unavailable` without ONNX Runtime.
     """
     return bisect(weights, file, variant, pixels).divergence
 
 
-def bisect(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels) -> Bisection:
-    """The same with the error of every value, for plots. Raises as `find_divergence` does."""
+def bisect(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, run: Run = run_all) -> Bisection:
+    """The same with the error of every value, for plots; `run` is `run_all`, or does the same in another process.
+
+    Raises as `find_divergence` does, and what `run` raises on images although it took black ones.
+    """
     require_runtime("onnxruntime-cpu")
     model = load(file)
     network = build_network(weights)
     images = as_variant(pixels, variant, weights.normalization)
-    runnable, refusal = longest_beginning(model)
+    fixed = fixed_batch(model)
+    if fixed is not None and fixed > min(_LARGEST_BATCH, len(images)):
+        raise InvalidInput(f"{file} takes batches of {fixed:,} images only. Export it with a dynamic batch.")
+    size = fixed or _BATCH
+    images = images[: len(images) // size * size] if fixed else images
+    runnable, refusal = longest_beginning(model, run)
     measured: dict[str, LayerError] = {}
     broken: tuple[str, tuple[int, ...], tuple[int, ...]] | None = None  # a shape: the value, the file's, ours
     missing: str | None = None
     makers = {value: node for node in model.graph.node for value in node.output}
-    for start in range(0, len(images), _BATCH):
-        batch = images[start : start + _BATCH]
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
         exact, single = both_precisions(network, weights, variant, batch)
         if len(makers.keys() & exact.keys()) < len(exact) / 2:
             return Bisection((), None)
-        actual = run_all(runnable, batch)
+        actual = run(runnable, batch)
         for name, reference in exact.items():
             if name not in makers:
                 missing = name
@@ -115,11 +125,11 @@ class _Facts:
 
     def blame(self, value: str, kind: Kind, reason: str) -> Divergence:
         node = self.makers[value]
-        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
+        constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
         expected = folded(self.network) | self._normalization()
         read = [name for name in node.input if name in constants]
         differences = tuple(
-            WeightDifference(name, constants[name].shape, _difference(constants[name], expected.get(name)))
+            WeightDifference(name, tuple(constants[name].dims), _difference(constants[name], expected.get(name)))
             for name in read
         )
         inputs = tuple(name for name in node.input if name and name not in constants)
@@ -174,9 +184,13 @@ def _larger(one: LayerError | None, other: LayerError) -> LayerError:
     return LayerError(one.name, one.op, largest, worse.max_abs_error, yardstick, worse.worst_image)
 
 
-def _difference(found: NDArray[Any], expected: NDArray[np.float64] | None) -> float | None:
+def _difference(tensor: onnx.TensorProto, expected: NDArray[np.float64] | None) -> float | None:
     if expected is None:
         return None
+    try:
+        found = numpy_helper.to_array(tensor)
+    except ValueError:  # fewer bytes than its shape takes
+        return float("inf")
     if found.size != expected.size or (found.ndim > 1 and found.shape != expected.shape):
         return float("inf")
     difference = np.abs(found.astype(np.float64).reshape(expected.shape) - expected)

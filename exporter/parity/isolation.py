@@ -20,15 +20,21 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from exporter.errors import GateFailed
 from exporter.parity.forward import Answer
 from exporter.preprocess import Images
 from exporter.runtimes import RuntimeSpec
 
+if TYPE_CHECKING:
+    import onnx
+
 _ROOT = Path(__file__).resolve().parents[2]
+_GRAPH_PATIENCE_S = 30.0  # for a few images through a beginning of the graph; a hundred times what it takes
 
 
 class Isolation:
@@ -37,7 +43,7 @@ class Isolation:
     def __init__(self, images: Mapping[str, Images]) -> None:
         self._images = images
         self._stack = contextlib.ExitStack()
-        self._worker: _Worker | None = None
+        self._worker: Worker | None = None
         self._closed = False
         self._jobs = 0
 
@@ -67,7 +73,7 @@ class Isolation:
         if self._closed:
             return Answer(None, problem="not run: interrupted")
         if self._worker is None:
-            self._worker = _Worker(self._folder / "stderr.txt")
+            self._worker = Worker(self._folder / "stderr.txt")
         self._jobs += 1
         job = {
             "spec": dataclasses.asdict(spec),
@@ -84,7 +90,43 @@ class Isolation:
         return Answer(reply["provider"], logits, reply["problem"], tuple(reply["misplaced"]))
 
 
-class _Worker:
+class GraphIsolation:
+    """A room for `node_outputs.run_all`: what crashes or hangs there is an error here. A context manager."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._worker: Worker | None = None
+
+    def __enter__(self) -> GraphIsolation:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cifar-export-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+        self._stack.close()
+
+    def run(self, model: onnx.ModelProto, images: Images) -> dict[str, NDArray[Any]]:
+        """Every output of `model` by name, on `images`. Raises `GateFailed`: what stopped it, in words."""
+        if self._worker is None:
+            self._worker = Worker(self._folder / "stderr.txt")
+        file, images_file = self._folder / "graph.onnx", self._folder / "images.npy"
+        file.write_bytes(model.SerializeToString())
+        np.save(images_file, images, allow_pickle=False)
+        job = {"graph": str(file), "images": str(images_file), "output": str(self._folder / "value")}
+        reply = self._worker.ask(json.dumps(job), _GRAPH_PATIENCE_S)
+        if isinstance(reply, str):
+            self._worker.kill()
+            self._worker = None
+            raise GateFailed(reply)
+        if reply["problem"]:
+            raise GateFailed(reply["problem"])
+        return {name: np.load(written, allow_pickle=False) for name, written in reply["values"].items()}
+
+
+class Worker:
     """The process, and a thread that reads what it says: pipes cannot be waited for with a limit on all systems."""
 
     def __init__(self, errors: Path) -> None:

@@ -87,7 +87,8 @@ class ParityReport:
     `yardsticks`: PyTorch's own largest float32 error by input set, for each device it ran on. `problems`: what is
     wrong with the files themselves, beside the numbers (metadata of other weights, say). `versions`: of the packages
     and the system that it ran on, by name. `divergence`: the first node of an ONNX file that failed its gate which
-    leaves the reference, if it was found. `layers`: the error of every value of the ONNX graph, where it was measured.
+    leaves the reference, if it was found, else `divergence_unknown` says why it could not be looked for. `layers`: the
+    error of every value of the ONNX graph, where it was measured.
     """
 
     network: str
@@ -100,6 +101,7 @@ class ParityReport:
     divergence: Divergence | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[LayerError, ...] = ()
+    divergence_unknown: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -134,6 +136,7 @@ class ParityReport:
             "error_edges": list(ERROR_EDGES),
             "problems": list(self.problems),
             "divergence": self.divergence.as_dict() if self.divergence else None,
+            "divergence_unknown": self.divergence_unknown,
             "runtimes": [result.as_dict() for result in self.runtimes],
             "layers": [
                 {

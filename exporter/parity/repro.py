@@ -14,7 +14,7 @@ from exporter.errors import InvalidInput
 from exporter.parity.bisect import both_precisions
 from exporter.parity.data_set import write_data_set
 from exporter.parity.divergence import Divergence
-from exporter.parity.node_outputs import load
+from exporter.parity.node_outputs import image_port, load
 from exporter.preprocess import Pixels, as_variant
 from exporter.weights import Weights, build_network
 from exporter.zoo import InputVariant
@@ -34,7 +34,7 @@ def save_repro(
     image = images[divergence.worst_image : divergence.worst_image + 1]
     exact, _ = both_precisions(build_network(weights), weights, variant, image)
     tensors = {name: _rounded(values) for name, values in exact.items()}
-    tensors[model.graph.input[0].name] = image
+    tensors[image_port(model).name] = image
     node = _node(model, divergence)
     constants = [tensor for tensor in model.graph.initializer if tensor.name in node.input]
     names = [name for name in dict.fromkeys(node.input) if name and name not in {c.name for c in constants}]

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from exporter.errors import first_line
 from exporter.parity.forward import Answer, attempt, places
 from exporter.runtimes import RuntimeSpec, resolve
 
@@ -24,7 +25,7 @@ def main() -> None:
         os.dup2(2, 1)  # libraries that print to stdout do not disturb the answers
         for line in sys.stdin:
             job = json.loads(line)
-            _say(replies, json.dumps(_answer(job, replies)))
+            _say(replies, json.dumps(_values(job) if "graph" in job else _answer(job, replies)))
 
 
 def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:
@@ -43,6 +44,20 @@ def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:
         files[name] = f"{job['output']}-{number}.npy"
         np.save(files[name], logits, allow_pickle=False)
     return {"provider": answer.provider, "problem": answer.problem, "misplaced": answer.misplaced, "logits": files}
+
+
+def _values(job: dict[str, Any]) -> dict[str, Any]:
+    """Run a graph all of whose values are outputs; the reply names a file for each."""
+    from exporter.parity.node_outputs import load, run_all
+
+    try:
+        values = run_all(load(Path(job["graph"])), np.load(job["images"]))
+    except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class
+        return {"problem": first_line(error), "values": {}}
+    files = {name: f"{job['output']}-{number}.npy" for number, name in enumerate(values)}
+    for name, array in values.items():
+        np.save(files[name], array, allow_pickle=False)
+    return {"problem": None, "values": files}
 
 
 def _say(replies: TextIO, line: str) -> None:

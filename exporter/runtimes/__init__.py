@@ -217,7 +217,8 @@ def run_batch(runtime: Runtime, images: Images) -> NDArray[np.float32]:
         raise
     except Exception as error:
         raise GateFailed(
-            f"{runtime.name} fails on a batch of {len(images)} images: {first_line(error)}. Try another --batch-size."
+            f"{runtime.name} fails on a batch of {len(images)} images: {first_line(error)}. "
+            "If the file takes one batch size only, export it again with any, or give that to `evaluate --batch-size`."
         ) from error
 
 
