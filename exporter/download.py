@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from exporter.errors import GateFailed, Unavailable, from_os_error
+from exporter.errors import GateFailed, InvalidInput, Unavailable, from_os_error
 from exporter.files import only_one
 from exporter.http import (
     CHECK_ADDRESS,
@@ -136,6 +137,9 @@ def _mismatch(path: Path, digests: Digests) -> str:
 
 def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
     """Complete the part file and rename it; bytes left by an earlier run that turn out wrong are fetched anew, once."""
+    for path in (transfer.part, transfer.state):
+        if os.path.lexists(path) and not (path.is_file() and not path.is_symlink()):
+            raise InvalidInput(f"{path} is a link or no file, and stands where the download goes. Move it away.")
     went_on = transfer.size > 0
     problem = _mismatch(transfer.part, digests) if went_on else "nothing is there"
     if problem:
@@ -208,7 +212,7 @@ class _Transfer:
             ranges["If-Range"] = validator
         with response_to(self.url, self.timeout, ranges) as response:
             where = response.headers.get("Content-Range", "")
-            if response.status == 416 and where == f"bytes */{offset}":
+            if response.status == 416 and offset and where == f"bytes */{offset}":
                 return True  # nothing is missing
             if response.status == 416 or (response.status == 206 and not where.startswith(f"bytes {offset}-")):
                 self.forget()
@@ -219,7 +223,7 @@ class _Transfer:
                 offset = 0
                 self._remember(response)
             remaining = response.headers.get("Content-Length", "")
-            total = offset + int(remaining) if remaining.isdecimal() else None
+            total = offset + int(remaining) if re.fullmatch("[0-9]{1,18}", remaining) else None
             with self.part.open("ab" if offset else "wb") as stream:
                 self._copy(response, stream, offset, total)
         return True

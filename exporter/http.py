@@ -32,16 +32,18 @@ class NotFound(Unavailable):
 
 
 def check_url(url: str) -> None:
-    """Raise `InvalidInput` for a URL other than http and https."""
+    """Raise `InvalidInput` for a URL other than http and https, or with white space in it."""
     try:
         parts = urlsplit(url)
         supported = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
         supported = False
+    # of what is no URL nobody knows where a password in it would end
+    shown = "what was given (not shown: it may hold a password)" if set("@?") & set(url) else repr(url)
     if not supported:
-        raise InvalidInput(
-            f"cannot download {without_secrets(url)}: only http and https URLs with a host name are supported."
-        )
+        raise InvalidInput(f"cannot download {shown}: only http and https URLs with a host name are supported.")
+    if any(letter.isspace() or not letter.isprintable() for letter in url):
+        raise InvalidInput(f"cannot download {shown}: there is a blank in it. Write it as %20.")
 
 
 def without_secrets(text: str) -> str:
@@ -60,7 +62,12 @@ def _headers_for(url: str) -> dict[str, str]:
     if login.username is None:
         return dict(HEADERS)
     basic_auth = f"{unquote(login.username)}:{unquote(login.password or '')}"
-    return {**HEADERS, **urllib3.make_headers(basic_auth=basic_auth)}
+    return {**HEADERS, **urllib3.make_headers(basic_auth=_as_utf8(basic_auth))}
+
+
+def _as_utf8(text: str) -> str:
+    """`text` such that urllib3, which sends Latin-1, sends UTF-8 (RFC 7617, section 2.1)."""
+    return text.encode().decode("latin-1")
 
 
 def _pool_for(url: str) -> urllib3.PoolManager:
@@ -77,7 +84,7 @@ def _pool_for(url: str) -> urllib3.PoolManager:
     if login.username is None:
         return urllib3.ProxyManager(proxy)
     basic_auth = f"{unquote(login.username)}:{unquote(login.password or '')}"
-    return urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=basic_auth))
+    return urllib3.ProxyManager(proxy, proxy_headers=urllib3.make_headers(proxy_basic_auth=_as_utf8(basic_auth)))
 
 
 @contextlib.contextmanager
@@ -97,7 +104,12 @@ def response_to(url: str, timeout: float, more: Mapping[str, str] | None = None)
     )
     headers = {**_headers_for(url), **(more or {})}
     with _pool_for(url) as pool:
-        request = pool.request("GET", url, headers=headers, preload_content=False, retries=retries, timeout=timeout)
+        try:
+            request = pool.request("GET", url, headers=headers, preload_content=False, retries=retries, timeout=timeout)
+        except ValueError as error:
+            if isinstance(error, urllib3.exceptions.HTTPError):
+                raise
+            raise urllib3.exceptions.HTTPError("it redirects to an address that is none") from error
         with contextlib.closing(request) as response:
             yield response
 

@@ -77,6 +77,8 @@ class Server:
     """Added to the first byte of each range that is sent."""
     length_error: int = 0
     """Added to the Content-Length that is announced."""
+    length: str = ""
+    """Announced in its place."""
     chunked: bool = False
     """Send bodies in chunks, without their length."""
     statuses: list[int] = field(default_factory=list)
@@ -106,7 +108,7 @@ def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None
         handler.end_headers()
 
     if server.statuses:
-        return head(server.statuses.pop(0), {"Content-Length": "0"})
+        return head(server.statuses.pop(0), {"Content-Length": "0", "Content-Range": "bytes */0"})
     if handler.path in server.redirects:
         return head(302, {"Location": server.redirects[handler.path], "Content-Length": "0"})
     file = server.root / handler.path.partition("?")[0].lstrip("/")
@@ -123,7 +125,7 @@ def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None
     if server.chunked:
         fields["Transfer-Encoding"] = "chunked"
     else:
-        fields["Content-Length"] = str(len(body) + server.length_error)
+        fields["Content-Length"] = server.length or str(len(body) + server.length_error)
     head(status, fields)
     cut = server.cut_after is not None and server.cuts != 0
     if cut and server.cuts is not None:

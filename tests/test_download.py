@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import json
@@ -424,11 +425,64 @@ def test_secrets_in_a_url_are_used_and_not_repeated(url: str, target: Path, http
     assert http_server.requests[-1][1]["if-range"] == '"1"'
 
 
-@pytest.mark.parametrize("url", ["ftp://me:se@cret@host/x", "http://me:secret@host:port/", "http://me:secret@/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://me:se@cret@host/x",
+        "http://me:secret@host:port/",
+        "http://me:secret@/",
+        "http://me:se cret@host/",
+        "http://host/?token=se cret",
+        "http://me:pa/secret@host/",
+        "http://me:pa#secret@host/",
+        "http://me:pa?secret@host/",
+        "http:/me:secret@host/",
+    ],
+)
 def test_secrets_in_a_url_that_is_refused(url: str, target: Path) -> None:
-    with pytest.raises(InvalidInput, match=r"//\.\.\.@") as caught:
+    with pytest.raises(InvalidInput, match="not shown") as caught:
         download(url, target, sha256=SHA256)
     assert "cret" not in str(caught.value)
+
+
+def test_a_login_is_sent_as_utf_8(url: str, target: Path, http_server: Server) -> None:
+    download(url.replace("//", "//me:%E2%82%AC@"), target, sha256=SHA256)
+    (headers,) = (headers for _, headers in http_server.requests)
+    assert base64.b64decode(headers["authorization"].removeprefix("Basic ")).decode() == "me:€"
+
+
+@pytest.mark.parametrize("suffix", [".part", ".part.json"])
+def test_a_link_in_the_place_of_the_part_is_not_written_through(
+    url: str, target: Path, http_server: Server, suffix: str
+) -> None:
+    precious = target.parent.parent / "precious"
+    precious.write_text("precious")
+    target.parent.mkdir(exist_ok=True)
+    target.with_name(f"{target.name}{suffix}").symlink_to(precious)
+    with pytest.raises(InvalidInput, match="is a link"):
+        download(url, target, sha256=SHA256)
+    assert precious.read_text() == "precious"
+    assert http_server.requests == []
+
+
+@pytest.mark.parametrize("to", ["http://[::1", "http://a\x1b[31mb/"])
+def test_a_redirect_to_what_is_no_address(to: str, target: Path, http_server: Server) -> None:
+    http_server.redirects = {"/a": to}
+    with pytest.raises(Unavailable, match="/a"):
+        download(f"{http_server.url}a", target, sha256=SHA256)
+    assert listing(target) == []
+
+
+def test_a_length_of_thousands_of_digits(url: str, target: Path, http_server: Server) -> None:
+    http_server.length = "9" * 5000
+    assert download(url, target, sha256=SHA256).read_bytes() == DATA
+
+
+def test_a_server_that_has_nothing_of_an_empty_range(url: str, target: Path, http_server: Server) -> None:
+    http_server.statuses = [416] * 50
+    with pytest.raises(Unavailable, match="ranges"):
+        download(url, target, sha256=SHA256)
+    assert listing(target) == []
 
 
 def test_secrets_stay_with_the_host_that_they_are_for(url: str, target: Path, http_server: Server) -> None:

@@ -233,6 +233,34 @@ def test_a_server_that_cuts_each_answer_off(http_server: Server, release: Path, 
     assert [path.name for path in output.iterdir()] == [NAME]
 
 
+@pytest.mark.parametrize("how", ["file", "link", "folder"])
+def test_what_has_the_archives_name_is_not_replaced(
+    http_server: Server, sha256: str, output: Path, tmp_path: Path, how: str
+) -> None:
+    output.mkdir(parents=True)
+    mine = output / ARCHIVE
+    if how == "file":
+        mine.write_text("mine")
+    elif how == "link":
+        mine.symlink_to(tmp_path / "nowhere")
+    else:
+        mine.mkdir()
+    with pytest.raises(InvalidInput, match="is there already"):
+        fetch(NAME, http_server.url, sha256=sha256, output=output)
+    assert [path.name for path in output.iterdir()] == [ARCHIVE]
+    assert mine.is_dir() if how == "folder" else mine.is_symlink() if how == "link" else mine.read_text() == "mine"
+
+
+def test_an_archive_that_is_there_already_is_used_and_stays(
+    http_server: Server, release: Path, sha256: str, output: Path
+) -> None:
+    output.mkdir(parents=True)
+    shutil.copy(release / ARCHIVE, output)
+    (release / ARCHIVE).unlink()
+    assert fetch(NAME, http_server.url, sha256=sha256, output=output).fetched
+    assert sorted(path.name for path in output.iterdir()) == [NAME, ARCHIVE]
+
+
 def test_sums_that_always_break_off(http_server: Server, sha256: str, output: Path) -> None:
     http_server.cut_after = 100
     refused(Unavailable, "breaks off", output, release=http_server.url, sha256=sha256)

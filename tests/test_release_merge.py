@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from hostile.case import edit_json
 from releases import COMMIT, fake_network, fake_release
 
 from exporter.errors import GateFailed, InvalidInput
@@ -119,6 +120,26 @@ def test_what_is_no_release_is_refused(tmp_path):
 def test_damaged_measurements_are_refused(tmp_path):
     release = part(tmp_path / "a", NAMES[0])
     (release.parent / "1.0.0.measurements.json").write_text("[]")
+    refused([release], tmp_path / "merged", InvalidInput, "measurements.json is damaged")
+
+
+@pytest.mark.parametrize("version", ["01.0", "1.0.0+a..b"])
+def test_a_version_that_is_not_written_as_package_does_is_refused(tmp_path, version):
+    release = part(tmp_path / "a", NAMES[0], version=version)
+    refused([release], tmp_path / "merged", GateFailed, "lacks what a merge needs")
+
+
+@pytest.mark.parametrize("year", [1960, 2200])
+def test_a_date_that_no_archive_can_hold_is_refused(tmp_path, year):
+    release = part(tmp_path / "a", NAMES[0])
+    edit_json(release / "index.json", lambda index: index.update(created=f"{year}-01-01T00:00:00Z"))
+    write_sums(release)
+    refused([release], tmp_path / "merged", GateFailed, f"created {year}")
+
+
+def test_measurements_that_could_not_be_written_again_are_refused(tmp_path):
+    release = part(tmp_path / "a", NAMES[0])
+    (release.parent / "1.0.0.measurements.json").write_text('{"networks": {"cifar10_resnet20": {"seconds": NaN}}}')
     refused([release], tmp_path / "merged", InvalidInput, "measurements.json is damaged")
 
 

@@ -180,6 +180,21 @@ def test_lie_with_right_checksums_is_noticed(lie: str, release: Path) -> None:
     assert all(problem.isascii() and problem.isprintable() for problem in problems)
 
 
+@pytest.mark.parametrize("name", ["labels.txt", "parity.json"])
+def test_file_that_package_writes_is_missed(name: str, release: Path) -> None:
+    (release / NETWORK / name).unlink()
+    edit_json(release / "index.json", lambda index: index["networks"][NETWORK]["files"].pop(name))
+    reseal(release)
+    assert verify(release).problems == []
+    assert f"{NETWORK}/{name}: missing, and `package` writes one" in check_deep(release, "release").problems
+
+
+def test_json_nested_too_deep_is_a_problem(release: Path) -> None:
+    (release / NETWORK / "parity.json").write_text("[" * 200_000)
+    reseal(release)
+    assert any("RecursionError" in problem for problem in check_deep(release, "release").problems)
+
+
 def test_archive_with_a_lie_is_noticed(release: Path) -> None:
     _model(_other_weights)(release / NETWORK)
     reseal(release)

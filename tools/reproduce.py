@@ -141,6 +141,8 @@ def _described(release: Path) -> dict[str, dict[str, Any]]:
 
 def reproduce(release: Path, options: list[str], keep: Path | None = None) -> list[str]:
     """Rebuild `release` and say what differs; `keep`: a new folder that gets the rebuilt one. Raises `Problem`."""
+    if keep is not None and os.path.lexists(keep):
+        raise Problem(f"{keep} is there already. Name a new folder for --keep.", 2)
     stated = read_stated(release)
     require_versions(stated)
     with checkout(stated.commit) as source:

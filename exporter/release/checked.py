@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.errors import InvalidInput, from_os_error
+from exporter.errors import InvalidInput, Unavailable, from_os_error
 from exporter.release.verify import Result, shown, verify
 
 
@@ -17,5 +17,9 @@ def check(path: Path) -> Result:
         return verify(path)
     except ValueError as error:
         raise InvalidInput(str(error)) from error
+    except MemoryError as error:
+        raise Unavailable(
+            f"not enough memory to verify {shown(path)}. Close something, or use a larger machine."
+        ) from error
     except OSError as error:
         raise from_os_error(error, f"read {shown(error.filename or path)}") from error

@@ -107,7 +107,9 @@ class _Trial:
                 said = None if indexed is None else {key: indexed[file].get(key) for key in described}
                 if said is not None and said != described:
                     self.problems.append(f"{prefix}{file}: {INDEX} describes it otherwise than {CONFIG}")
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except FileNotFoundError as error:
+            self.problems.append(f"{prefix}{shown(Path(str(error.filename)).name)}: missing, and `package` writes one")
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             self.problems.append(f"{prefix}{CONFIG}: not as `package` writes it ({shown(repr(error))})")
 
 

@@ -130,8 +130,13 @@ def install(
                 _unpack(source.folder / archive, files, folder)
                 return True
             path = folder.with_name(archive)
-            was_there = path.exists()
             url, digest = below(source.url, archive), source.digests[archive]
+            was_there = os.path.lexists(path)
+            if was_there and not replace and _is_other(path, digest):
+                raise InvalidInput(
+                    f"{path} is there already, and is not that of this release.\n"
+                    "Move it away, or choose another --output."
+                )
             download(url, path, sha256=digest, progress=progress, max_bytes=MAX_ARCHIVE)
             try:
                 _unpack(path, files, folder)
@@ -141,6 +146,11 @@ def install(
             return True
     except OSError as error:
         raise from_os_error(error, f"write {folder}") from error
+
+
+def _is_other(path: Path, sha256: str) -> bool:
+    """Whether `path` is anything but a regular file of that digest."""
+    return path.is_symlink() or not path.is_file() or sha256_file(path) != sha256
 
 
 def difference(folder: Path, files: Mapping[str, str]) -> str:

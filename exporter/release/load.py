@@ -86,6 +86,7 @@ def _bundled(name: str) -> BundledNetwork:
 def _released(name: str, source: Source, folder: Path) -> ReleasedNetwork:
     """The network in `folder`, by its config.json. Raises `GateFailed` where that is none, or another network's."""
     files = source.files(name)
+    folder = folder.absolute()  # it is read again when it is used: the current folder may be another then
     problem = difference(folder, files)
     if problem:
         raise GateFailed(f"{folder} is not what {source.location} says: {problem}.")

@@ -20,7 +20,7 @@ from exporter.release.assemble import Origin
 from exporter.release.build import RELEASES, Published, published, require_signing
 from exporter.release.checked import check
 from exporter.release.contents import FileRecord, NetworkRecord, read_network
-from exporter.release.layout import INDEX, measurements_name
+from exporter.release.layout import INDEX, measurements_name, release_version
 from exporter.release.publish import publish, workshop
 from exporter.release.shelf import refuse_taken
 from exporter.zoo import NETWORKS
@@ -88,13 +88,17 @@ def _read_part(path: Path) -> Part:
     index = json.loads((path / INDEX).read_bytes())
     try:
         created = calendar.timegm(time.strptime(index["created"], "%Y-%m-%dT%H:%M:%SZ"))
+        if not 0 <= created < 1 << 32:  # what gzip and zip can hold
+            raise ValueError(f"created {index['created']}")
         origin = Origin(index["version"], index["source"]["commit"], created)
+        if release_version(origin.version) != origin.version:
+            raise ValueError(f"version {origin.version}, which is written {release_version(origin.version)}")
         networks = tuple(read_network(path / name) for name in NETWORKS if name in index["networks"])
         agreed = {"version": origin.version, "commit": str(origin.commit), "created": origin.created}
         for network in networks:
             _agree(path, agreed, "tool", network.config["tool"])
             _agree(path, agreed, "built_with", network.config["built_with"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, InvalidInput) as error:
         raise GateFailed(f"{path / INDEX} lacks what a merge needs ({error!r}). Build that part again.") from error
     if not networks:
         raise InvalidInput(f"{path} has no network. Leave it away.")
@@ -111,7 +115,7 @@ def _measurements(part: Path, version: str) -> dict[str, Any]:
     """What was measured for `part`; nothing where nobody copied that file along."""
     path = part.resolve().parent / measurements_name(version)
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(path.read_bytes(), parse_constant=_no_number)
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError):
@@ -120,6 +124,11 @@ def _measurements(part: Path, version: str) -> dict[str, Any]:
     if not isinstance(networks, dict):
         raise InvalidInput(f"{path} is damaged: it is no measurements of a release. Copy it again, or delete it.")
     return networks
+
+
+def _no_number(text: str) -> None:
+    """For `json.loads`: NaN and infinity are no JSON, and could not be written again."""
+    raise ValueError(f"{text} in JSON")
 
 
 def _networks(parts: Sequence[Part]) -> dict[str, NetworkRecord]:

@@ -271,7 +271,7 @@ def parse_sums(content: bytes) -> tuple[dict[str, str], list[str]]:
             digests.setdefault(name, digest.decode())
             before = name
     names = _Names()
-    for name in digests:
+    for name in (SUMS, SIGNATURE, *digests):
         clash = names.clash(name)
         if clash:
             problems.append(f"{shown(name)} and {shown(clash)} are one path on some systems")
@@ -712,7 +712,7 @@ def _headers(stream: _Unzipped) -> Iterator[tuple[str, int]]:
     while True:
         header = stream.read(512)
         if header == bytes(512):
-            if stream.rest().strip(b"\0"):
+            if not stream.rest_is_blank():
                 raise _Refused("something follows the end of the archive")
             return
         if header[257:265] != b"ustar\x0000":
@@ -730,6 +730,8 @@ def _headers(stream: _Unzipped) -> Iterator[tuple[str, int]]:
         problem = "a name that goes on after its end" if b"\0" in raw else name_problem(path)
         if problem:
             raise _Refused(f"{shown(path)} is {problem}")
+        if _octal(header[100:108]) & 0o7000:
+            raise _Refused(f"{shown(path)} would run as another user (set-user-ID, set-group-ID or sticky)")
         if header[157:257].strip(b"\0"):
             raise _Refused(f"{shown(path)} is a regular file with the name of a link")
         yield path, _octal(header[124:136])
@@ -771,16 +773,16 @@ class _Unzipped:
         self._buffer = data[size:]
         return data[:size]
 
-    def rest(self) -> bytes:
-        """Return all that is left, and check that the file ends there too."""
-        pieces = [self._buffer]
+    def rest_is_blank(self) -> bool:
+        """Read all that is left: whether it is zeros. Checks that the file ends there too."""
+        blank = not self._buffer.strip(b"\0")
         while piece := self._more():
-            pieces.append(piece)
+            blank = blank and not piece.strip(b"\0")
         if not self._inflate.eof:
             raise _Refused("damaged: it is cut short")
         if self._inflate.unused_data or self._stream.read(1):
             raise _Refused("something follows the end of the compressed data")
-        return b"".join(pieces)
+        return blank
 
     def _more(self) -> bytes:
         """The next piece, or nothing at the end of the compressed data and where the file ends before it."""

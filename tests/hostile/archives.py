@@ -90,6 +90,12 @@ for _name, _says, _more in (
 ):
     _entries(_name, _says, lambda entries, more=_more: entries.append(more))
 
+
+def _as_root(entries: list[Entry]) -> None:
+    entries[0][0].mode = 0o4755
+
+
+_entries("setuid", "would run as another user", _as_root)
 _entries("empty", "SHA256SUMS: missing", lambda entries: entries.clear())
 _entries("no_sums", "SHA256SUMS: missing", lambda entries: entries.__delitem__(1))
 _entries("member_missing", "missing", lambda entries: entries.pop())

@@ -5,7 +5,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from hostile.case import ARCHIVE, NETWORK, Case, collector
+from hostile.case import ARCHIVE, NETWORK, Case, collector, rewrite_sums
 
 CASES: list[Case] = []
 case = collector(CASES)
@@ -48,6 +48,22 @@ def sums_is_a_link(release: Path) -> None:
     sums = release / "SHA256SUMS"
     sums.rename(release.parent / "elsewhere")
     sums.symlink_to(release.parent / "elsewhere")
+
+
+@case("sha256sums and SHA256SUMS are one path on some systems", alone=False)
+def sums_in_lower_case(release: Path) -> Path:
+    network = release / NETWORK
+    (network / "sha256sums").write_text("x")
+    rewrite_sums(network)
+    return network
+
+
+@case("Model.sig and model.sig are one path on some systems", alone=False)
+def signature_in_upper_case(release: Path) -> Path:
+    network = release / NETWORK
+    (network / "Model.sig").write_text("x")
+    rewrite_sums(network)
+    return network
 
 
 @case(f"{NETWORK}/model.onnx: listed in SHA256SUMS, but missing")
