@@ -31,6 +31,15 @@ INTERRUPTED = 130  # 128 + SIGINT, what shells report
 class Command(click.Command):
     """A command whose errors are one or two lines on stderr, the right exit code and, with --json, a JSON document."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options; what is wrong with them is a JSON document too, beside the usage that click prints."""
+        as_json = "--json" in args and any(parameter.name == "as_json" for parameter in self.params)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _end_stdout(error.format_message(), error.exit_code, as_json=as_json)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of ours, of the file system and Ctrl-C into messages and exit codes."""
         as_json = bool(ctx.params.get("as_json"))
@@ -66,15 +75,20 @@ class Group(click.Group):
 def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:
     """Say what went wrong and leave with the error's exit code."""
     click.echo(f"error: {error}", err=True)
+    _end_stdout(str(error), error.exit_code, as_json=as_json)
+    sys.exit(error.exit_code)
+
+
+def _end_stdout(message: str, exit_code: int, *, as_json: bool) -> None:
+    """Print the JSON document of an error, where one is wanted; a stdout that takes nothing changes no exit code."""
     try:
         if as_json and _speaks_on_stdout():
-            echo_json({"error": str(error), "exit_code": error.exit_code})
+            echo_json({"error": message, "exit_code": exit_code})
         if sys.stdout is not None:  # None where the caller closed it (`>&-`)
             sys.stdout.flush()
     except OSError:  # the disk that stdout goes to is full: what was said on stderr must do
         # what is left goes nowhere, or the interpreter tries again at its end and exits with a code of its own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(error.exit_code)
 
 
 def leave_interrupted() -> NoReturn:

@@ -59,6 +59,14 @@ def test_a_typo_is_wrong_usage(run, arguments):
     assert "Error: " in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [["onnx", "resnet21"], ["onnx"], ["models", "--wide"], ["data", "check", "-d"]])
+def test_wrong_usage_is_a_document_too(run, arguments):
+    result = run(*arguments, "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["exit_code"]) == (2, 2)
+    assert result.stderr.endswith(f"Error: {document['error']}\n")
+
+
 @pytest.mark.parametrize("command", ["onnx", "torchscript", "torch-export", "parity"])
 def test_a_missing_checkpoint_is_one_line(run, tmp_path, command):
     result = run(command, "resnet20", "--weights", tmp_path / "nothing.pt", "--json")
