@@ -411,7 +411,8 @@ def test_the_transparent_value_of_16_bit_grey_is_white(tmp_path: Path) -> None:
     values[:, 16:] = 1001
     path = tmp_path / "grey.png"
     Image.fromarray(values).save(path, transparency=1000)
-    assert Image.open(path).mode.startswith("I")
+    with Image.open(path) as image:
+        assert image.mode.startswith("I")
     seen = read_picture(path)
     assert (seen[:, :16] == 255).all()
     assert (seen[:, 16:] == 4).all()  # 1001 / 257, rounded

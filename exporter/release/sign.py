@@ -57,6 +57,7 @@ def sign_release(folder: Path, key: Path) -> None:
     hashing = Named().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
     config = signing.signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(hashing)
     with staged(folder / SIGNATURE) as temporary:
+        temporary.unlink()  # whatever is in the folder is signed
         try:
             config.sign(folder.resolve(), temporary)
         except ValueError as error:  # a link or a special file
