@@ -48,7 +48,7 @@ class Command(click.Command):
         except CifarExportError as error:
             fail(error, as_json=as_json)
         except KeyboardInterrupt:
-            leave_interrupted()
+            _leave_interrupted()
         except BrokenPipeError:
             raise  # the reader has gone (`| head`): click knows what to do
         except OSError as error:
@@ -56,7 +56,7 @@ class Command(click.Command):
             fail(from_os_error(error, f"go on{where}"), as_json=as_json)
         except Exception as error:
             if _was_interrupted(error):
-                leave_interrupted()
+                _leave_interrupted()
             raise
 
 
@@ -91,7 +91,7 @@ def _end_stdout(message: str, exit_code: int, *, as_json: bool) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def leave_interrupted() -> NoReturn:
+def _leave_interrupted() -> NoReturn:
     """Say so and leave with the exit code of Ctrl-C."""
     click.echo("interrupted: nothing was left half-written.", err=True)
     sys.exit(INTERRUPTED)

@@ -324,13 +324,14 @@ def test_secrets_in_an_address_are_not_repeated(
     http_server: Server, release: Path, sha256: str, output: Path, run: Run
 ) -> None:
     address = http_server.url.replace("//", "//me:s3cret@") + "?token=hidden"
-    for arguments in (
-        {},
-        {"sha256": "0" * 64},
-        {"sha256": sha256, "release": address.replace("?", "none?")},
-        {"sha256": sha256, "release": address.replace("http", "ftp")},
+    place = r"//\.\.\.@127.0.0.1"
+    for arguments, expected in (
+        ({}, place),
+        ({"sha256": "0" * 64}, place),
+        ({"sha256": sha256, "release": address.replace("?", "none?")}, place),
+        ({"sha256": sha256, "release": address.replace("http", "ftp")}, "not shown: it may hold a password"),
     ):
-        said = refused(CifarExportError, r"//\.\.\.@127.0.0.1|not shown", output, **{"release": address, **arguments})
+        said = refused(CifarExportError, expected, output, **{"release": address, **arguments})
         assert "s3cret" not in said
         assert "hidden" not in said
     said = run("fetch", NAME, "--release", address, "--sha256", sha256, "--output", output, "--json").stdout

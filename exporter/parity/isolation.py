@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,18 +37,46 @@ _ROOT = Path(__file__).resolve().parents[2]
 _GRAPH_PATIENCE_S = 30.0  # for a few images through a beginning of the graph; a hundred times what it takes
 
 
-class Isolation:
+class _Room:
+    """A temporary folder, and a worker that is started when it is asked and replaced after it failed."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._worker: Worker | None = None
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cifar-export-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+        self._stack.close()
+
+    def _ask(self, job: Mapping[str, Any], patience_s: float) -> dict[str, Any] | str:
+        """What `Worker.ask` says."""
+        if self._worker is None:
+            self._worker = Worker(self._folder / "stderr.txt")
+        reply = self._worker.ask(json.dumps(job), patience_s)
+        if isinstance(reply, str):
+            self._worker.kill()
+            self._worker = None
+        return reply
+
+
+class Isolation(_Room):
     """A room for runtimes that read files; `images` by input set is what each of them gets. A context manager."""
 
     def __init__(self, images: Mapping[str, Images]) -> None:
+        super().__init__()
         self._images = images
-        self._stack = contextlib.ExitStack()
-        self._worker: Worker | None = None
         self._closed = False
         self._jobs = 0
 
-    def __enter__(self) -> Isolation:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cifar-export-")))
+    def __enter__(self) -> Self:
+        super().__enter__()
         self._files = {}
         for number, (name, images) in enumerate(self._images.items()):
             self._files[name] = str(self._folder / f"images-{number}.npy")
@@ -61,9 +89,9 @@ class Isolation:
     ) -> None:
         self._closed = True
         if self._worker is not None:
-            self._worker.kill()
+            self._worker.kill()  # before the thread that waits for it
         self._thread.shutdown(cancel_futures=True)
-        self._stack.close()
+        super().__exit__(kind, error, trace)
 
     def submit(self, spec: RuntimeSpec, file: Path) -> Future[Answer]:
         """Run `file` in the runtime of `spec`, after those submitted before. The future raises nothing of its own."""
@@ -72,8 +100,6 @@ class Isolation:
     def _run(self, spec: RuntimeSpec, file: Path) -> Answer:
         if self._closed:
             return Answer(None, problem="not run: interrupted")
-        if self._worker is None:
-            self._worker = Worker(self._folder / "stderr.txt")
         self._jobs += 1
         job = {
             "spec": dataclasses.asdict(spec),
@@ -81,45 +107,24 @@ class Isolation:
             "images": self._files,
             "output": str(self._folder / f"logits-{self._jobs}"),
         }
-        reply = self._worker.ask(json.dumps(job), spec.patience_s)
+        reply = self._ask(job, spec.patience_s)
         if isinstance(reply, str):
-            self._worker.kill()
-            self._worker = None
             return Answer(None, problem=reply)
         logits = {name: np.load(written, allow_pickle=False) for name, written in reply["logits"].items()}
         return Answer(reply["provider"], logits, reply["problem"], tuple(reply["misplaced"]))
 
 
-class GraphIsolation:
+class GraphIsolation(_Room):
     """A room for `node_outputs.run_all`: what crashes or hangs there is an error here. A context manager."""
-
-    def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self._worker: Worker | None = None
-
-    def __enter__(self) -> GraphIsolation:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cifar-export-")))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._worker is not None:
-            self._worker.kill()
-        self._stack.close()
 
     def run(self, model: onnx.ModelProto, images: Images) -> dict[str, NDArray[Any]]:
         """Every output of `model` by name, on `images`. Raises `GateFailed`: what stopped it, in words."""
-        if self._worker is None:
-            self._worker = Worker(self._folder / "stderr.txt")
         file, images_file = self._folder / "graph.onnx", self._folder / "images.npy"
         file.write_bytes(model.SerializeToString())
         np.save(images_file, images, allow_pickle=False)
         job = {"graph": str(file), "images": str(images_file), "output": str(self._folder / "value")}
-        reply = self._worker.ask(json.dumps(job), _GRAPH_PATIENCE_S)
+        reply = self._ask(job, _GRAPH_PATIENCE_S)
         if isinstance(reply, str):
-            self._worker.kill()
-            self._worker = None
             raise GateFailed(reply)
         if reply["problem"]:
             raise GateFailed(reply["problem"])

@@ -50,20 +50,21 @@ def sums_is_a_link(release: Path) -> None:
     sums.symlink_to(release.parent / "elsewhere")
 
 
-@case("sha256sums and SHA256SUMS are one path on some systems", alone=False)
-def sums_in_lower_case(release: Path) -> Path:
+def _add_in_another_case(name: str, release: Path) -> Path:
     network = release / NETWORK
-    (network / "sha256sums").write_text("x")
+    (network / name).write_text("x")
     rewrite_sums(network)
     return network
+
+
+@case("sha256sums and SHA256SUMS are one path on some systems", alone=False)
+def sums_in_lower_case(release: Path) -> Path:
+    return _add_in_another_case("sha256sums", release)
 
 
 @case("Model.sig and model.sig are one path on some systems", alone=False)
 def signature_in_upper_case(release: Path) -> Path:
-    network = release / NETWORK
-    (network / "Model.sig").write_text("x")
-    rewrite_sums(network)
-    return network
+    return _add_in_another_case("Model.sig", release)
 
 
 @case(f"{NETWORK}/model.onnx: listed in SHA256SUMS, but missing")
