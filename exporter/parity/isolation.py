@@ -91,7 +91,7 @@ class Isolation(_Room):
         if self._worker is not None:
             self._worker.kill()  # before the thread that waits for it
         self._thread.shutdown(cancel_futures=True)
-        super().__exit__(kind, error, trace)
+        self._stack.close()
 
     def submit(self, spec: RuntimeSpec, file: Path) -> Future[Answer]:
         """Run `file` in the runtime of `spec`, after those submitted before. The future raises nothing of its own."""
