@@ -42,6 +42,7 @@ reproduce: $(VENV)/.installed  ## rebuild RELEASE=DIR from its commit and compar
 lint: $(VENV)/.installed  ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@mkdir -p build/types && ln -sfn ../../exporter build/types/cifar_export
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

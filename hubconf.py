@@ -6,16 +6,24 @@ normalize with stands in its attribute `normalization`: weights disagree about i
 
 from __future__ import annotations
 
+import importlib as _importlib
+import runpy as _runpy
 from collections.abc import Callable as _Callable
+from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
 import torch as _torch
 
-from exporter.resnet import ResNet as _ResNet
-from exporter.resnet import build as _build
-from exporter.weights import build_network as _build_network
-from exporter.weights import load_weights as _load_weights
-from exporter.zoo import NETWORKS as _NETWORKS
-from exporter.zoo import NetworkSpec as _NetworkSpec
+if TYPE_CHECKING:
+    from cifar_export.networks.resnet import ResNet as _ResNet
+    from cifar_export.networks.zoo import NetworkSpec as _NetworkSpec
+
+# this folder's own code, whatever is installed, beside any module `exporter` of the caller's
+_name = _runpy.run_path(str(_Path(__file__).resolve().parent / "exporter" / "start.py"))["load_package"]().__name__
+_resnet = _importlib.import_module(f"{_name}.networks.resnet")
+_zoo = _importlib.import_module(f"{_name}.networks.zoo")
+_core = _importlib.import_module(f"{_name}.weights.core")
+_sources = _importlib.import_module(f"{_name}.weights.sources")
 
 dependencies = ["torch", "numpy", "safetensors", "urllib3", "filelock", "platformdirs"]
 
@@ -23,12 +31,12 @@ dependencies = ["torch", "numpy", "safetensors", "urllib3", "filelock", "platfor
 def _entry(spec: _NetworkSpec) -> _Callable[..., _ResNet]:
     def load(*, pretrained: bool = False, progress: bool = True, weights: str | None = None) -> _ResNet:  # noqa: ARG001
         if not pretrained and weights is None:
-            network = _build(spec)
+            network: _ResNet = _resnet.build(spec)
             network.normalization = spec.dataset.normalization
             return network.eval()
-        loaded = _load_weights(spec, "bundled" if weights is None else weights)
+        loaded = _sources.load_weights(spec, "bundled" if weights is None else weights)
         with _torch.no_grad():
-            network = _build_network(loaded).requires_grad_(True)
+            network = _core.build_network(loaded).requires_grad_(True)
         network.normalization = loaded.normalization
         return network
 
@@ -40,4 +48,4 @@ def _entry(spec: _NetworkSpec) -> _Callable[..., _ResNet]:
     return load
 
 
-globals().update({_name: _entry(_spec) for _name, _spec in _NETWORKS.items()})
+globals().update({_key: _entry(_spec) for _key, _spec in _zoo.NETWORKS.items()})

@@ -48,10 +48,12 @@ from consumers import (
     tool,
 )
 
-from exporter.errors import CifarExportError
-from exporter.parity.inputs import bundled_images, input_sets
-from exporter.weights import Weights, load_weights, random_weights
-from exporter.zoo import NetworkSpec, network
+from cifar_export.errors import CifarExportError
+from cifar_export.gate.inputs import bundled_images, input_sets
+from cifar_export.networks.zoo import NetworkSpec, network
+from cifar_export.weights.core import Weights
+from cifar_export.weights.seeded import random_weights
+from cifar_export.weights.sources import load_weights
 
 RUNS, REPEAT, BROWSER_PICTURES = 5, 300, 12
 

@@ -22,14 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+CLI = str(ROOT / "cli.py")
 sys.path.insert(0, str(ROOT))
 
 # What one would write without this project: no fixed names, no metadata, no check, no parity, no atomic file.
 BARE = """
 import sys, torch
 from safetensors.torch import load_file
-from exporter.resnet import build
-from exporter.zoo import NETWORKS
+from cifar_export.networks.resnet import build
+from cifar_export.networks.zoo import NETWORKS
 network = build(NETWORKS[sys.argv[1]]).eval()
 network.load_state_dict(load_file(sys.argv[2]))
 shapes = ({0: torch.export.Dim("batch")},)
@@ -51,11 +52,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         weights, output = Path(folder) / "weights.safetensors", Path(folder) / "model.onnx"
         _write_weights(options.model, weights)
-        ours = ["-m", "cli", "onnx", options.model, "--weights", str(weights), "--output", str(output), "--json"]
+        ours = [
+            CLI,
+            "onnx",
+            options.model,
+            "--weights",
+            str(weights),
+            "--output",
+            str(output),
+            "--json",
+        ]
         bare = ["-c", BARE, f"cifar10_{options.model}", str(weights), str(Path(folder) / "bare.onnx")]
         results = {
             "export": _compare(ours, bare, options.runs),
-            "help": _compare(["-m", "cli", "--help"], ["-c", "import click"], options.help_runs),
+            "help": _compare([CLI, "--help"], ["-c", "import click"], options.help_runs),
         }
     document = {"model": options.model, "machine": machine(), **results}
     if options.json:
@@ -82,8 +92,9 @@ def _parse() -> argparse.Namespace:
 
 
 def _write_weights(model: str, path: Path) -> None:
-    from exporter.weights import random_weights, save_weights
-    from exporter.zoo import network
+    from cifar_export.networks.zoo import network
+    from cifar_export.weights.native import save_weights
+    from cifar_export.weights.seeded import random_weights
 
     save_weights(path, random_weights(network(model, "cifar10"), seed=0))
 

@@ -23,7 +23,7 @@ from export import BARE, Seconds, machine, run_process
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from exporter.weights_index import bundled_entries, bundled_folder  # noqa: E402  # of this checkout
+from cifar_export.weights.index import bundled_entries, bundled_folder  # noqa: E402  # of this checkout
 
 
 def main() -> None:
@@ -34,7 +34,16 @@ def main() -> None:
         sys.exit(f"no weights of {', '.join(missing)} are bundled")
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "releases"
-        command = ["-m", "cli", "package", "--version", "1.0.0", "--no-cache", "--json", "--output", str(output)]
+        command = [
+            str(ROOT / "cli.py"),
+            "package",
+            "--version",
+            "1.0.0",
+            "--no-cache",
+            "--json",
+            "--output",
+            str(output),
+        ]
         command += ["--data-dir", str(options.data_dir), "--jobs", str(options.jobs)]
         ours = run_process([*command, *(word for name in names for word in ("--only", name))])
         bare = [_bare(name, Path(folder) / "bare.onnx") for name in names]

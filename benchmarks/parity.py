@@ -26,13 +26,13 @@ FOUR = ("pytorch", "torchscript", "torch-export", "onnxruntime-cpu")
 PART = """
 import sys
 from pathlib import Path
-from exporter.export import export
-from exporter.formats import FORMATS
-from exporter.parity.check import check
-from exporter.parity.inputs import input_sets
-from exporter.runtimes import RUNTIMES
-from exporter.weights import random_weights
-from exporter.zoo import NETWORKS
+from cifar_export.exporting.artifact import export
+from cifar_export.formats import FORMATS
+from cifar_export.gate.check import check
+from cifar_export.gate.inputs import input_sets
+from cifar_export.runtimes import RUNTIMES
+from cifar_export.weights import random_weights
+from cifar_export.networks.zoo import NETWORKS
 what, model, folder, *names = sys.argv[1:]
 weights = random_weights(NETWORKS["cifar10_" + model], 0)
 files = {name: Path(folder) / ("model" + FORMATS[name].suffix) for name in ("onnx", "torchscript", "torch-export")}

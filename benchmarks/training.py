@@ -31,14 +31,14 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from exporter import resnet
-from exporter.counting import size_of
-from exporter.data import Split
-from exporter.training import augment, environment
-from exporter.training.distributed import Processes
-from exporter.training.loop import Job, Trainer
-from exporter.training.recipe import QUICK
-from exporter.zoo import NetworkSpec, network
+from cifar_export.data import Split
+from cifar_export.networks import resnet
+from cifar_export.networks.counting import size_of
+from cifar_export.networks.zoo import NetworkSpec, network
+from cifar_export.training import augment, environment
+from cifar_export.training.distributed import Processes
+from cifar_export.training.loop import Job, Trainer
+from cifar_export.training.recipe import QUICK
 
 CPU = torch.device("cpu")
 IMAGES = 10_000

@@ -1,6 +1,6 @@
 """Train, export, prove and package ResNets for CIFAR-10 and CIFAR-100.
 
-`exporter.load` gets a network by its name. Importing this package imports neither torch nor onnx.
+`cifar_export.load` gets a network by its name. Importing this package imports neither torch nor onnx.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from exporter.release.load import load
+    from .release.use.load import load
 
 __all__ = ["load"]
 
@@ -20,7 +20,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """`load`, imported when it is first asked for (PEP 562)."""
     if name == "load":
-        from exporter.release.load import load
+        from .release.use.load import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

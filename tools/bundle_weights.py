@@ -15,16 +15,16 @@ from typing import Any
 
 import click
 
-from exporter.assess import score
-from exporter.console import Command, data_dir_option
-from exporter.data import load_split
-from exporter.errors import GateFailed, InvalidInput, from_os_error
-from exporter.files import staged
-from exporter.training.log import read
-from exporter.training.run import LOG, WEIGHTS
-from exporter.weights import BundledEntry, add_to_index, bundled_entries, load_weights
-from exporter.weights_index import INDEX
-from exporter.zoo import NETWORKS
+from cifar_export.accuracy.score import score
+from cifar_export.commands.console import Command, data_dir_option
+from cifar_export.data import load_split
+from cifar_export.errors import GateFailed, InvalidInput, from_os_error
+from cifar_export.networks.zoo import NETWORKS
+from cifar_export.system.files import staged
+from cifar_export.training.log import read
+from cifar_export.training.run import LOG, WEIGHTS
+from cifar_export.weights.index import INDEX, BundledEntry, add_to_index, bundled_entries
+from cifar_export.weights.sources import load_weights
 
 _CONDITIONS = ("hardware", "processes", "precision", "versions")
 FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "weights"

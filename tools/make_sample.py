@@ -20,7 +20,7 @@ from PIL import Image
 
 SOURCE_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 SEED, COUNT, COLUMNS = 20, 128, 16
-TARGET = Path(__file__).resolve().parent.parent / "exporter" / "parity" / "cifar10-test-128.png"
+TARGET = Path(__file__).resolve().parent.parent / "exporter" / "gate" / "cifar10-test-128.png"
 
 
 def main(archive: Path) -> None:

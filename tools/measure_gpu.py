@@ -20,18 +20,21 @@ from typing import Any
 import click
 import torch
 
-from exporter.console import Command
-from exporter.doctor import gpu
-from exporter.errors import InvalidInput, Unavailable
-from exporter.export import export
-from exporter.files import write_atomically
-from exporter.parity.check import check
-from exporter.parity.inputs import input_sets
-from exporter.parity.report import ParityReport, RuntimeResult
-from exporter.parity.versions import versions
-from exporter.runtimes import RUNTIMES, why_missing
-from exporter.weights import Weights, bundled_entries, load_weights, random_weights
-from exporter.zoo import INPUT_VARIANTS, NETWORKS, NetworkSpec
+from cifar_export.commands.console import Command
+from cifar_export.doctor import gpu
+from cifar_export.errors import InvalidInput, Unavailable
+from cifar_export.exporting.artifact import export
+from cifar_export.gate.check import check
+from cifar_export.gate.inputs import input_sets
+from cifar_export.gate.report import ParityReport, RuntimeResult
+from cifar_export.gate.versions import versions
+from cifar_export.networks.zoo import INPUT_VARIANTS, NETWORKS, NetworkSpec
+from cifar_export.runtimes import RUNTIMES, why_missing
+from cifar_export.system.files import write_atomically
+from cifar_export.weights.core import Weights
+from cifar_export.weights.index import bundled_entries
+from cifar_export.weights.seeded import random_weights
+from cifar_export.weights.sources import load_weights
 
 FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "parity"
 REQUIRED = "onnxruntime-cuda"

@@ -69,7 +69,7 @@ def read_stated(release: Path) -> Stated:
 def require_versions(stated: Stated) -> None:
     """Raise `Problem` where this Python has other libraries than the release was built with."""
     sys.path.insert(0, str(ROOT))
-    from exporter.release.describe import built_with
+    from cifar_export.release.documents.config import built_with
 
     here = built_with() | {"cifar-export": stated.built_with.get("cifar-export", "")}  # the commit brings its own
     other = [
@@ -100,7 +100,16 @@ def checkout(commit: str) -> Iterator[Path]:
 def rebuild(stated: Stated, source: Path, output: Path, options: list[str]) -> Path:
     """Build what `stated` says from the checkout `source` into `output`. Raises `Problem` where it fails."""
     only = [word for name in stated.networks for word in ("--only", name)]
-    command = [sys.executable, "-m", "cli", "package", *only, "--version", stated.version, "--output", str(output)]
+    command = [
+        sys.executable,
+        "cli.py",
+        "package",
+        *only,
+        "--version",
+        stated.version,
+        "--output",
+        str(output),
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     environment |= {"SOURCE_DATE_EPOCH": str(stated.epoch), "PYTHONPATH": str(source)}
     done = subprocess.run(

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 headers=build/examples/onnxruntime/include
 
 npm_packages() {
-    for folder in examples/node examples/web tests/workflows; do
+    for folder in examples/node examples/web tests/project/workflows; do
         lock=$folder/package-lock.json
         kept=build/examples/${folder##*/}.lock
         if command -v npm >/dev/null && ! { [ -d "$folder/node_modules" ] && cmp -s "$lock" "$kept"; }; then

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from exporter.console import INTERRUPTED, Group, data_dir_option, echo_json, json_option
-from exporter.zoo import DATASETS
+from ..networks.zoo import DATASETS
+from .console import INTERRUPTED, Group, data_dir_option, echo_json, json_option
 
 
 @click.group(cls=Group)
@@ -30,8 +30,8 @@ def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
 
     An archive that lies in the folder already is used without a network. CIFAR_EXPORT_DATA_URL names a mirror.
     """
-    from exporter.data.fetch import fetch
-    from exporter.display import bar, data_summary
+    from ..data.fetch import fetch
+    from .display import bar, data_summary
 
     reports = []
     for dataset in DATASETS.values():
@@ -58,8 +58,8 @@ def data_check(names: str, data_dir: Path, as_json: bool) -> None:
     Missing, short and foreign files and labels out of range end with exit code 1; other bytes than the official ones,
     such as another order of the images, do not.
     """
-    from exporter.data.check import check
-    from exporter.display import data_summary
+    from ..data.check import check
+    from .display import data_summary
 
     reports = [check(dataset, data_dir) for dataset in DATASETS.values() if names in (dataset.name, "all")]
     ok = all(report.ok for report in reports)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from exporter.console import Command, data_dir_option, echo_json, json_option
-from exporter.errors import Unavailable
+from ..errors import Unavailable
+from .console import Command, data_dir_option, echo_json, json_option
 
 
 @click.command(cls=Command)
@@ -19,8 +19,8 @@ def doctor(data_dir: Path, as_json: bool) -> None:
 
     Ends with exit code 3 if something that should work here does not.
     """
-    from exporter.display import diagnosis_table, steps
-    from exporter.doctor import diagnose
+    from ..doctor import diagnose
+    from .display import diagnosis_table, steps
 
     with steps(quiet=as_json) as progress:
         diagnosis = diagnose(data_dir, progress)

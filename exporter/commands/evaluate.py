@@ -10,21 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter.console import (
-    Command,
-    data_dir_option,
-    echo_json,
-    file_options,
-    input_option,
-    json_option,
-    network_options,
-)
-from exporter.errors import InvalidInput
-from exporter.runtimes import RUNTIMES
-from exporter.zoo import InputVariant, NetworkSpec
+from ..errors import InvalidInput
+from ..networks.zoo import InputVariant, NetworkSpec
+from ..runtimes import RUNTIMES
+from .console import Command, data_dir_option, echo_json, file_options, input_option, json_option, network_options
 
 if TYPE_CHECKING:
-    from exporter.weights import Weights
+    from ..weights.core import Weights
 
 Load = Callable[[], "Weights"]
 
@@ -62,9 +54,9 @@ def evaluate(
     if all_runtimes:
         asked = {"variant": variant, "file": file, "trust_file": trust_file, "batch_size": batch_size, "limit": limit}
         return _evaluate_all(spec, load, data_dir, as_json, **asked)
-    from exporter.assess import score
-    from exporter.data import load_split
-    from exporter.display import bar, evaluation_summary
+    from ..accuracy.score import score
+    from ..data import load_split
+    from .display import bar, evaluation_summary
 
     split = load_split(data_dir, spec.dataset, "test")
     with bar("evaluating", quiet=as_json) as progress:
@@ -91,9 +83,9 @@ def _evaluate_all(spec: NetworkSpec, load: Load, data_dir: Path, as_json: bool, 
     source = click.get_current_context().get_parameter_source("runtime")
     if source != click.core.ParameterSource.DEFAULT:
         raise InvalidInput("--runtime with --all-runtimes. Leave one of them away.")
-    from exporter.agreement import score_all
-    from exporter.data import load_split
-    from exporter.display import agreement_table, bar
+    from ..accuracy.agreement import score_all
+    from ..data import load_split
+    from .display import agreement_table, bar
 
     split = load_split(data_dir, spec.dataset, "test")
     with contextlib.ExitStack() as stack:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter.console import Command, F, echo_json, input_option, json_option, network_options, output_option
-from exporter.formats import FORMATS
-from exporter.zoo import InputVariant, NetworkSpec
+from ..formats import FORMATS
+from ..networks.zoo import InputVariant, NetworkSpec
+from .console import Command, F, echo_json, input_option, json_option, network_options, output_option
 
 if TYPE_CHECKING:
-    from exporter.weights import Weights
+    from ..weights.core import Weights
 
 
 def export_options(format_name: str) -> Callable[[F], F]:
@@ -68,7 +68,7 @@ def export_options(format_name: str) -> Callable[[F], F]:
 def onnx(run: Callable[..., None], opset: int | None) -> None:
     """Export MODEL to one ONNX file, proved in ONNX Runtime before it appears."""
     if opset is not None:
-        from exporter.formats.onnx import check_opset
+        from ..formats.onnx import check_opset
 
         check_opset(opset)
     run(opset=opset)
@@ -96,14 +96,14 @@ def _export(
     as_json: bool,
     **options: Any,
 ) -> None:
-    from exporter.display import artifact_summary, steps
-    from exporter.export import export
+    from ..exporting.artifact import export
+    from .display import artifact_summary, steps
 
     with steps(quiet=as_json) as progress:
         progress(f"loading {spec.name}")
         artifact = export(load(), format_name, progress=progress, **options)
         if golden is not None:
-            from exporter.golden import write_golden
+            from ..exporting.golden import write_golden
 
             progress("golden vectors")
             write_golden(artifact, golden)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from exporter.console import INTERRUPTED, Command, echo_json, json_option
+from .console import INTERRUPTED, Command, echo_json, json_option
 
 
 @click.command(cls=Command)
@@ -51,9 +51,9 @@ def fetch(
 
     Example: cifar-export fetch cifar100_resnet20 --release https://host/1.0.0 --sha256 HEX
     """
-    from exporter.display import bar, fields
-    from exporter.release.fetch import fetch as fetch_network
-    from exporter.release.source import signer_of
+    from ..release.use.fetch import fetch as fetch_network
+    from ..release.use.source import signer_of
+    from .display import bar, fields
 
     signer = signer_of(public_key, identity, issuer)
     try:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exporter.console import Command, data_dir_option, echo_json, json_option
-from exporter.errors import InvalidInput
-from exporter.runtimes import RUNTIMES
-from exporter.zoo import DATASETS, MODELS, NETWORKS
+from ..errors import InvalidInput
+from ..networks.zoo import DATASETS, MODELS, NETWORKS
+from ..runtimes import RUNTIMES
+from .console import Command, data_dir_option, echo_json, json_option
 
 if TYPE_CHECKING:
-    from exporter.release.build import Published
+    from ..release.build.package import Published
 
 output_option = click.option(
     "--output",
@@ -69,8 +69,8 @@ def package(
     The folder <output>/<version> appears at once and complete, or not at all, and is never overwritten. The time in it
     is SOURCE_DATE_EPOCH, else 1980-01-01. Its bytes depend on nothing but source, weights and libraries.
     """
-    from exporter.display import steps
-    from exporter.release.build import package as build
+    from ..release.build.package import package as build
+    from .display import steps
 
     with steps(quiet=as_json) as progress:
         result = build(
@@ -98,8 +98,8 @@ def merge(parts: tuple[Path, ...], output: Path, sign_key: Path | None, as_json:
 
     Each DIR is a whole release folder. All must verify and be of one version, commit, date and set of libraries.
     """
-    from exporter.display import steps
-    from exporter.release.merge import merge as merge_parts
+    from ..release.build.merge import merge as merge_parts
+    from .display import steps
 
     with steps(quiet=as_json) as progress:
         result = merge_parts(parts, output, sign_key=sign_key, progress=progress, say=_say)
@@ -124,7 +124,7 @@ def _say(line: str) -> None:
 
 
 def _show(result: Published, as_json: bool) -> None:
-    from exporter.display import release_summary
+    from .display import release_summary
 
     if as_json:
         echo_json(result.as_dict())

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from exporter.console import Command, echo_json, file_options, input_option, json_option, network_options
-from exporter.errors import Unavailable
-from exporter.runtimes import RUNTIMES
-from exporter.zoo import InputVariant, NetworkSpec
+from ..errors import Unavailable
+from ..networks.zoo import InputVariant, NetworkSpec
+from ..runtimes import RUNTIMES
+from .console import Command, echo_json, file_options, input_option, json_option, network_options
 
 if TYPE_CHECKING:
-    from exporter.weights import Weights
+    from ..weights.core import Weights
 
 Load = Callable[[], "Weights"]
 
@@ -60,12 +60,12 @@ def parity(
     as_json: bool,
 ) -> None:
     """Compare every runtime with PyTorch in float64 on MODEL, on the bundled images and more."""
-    from exporter.assess import prove
-    from exporter.display import parity_table, steps
+    from ..diagnosis.prove import prove
+    from .display import parity_table, steps
 
     more = {}
     if data_dir is not None:
-        from exporter.data import load_split
+        from ..data import load_split
 
         try:
             more["test"] = load_split(data_dir, spec.dataset, "test").images
@@ -88,8 +88,8 @@ def parity(
             progress=progress,
         )
         if page is not None:
-            from exporter.parity.inputs import input_sets
-            from exporter.parity.page import write_page
+            from ..diagnosis.page import write_page
+            from ..gate.inputs import input_sets
 
             write_page(page, report, {**input_sets(), **more})
     if as_json:

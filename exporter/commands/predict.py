@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from exporter.console import Command, echo_json, json_option
-from exporter.errors import InvalidInput
-from exporter.normalization import parse_normalization
-from exporter.runtimes import RUNTIMES
-from exporter.zoo import DATASETS, MODELS, network
+from ..errors import InvalidInput
+from ..networks.normalization import parse_normalization
+from ..networks.zoo import DATASETS, MODELS, network
+from ..runtimes import RUNTIMES
+from .console import Command, echo_json, json_option
 
 
 @click.command(cls=Command)
@@ -48,11 +48,11 @@ def predict(
     averaged down; transparency becomes white. Files that are no pictures are reported and skipped, and the exit code
     is 1 at the end.
     """
-    from exporter.display import bar, predictions_table
-    from exporter.pictures import find_pictures
-    from exporter.predict import classifier_of_file, classifier_of_weights
-    from exporter.predict import predict as predict_pictures
-    from exporter.weights import load_weights
+    from ..prediction.pictures import find_pictures
+    from ..prediction.predict import classifier_of_file, classifier_of_weights
+    from ..prediction.predict import predict as predict_pictures
+    from ..weights.sources import load_weights
+    from .display import bar, predictions_table
 
     files = find_pictures(images)
     with contextlib.ExitStack() as stack:

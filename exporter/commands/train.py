@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter.console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
-from exporter.errors import InvalidInput
-from exporter.normalization import parse_normalization
-from exporter.training.recipe import CONTINUING, PRESETS, preset
-from exporter.zoo import MODELS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization, network
+from ..errors import InvalidInput
+from ..networks.normalization import parse_normalization
+from ..networks.zoo import MODELS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization, network
+from ..training.recipe import CONTINUING, PRESETS, preset
+from .console import INTERRUPTED, Command, data_dir_option, dataset_option, echo_json, json_option
 
 if TYPE_CHECKING:
-    from exporter.weights import Weights
+    from ..weights.core import Weights
 
 
 _KNOWS_TOO_MUCH = (
@@ -31,8 +31,8 @@ def _note(text: str) -> None:
 
 
 def _load_initial(spec: NetworkSpec, source: str, of: NetworkSpec, normalization: Normalization | None) -> Weights:
-    from exporter.training.initial import refuse_deeper, refuse_other_normalization
-    from exporter.weights import load_weights
+    from ..training.initial import refuse_deeper, refuse_other_normalization
+    from ..weights.sources import load_weights
 
     if source == "upstream":  # what is known of them before they are downloaded
         refuse_deeper(of, spec)
@@ -41,7 +41,7 @@ def _load_initial(spec: NetworkSpec, source: str, of: NetworkSpec, normalization
 
 
 def _load_teachers(models: Iterable[str], spec: NetworkSpec) -> tuple[Weights, ...]:
-    from exporter.weights import load_weights
+    from ..weights.sources import load_weights
 
     return tuple(load_weights(network(name, spec.dataset.name), "bundled") for name in models)
 
@@ -117,12 +117,12 @@ def train(
     if show_recipe:
         if as_json:
             return echo_json(recipe.as_dict())
-        from exporter.display import fields
+        from .display import fields
 
         return fields(list(recipe.as_dict().items()))
-    from exporter.training.display import live, result_lines
-    from exporter.training.run import CHECKPOINT, HELD_OUT, Options
-    from exporter.training.run import train as train_network
+    from ..training.display import live, result_lines
+    from ..training.run import CHECKPOINT, HELD_OUT, Options
+    from ..training.run import train as train_network
 
     asked = Options(spec, recipe, output=output, **options)
     checkpoint = asked.folder / CHECKPOINT
@@ -156,6 +156,6 @@ def train(
         return None  # under torchrun the first process reports
     if as_json:
         return echo_json(result.as_dict())
-    from exporter.display import fields
+    from .display import fields
 
     return fields(result_lines(result))

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter.console import Command, echo_json, json_option
-from exporter.errors import GateFailed
-from exporter.files import require_file
-from exporter.release.checked import check
-from exporter.release.verify import Result, describe, shown
+from ..errors import GateFailed
+from ..release.check.checked import check
+from ..release.check.verify import Result, describe, shown
+from ..system.files import require_file
+from .console import Command, echo_json, json_option
 
 if TYPE_CHECKING:
-    from exporter.release.source import Signer
+    from ..release.use.source import Signer
 
 
 @click.command(cls=Command)
@@ -40,7 +40,7 @@ def verify(
 
     Example: cifar-export verify artifacts/releases/1.0.0 --deep
     """
-    from exporter.release.source import signer_of
+    from ..release.use.source import signer_of
 
     signer = signer_of(public_key, identity, issuer)
     if public_key is not None:
@@ -65,7 +65,7 @@ def verify(
 
 
 def _check_origin(result: Result, signer: Signer) -> Result:
-    from exporter.release.sign import check_signature
+    from ..release.sign import check_signature
 
     if result.kind != "release":
         return replace(
@@ -79,8 +79,8 @@ def _check_origin(result: Result, signer: Signer) -> Result:
 
 
 def _check_deep(result: Result, *, quiet: bool) -> tuple[Result, dict[str, Any]]:
-    from exporter.display import steps
-    from exporter.release.deep import check_deep
+    from ..release.check.deep import check_deep
+    from .display import steps
 
     with steps(quiet=quiet) as progress:
         report = check_deep(Path(result.path), result.kind, progress)

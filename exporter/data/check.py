@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from exporter.data.layout import BINARY, PYTHON, SPLITS, SplitName, binary_paths, image_count, python_paths
-from exporter.data.reader import md5_file, read_records
-from exporter.errors import InvalidInput, from_os_error
-from exporter.zoo import DatasetSpec
+from ..errors import InvalidInput, from_os_error
+from ..networks.zoo import DatasetSpec
+from .layout import BINARY, PYTHON, SPLITS, SplitName, binary_paths, image_count, python_paths
+from .reader import md5_file, read_records
 
 State = Literal["official", "reordered", "other", "incomplete"]
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from exporter.data.check import STATES, DataReport, check
-from exporter.data.layout import BINARY, SPLITS, image_count
-from exporter.download import Progress, download
-from exporter.errors import GateFailed, InvalidInput, from_os_error
-from exporter.zoo import CIFAR10, CIFAR100, DatasetSpec
+from ..errors import GateFailed, InvalidInput, from_os_error
+from ..networks.zoo import CIFAR10, CIFAR100, DatasetSpec
+from ..system.download import Progress, download
+from .check import STATES, DataReport, check
+from .layout import BINARY, SPLITS, image_count
 
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/"
 URL_VARIABLE = "CIFAR_EXPORT_DATA_URL"

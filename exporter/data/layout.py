@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from exporter.zoo import CIFAR10, CIFAR100, IMAGE_SIZE, DatasetSpec
+from ..networks.zoo import CIFAR10, CIFAR100, IMAGE_SIZE, DatasetSpec
 
 SplitName = Literal["train", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "test")

@@ -1,7 +1,7 @@
 """Read CIFAR into arrays: from the official binary version, or from a torchvision folder that is already there.
 
 Sizes and label ranges are checked, checksums are not: the same images in another record order train and evaluate
-alike (`exporter.data.check` tells the official bytes from others).
+alike (`cifar_export.data.check` tells the official bytes from others).
 """
 
 from __future__ import annotations
@@ -17,17 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.data.layout import (
-    BINARY,
-    PIXEL_BYTES,
-    PYTHON,
-    SplitName,
-    binary_paths,
-    image_count,
-    python_paths,
-)
-from exporter.errors import InvalidInput, Unavailable, from_os_error
-from exporter.zoo import IMAGE_SIZE, DatasetSpec
+from ..errors import InvalidInput, Unavailable, from_os_error
+from ..networks.zoo import IMAGE_SIZE, DatasetSpec
+from .layout import BINARY, PIXEL_BYTES, PYTHON, SplitName, binary_paths, image_count, python_paths
 
 Labels = NDArray[np.integer[Any]]
 

@@ -10,11 +10,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from exporter.doctor import gpu, packages, storage
-from exporter.doctor.report import Check, Diagnosis, Status
-from exporter.errors import first_line
-from exporter.runtimes import RUNTIMES, RuntimeSpec, why_missing
-from exporter.zoo import DATASETS
+from ..errors import first_line
+from ..networks.zoo import DATASETS
+from ..runtimes import RUNTIMES, RuntimeSpec, why_missing
+from . import gpu, packages, storage
+from .report import Check, Diagnosis, Status
 
 __all__ = ["Check", "Diagnosis", "Status", "diagnose"]
 

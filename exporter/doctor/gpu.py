@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.doctor.report import Check, Status
-from exporter.errors import first_line
+from ..errors import first_line
+from .report import Check, Status
 
 _SMI_SECONDS = 20  # it takes a few when the driver was unloaded
 _MODULE_LOADED = Path("/proc/driver/nvidia/version")
@@ -102,8 +102,8 @@ def check_float32() -> Check:
     """Whether float32 arithmetic is in full where this project promises so: TF32 is on by default in cuDNN."""
     import torch
 
-    from exporter.runtimes.onnxruntime import CUDA_OPTIONS
-    from exporter.runtimes.pytorch import full_float32
+    from ..runtimes.onnxruntime import CUDA_OPTIONS
+    from ..runtimes.pytorch import full_float32
 
     def state() -> dict[str, str]:
         conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
@@ -144,7 +144,7 @@ def check_versions() -> Check:
 
 def check_libraries(machine: Machine) -> Check:
     """Whether the libraries that ONNX Runtime's CUDA provider loads can be found, libcurand among them."""
-    from exporter.runtimes import cuda_libraries
+    from ..runtimes import cuda_libraries
 
     ort: Any = importlib.import_module("onnxruntime")
     if cuda_libraries.built_for(ort) is None:
@@ -160,7 +160,7 @@ def check_libraries(machine: Machine) -> Check:
 
 def check_providers(machine: Machine) -> Check:
     """Which of the listed providers really start, each on a model of one node."""
-    from exporter.runtimes.onnxruntime import CPU, CUDA, probe
+    from ..runtimes.onnxruntime import CPU, CUDA, probe
 
     ort: Any = importlib.import_module("onnxruntime")
     answers = {provider: probe(provider) for provider in ort.get_available_providers()}
@@ -208,7 +208,7 @@ def _cudnn_of_ort() -> int | None:
     """The major of the cuDNN that the ONNX Runtime wheel asks for: it does not say what it was built with."""
     from packaging.requirements import Requirement
 
-    from exporter.runtimes.onnxruntime import packages
+    from ..runtimes.onnxruntime import packages
 
     for name in packages():
         for requirement in map(Requirement, importlib.metadata.requires(name) or []):

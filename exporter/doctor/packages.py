@@ -11,9 +11,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from exporter.doctor.report import Check
-from exporter.errors import first_line
-from exporter.version import __version__
+from ..errors import first_line
+from ..system.version import __version__
+from .report import Check
 
 _SHOWN = (
     *("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "openvino"),
@@ -51,7 +51,7 @@ def check_requirements() -> Check:
     except importlib.metadata.PackageNotFoundError:
         fix = "`pip install .` in the folder with setup.cfg."
         return Check("packages", "note", "cifar-export runs from a folder and is not installed: unchecked", fix)
-    from exporter.runtimes.onnxruntime import packages
+    from ..runtimes.onnxruntime import packages
 
     wrong = []
     shown = []
@@ -98,7 +98,7 @@ def check_torchvision() -> Check:
 
 def check_onnxruntime() -> Check:
     """Whether exactly one build of ONNX Runtime is installed, and imports: they share one folder."""
-    from exporter.runtimes.onnxruntime import missing_cpu, packages
+    from ..runtimes.onnxruntime import missing_cpu, packages
 
     found = packages()
     names = ", ".join(f"{name} {version}" for name, version in found.items())

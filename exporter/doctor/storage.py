@@ -5,18 +5,18 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from exporter.doctor.report import Check
-from exporter.errors import CifarExportError, first_line
-from exporter.files import sha256_file
-from exporter.weights_index import bundled_entries, bundled_folder
-from exporter.zoo import NETWORKS, DatasetSpec
+from ..errors import CifarExportError, first_line
+from ..networks.zoo import NETWORKS, DatasetSpec
+from ..system.files import sha256_file
+from ..weights.index import bundled_entries, bundled_folder
+from .report import Check
 
 _REPAIR = "Install cifar-export again, or restore its files from version control."
 
 
 def check_data(dataset: DatasetSpec, data_dir: Path) -> Check:
     """Whether the files of `dataset` are under `data_dir`, readable and of the right size; `data check` does more."""
-    from exporter.data.layout import BINARY, SPLITS, binary_paths, image_count, python_paths
+    from ..data.layout import BINARY, SPLITS, binary_paths, image_count, python_paths
 
     name, layout = f"data {dataset.name}", BINARY[dataset.name]
     sizes: dict[Path, int] = {}
@@ -76,7 +76,7 @@ def check_weights() -> Check:
 
 def check_cache() -> Check:
     """Whether downloads can be kept."""
-    from exporter.download import cache_folder
+    from ..system.download import cache_folder
 
     return _check_writable("cache-folder", cache_folder(), "Name another one in CIFAR_EXPORT_CACHE.")
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from exporter.errors import InvalidInput
-from exporter.zoo import InputVariant
+from ..errors import InvalidInput
+from ..networks.zoo import InputVariant
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     from torch import nn
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the table is read by --help, which stays instant
 class Request:
     """What to serialize: a network in eval mode behind one of the input variants.
 
-    `metadata` is the document of `exporter.formats.metadata`; `opset` is None for formats that have none.
+    `metadata` is the document of `cifar_export.formats.metadata`; `opset` is None for formats that have none.
     """
 
     module: nn.Module
@@ -72,9 +72,9 @@ class FormatSpec:
 FORMATS: dict[str, FormatSpec] = {
     spec.name: spec
     for spec in (
-        FormatSpec("onnx", "ONNX", ".onnx", "exporter.formats.onnx", "onnxruntime-cpu"),
-        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "exporter.formats.torchscript", "torchscript"),
-        FormatSpec("torch-export", "torch.export", ".pt2", "exporter.formats.torch_export", "torch-export"),
+        FormatSpec("onnx", "ONNX", ".onnx", "cifar_export.formats.onnx", "onnxruntime-cpu"),
+        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "cifar_export.formats.torchscript", "torchscript"),
+        FormatSpec("torch-export", "torch.export", ".pt2", "cifar_export.formats.torch_export", "torch-export"),
     )
 }
 

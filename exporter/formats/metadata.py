@@ -22,10 +22,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InvalidInput, from_os_error
-from exporter.version import __version__
-from exporter.weights import Weights
-from exporter.zoo import INPUT_VARIANTS, InputVariant
+from ..errors import InvalidInput, from_os_error
+from ..networks.zoo import INPUT_VARIANTS, InputVariant
+from ..system.version import __version__
+from ..weights.core import Weights
 
 SCHEMA = 1
 EXTRA_FILE = "metadata.json"

@@ -19,14 +19,14 @@ import torch._dynamo.exc  # later, inside the exporter, Ctrl-C would leave it ha
 from google.protobuf.message import DecodeError
 from onnx import helper
 
-from exporter.deprecations import torchscript_deprecations
-from exporter.errors import GateFailed, InvalidInput, first_line, from_os_error
-from exporter.formats import FileFacts, Request
-from exporter.formats.metadata import contradictions
-from exporter.formats.onnx_canonical import canonicalize
-from exporter.formats.onnx_canonical import serialize as to_bytes
-from exporter.formats.ports import BATCH, OUTPUT, example, input_port
-from exporter.version import __version__
+from ..errors import GateFailed, InvalidInput, first_line, from_os_error
+from ..runtimes.deprecations import torchscript_deprecations
+from ..system.version import __version__
+from . import FileFacts, Request
+from .metadata import contradictions
+from .onnx_canonical import canonicalize
+from .onnx_canonical import serialize as to_bytes
+from .ports import BATCH, OUTPUT, example, input_port
 
 DEFAULT_OPSET = 18  # what every runtime of the last years reads
 LOWEST_OPSET, HIGHEST_OPSET = 13, 26  # above: not deliverable by the exporter

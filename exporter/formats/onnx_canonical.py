@@ -14,7 +14,7 @@ import re
 import onnx
 from onnx import helper, numpy_helper
 
-from exporter.errors import GateFailed
+from ..errors import GateFailed
 
 # Operators by the name of what they make outside a convolution or linear layer.
 _PLAIN_NAMES = {

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.zoo import IMAGE_SIZE, InputVariant
+from ..networks.zoo import IMAGE_SIZE, InputVariant
 
 BATCH = "batch"
 OUTPUT = "logits"

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 import torch._dynamo.exc  # later, inside the exporter, Ctrl-C would leave it half imported and end in an AttributeError
 
-from exporter.formats import FileFacts, Request
-from exporter.formats.archive import canonical_archive
-from exporter.formats.metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
-from exporter.formats.ports import BATCH, example
+from . import FileFacts, Request
+from .archive import canonical_archive
+from .metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
+from .ports import BATCH, example
 
 # What the graph's nodes remember of the source that made them: absolute paths, line numbers, object ids.
 _SOURCE_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from exporter.deprecations import torchscript_deprecations
-from exporter.formats import FileFacts, Request
-from exporter.formats.archive import canonical_archive
-from exporter.formats.metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
-from exporter.formats.ports import example
+from ..runtimes.deprecations import torchscript_deprecations
+from . import FileFacts, Request
+from .archive import canonical_archive
+from .metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
+from .ports import example
 
 
 def serialize(request: Request) -> bytes:

@@ -7,7 +7,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from exporter.release.sums import files_below
+from .sums import files_below
 
 _LEVEL = 9
 

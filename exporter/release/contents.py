@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import GateFailed
-from exporter.files import sha256_file
-from exporter.release.layout import CONFIG, PARITY
-from exporter.release.sums import files_below
+from ..errors import GateFailed
+from ..system.files import sha256_file
+from .layout import CONFIG, PARITY
+from .sums import files_below
 
 CONFIG_SCHEMA = 1
 

@@ -10,8 +10,8 @@ index.json
 
 from __future__ import annotations
 
-from exporter.errors import InvalidInput
-from exporter.zoo import InputVariant
+from ..errors import InvalidInput
+from ..networks.zoo import InputVariant
 
 SUMS = "SHA256SUMS"
 INDEX = "index.json"

@@ -18,9 +18,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from exporter.errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
-from exporter.files import require_file, staged
-from exporter.release.layout import INDEX, SIGNATURE
+from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
+from ..system.files import require_file, staged
+from .layout import INDEX, SIGNATURE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from exporter.files import sha256_file
-from exporter.release.layout import SUMS, UNLISTED
+from ..system.files import sha256_file
+from .layout import SUMS, UNLISTED
 
 
 def files_below(folder: Path) -> list[str]:

@@ -7,31 +7,45 @@ on this machine, with the fix; both are named in the table.
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from exporter.errors import CifarExportError, GateFailed, InvalidInput, Unavailable, first_line
+from ..errors import CifarExportError, GateFailed, InvalidInput, Unavailable, first_line
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     import numpy as np
     from numpy.typing import NDArray
 
-    from exporter.preprocess import Images
+    from ..networks.preprocess import Images
 
 
-class Runtime(Protocol):
-    """A network ready to run. `provider` is what really runs it, asked of the runtime after it was opened."""
+class Runtime(ABC):
+    """A network ready to run, until it is closed. A context manager that closes it.
+
+    `provider` is what really runs it, asked of the runtime after it was opened.
+    """
 
     name: str
     provider: str
 
+    @abstractmethod
     def logits(self, images: Images) -> NDArray[np.float32]:
         """Logits, float32 (batch, classes), of one batch in the input variant that the network was exported with.
 
         `images`: float32 (batch, 3, 32, 32) normalized, or uint8 (batch, 32, 32, 3).
         """
+
+    def close(self) -> None:  # noqa: B027  most hold nothing but memory
+        """Free what it holds beside memory: processes, folders. It runs nothing afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @runtime_checkable

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
-from exporter.runtimes.pytorch import full_float32
+from ..networks.preprocess import Images
+from . import Runtime, unreadable
+from .pytorch import full_float32
 
 _COMPILERS = ("g++", "clang++", "cl")
 
 
-class AotInductor:
+class AotInductor(Runtime):
     """A compiled and loaded package, on the CPU."""
 
     name = "aotinductor"
@@ -41,8 +41,12 @@ class AotInductor:
             package = aoti_compile_and_package(program, package_path=str(Path(self._folder.name) / "model.pt2"))
             self._run = aoti_load_package(package)
 
+    def close(self) -> None:
+        """Remove the compiled package."""
+        self._folder.cleanup()
+
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         with torch.inference_mode(), full_float32():
             result: NDArray[np.float32] = self._run(torch.from_numpy(images)).numpy()
         return result

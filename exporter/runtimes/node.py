@@ -11,23 +11,22 @@ import shutil
 import struct
 import subprocess
 import tempfile
-import weakref
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
+from ..networks.preprocess import Images
+from ..system.checkout import CHECKOUT
+from . import Runtime, unreadable
 
-_EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+_EXAMPLES = CHECKOUT / "examples"
 _FOLDERS = {"onnxruntime-node": "node", "onnxruntime-web": "web"}
 _LENGTH = struct.Struct("<I")
 
 
-class NodeSession:
-    """A Node.js process that answers batches until it is dropped."""
+class NodeSession(Runtime):
+    """A Node.js process that answers batches until it is closed."""
 
     def __init__(self, path: Path, package: str) -> None:
         self.name = package
@@ -38,15 +37,17 @@ class NodeSession:
             stdout=subprocess.PIPE,
             stderr=self._errors,
         )
-        self._close = weakref.finalize(self, _end, self._process, self._errors)
         try:
             about = json.loads(self._receive())
-        except RuntimeError as error:
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, RuntimeError):
+                raise
             raise unreadable(path, package, error) from error
         self.provider = f"{about['provider']}, {package} {about['version']}"
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         data = np.ascontiguousarray(images).tobytes()
         stdin = self._process.stdin
         if stdin is not None:
@@ -67,17 +68,17 @@ class NodeSession:
         self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        self._close()
+        self.close()
         raise RuntimeError(lines[-1] if lines else f"node ended with exit code {self._process.returncode}")
 
-
-def _end(process: subprocess.Popen[bytes], errors: IO[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout, errors):
-        if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def open_node(path: Path) -> NodeSession:

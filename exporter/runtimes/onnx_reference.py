@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
+from ..networks.preprocess import Images
+from . import Runtime, unreadable
 
 
-class OnnxReference:
+class OnnxReference(Runtime):
     """`onnx.reference.ReferenceEvaluator`."""
 
     name = "onnx-reference"
@@ -32,7 +32,7 @@ class OnnxReference:
         self._input = model.graph.input[0].name
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         outputs: Any = self._evaluator.run(None, {self._input: images})
         result: NDArray[np.float32] = outputs[0]
         return result

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.errors import GateFailed, Unavailable, first_line
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
-from exporter.runtimes.cuda_libraries import has_driver, missing_libraries, preload
+from ..errors import GateFailed, Unavailable, first_line
+from ..networks.preprocess import Images
+from . import Runtime, unreadable
+from .cuda_libraries import has_driver, missing_libraries, preload
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # float32 in full: TF32 is on by default in this provider. HEURISTIC: the exhaustive search costs seconds per shape.
@@ -31,7 +31,7 @@ CUDA_OPTIONS = {"device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HE
 _FATAL = 4  # ONNX Runtime's log severity; its own lines on stderr would hide the one sentence of ours
 
 
-class Session:
+class Session(Runtime):
     """An `onnxruntime.InferenceSession`, `inference`, on exactly one provider; `model` replaces what is in the file."""
 
     def __init__(
@@ -59,12 +59,12 @@ class Session:
         self._input = self.inference.get_inputs()[0].name
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         result: NDArray[np.float32] = self.inference.run(None, {self._input: images})[0]
         return result
 
     def misplaced(self) -> tuple[str, ...]:
-        """See `exporter.runtimes.PlacesNodes`. On the CPU there is nowhere else to run."""
+        """See `PlacesNodes`. On the CPU there is nowhere else to run."""
         return self._strayed(self.provider) if self.provider != CPU else ()
 
     def _strayed(self, provider: str) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
-from exporter.runtimes.cuda_libraries import has_driver
-from exporter.runtimes.onnxruntime import CPU, CUDA, CUDA_OPTIONS, Session, missing_cpu, probe
+from ..networks.preprocess import Images
+from . import unreadable
+from .cuda_libraries import has_driver
+from .onnxruntime import CPU, CUDA, CUDA_OPTIONS, Session, missing_cpu, probe
 
 TENSORRT = "TensorrtExecutionProvider"
 # TensorRT itself decides about TF32; only the variable NVIDIA_TF32_OVERRIDE=0 keeps it off
@@ -31,7 +31,7 @@ class BoundSession(Session):
         self._output = self.inference.get_outputs()[0].name
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `cifar_export.runtimes.Runtime`."""
         import onnxruntime as ort
 
         binding = self.inference.io_binding()

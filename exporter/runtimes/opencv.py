@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
+from ..networks.preprocess import Images
+from . import Runtime, unreadable
 
 
-class OpenCv:
+class OpenCv(Runtime):
     """A network that `cv2.dnn` read. Releases before 5 take neither pixels nor every opset; they say so themselves."""
 
     name = "opencv"
@@ -27,7 +27,7 @@ class OpenCv:
         self.provider = f"CPU, OpenCV {cv2.__version__}"
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         self._network.setInput(images)
         result: NDArray[np.float32] = np.array(self._network.forward())  # a copy: the next run may reuse its memory
         return result

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
+from ..networks.preprocess import Images
+from . import Runtime, unreadable
 
 _HINT = "INFERENCE_PRECISION_HINT"
 
 
-class OpenVino:
+class OpenVino(Runtime):
     """A compiled OpenVINO model."""
 
     def __init__(self, path: Path, name: str, settings: dict[str, str]) -> None:
@@ -30,7 +30,7 @@ class OpenVino:
         self.provider = f"{self._model.get_property('EXECUTION_DEVICES')[0]} {precision}"
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         result: NDArray[np.float32] = self._model(images)[0]
         return result
 

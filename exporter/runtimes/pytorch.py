@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from exporter.errors import GateFailed, first_line
-from exporter.preprocess import Images
+from ..errors import GateFailed, first_line
+from ..networks.preprocess import Images
+from . import Runtime
 
 
 @contextlib.contextmanager
@@ -53,7 +54,7 @@ def refuse_training_mode(module: nn.Module) -> None:
         raise GateFailed(f"{training[0]} is in training mode. Call .eval() before exporting or running it.")
 
 
-class Eager:
+class Eager(Runtime):
     """A torch module as it is, on one device."""
 
     def __init__(self, module: nn.Module, device: str) -> None:
@@ -64,7 +65,7 @@ class Eager:
         self.provider = torch.cuda.get_device_name(self._device) if device != "cpu" else "CPU"
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         with torch.inference_mode(), full_float32():
             result: NDArray[np.float32] = self._module(torch.from_numpy(images).to(self._device)).cpu().numpy()
         return result

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
-from exporter.runtimes.pytorch import full_float32
+from ..networks.preprocess import Images
+from . import Runtime, unreadable
+from .pytorch import full_float32
 
 
-class TorchExport:
+class TorchExport(Runtime):
     """`torch.export.load(...).module()` on the CPU."""
 
     name = "torch-export"
@@ -27,7 +27,7 @@ class TorchExport:
             raise unreadable(path, self.name, error) from error
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         with torch.inference_mode(), full_float32():
             result: NDArray[np.float32] = self._module(torch.from_numpy(images)).numpy()
         return result

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exporter.deprecations import torchscript_deprecations
-from exporter.preprocess import Images
-from exporter.runtimes import unreadable
-from exporter.runtimes.pytorch import full_float32
+from ..networks.preprocess import Images
+from . import Runtime, unreadable
+from .deprecations import torchscript_deprecations
+from .pytorch import full_float32
 
 
-class TorchScript:
+class TorchScript(Runtime):
     """`torch.jit.load` on the CPU."""
 
     name = "torchscript"
@@ -28,7 +28,7 @@ class TorchScript:
             raise unreadable(path, self.name, error) from error
 
     def logits(self, images: Images) -> NDArray[np.float32]:
-        """See `exporter.runtimes.Runtime`."""
+        """See `Runtime`."""
         # the profiling executor would compile anew for the first batches of each size
         with torch.inference_mode(), full_float32(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             result: NDArray[np.float32] = self._module(torch.from_numpy(images)).numpy()

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.training.recipe import Flip, Recipe
-from exporter.zoo import IMAGE_SIZE, Normalization
+from ..networks.zoo import IMAGE_SIZE, Normalization
+from .recipe import Flip, Recipe
 
 # Names of the streams of chance, so that no two draws of one seed ever share numbers.
 _EPOCH, _ALTERNATION, _INITIALIZATION, _PRUNING = 0, 1, 2, 3

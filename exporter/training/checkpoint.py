@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.errors import InvalidInput, from_os_error
-from exporter.files import write_atomically
-from exporter.training import recipe as recipes
-from exporter.weights.reader import read_checkpoint
+from ..errors import InvalidInput, from_os_error
+from ..system.files import write_atomically
+from ..weights.reader import read_checkpoint
+from . import recipe as recipes
 
 FORMAT = 1
 REMOVE = "Remove it to start the run anew."

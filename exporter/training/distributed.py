@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import InvalidInput, Unavailable, first_line
+from ..errors import InvalidInput, Unavailable, first_line
 
 
 @dataclass(frozen=True)

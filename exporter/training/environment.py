@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from exporter.commit import source_commit
-from exporter.errors import InvalidInput, Unavailable, first_line
-from exporter.training.recipe import Recipe
-from exporter.version import __version__
+from ..errors import InvalidInput, Unavailable, first_line
+from ..system.commit import source_commit
+from ..system.version import __version__
+from .recipe import Recipe
 
 
 def pick_device(name: str) -> torch.device:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from exporter.errors import InvalidInput
-from exporter.resnet import ResNet
-from exporter.weights import Weights
-from exporter.zoo import NetworkSpec, Normalization
+from ..errors import InvalidInput
+from ..networks.resnet import ResNet
+from ..networks.zoo import NetworkSpec, Normalization
+from ..weights.core import Weights
 
 
 @torch.no_grad()

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import InvalidInput, from_os_error
-from exporter.files import write_atomically
+from ..errors import InvalidInput, from_os_error
+from ..system.files import write_atomically
 
 
 def _line(event: dict[str, Any]) -> str:

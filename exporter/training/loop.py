@@ -21,16 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from exporter import resnet
-from exporter.data import Split
-from exporter.errors import GateFailed, InvalidInput
-from exporter.runtimes.pytorch import full_float32
-from exporter.training import augment, environment, initial, teachers
-from exporter.training.checkpoint import REMOVE, Checkpoint, Identity
-from exporter.training.distributed import Processes
-from exporter.training.recipe import Recipe
-from exporter.weights import Weights
-from exporter.zoo import NetworkSpec
+from ..data import Split
+from ..errors import GateFailed, InvalidInput
+from ..networks import resnet
+from ..networks.zoo import NetworkSpec
+from ..runtimes.pytorch import full_float32
+from ..weights.core import Weights
+from . import augment, environment, initial, teachers
+from .checkpoint import REMOVE, Checkpoint, Identity
+from .distributed import Processes
+from .recipe import Recipe
 
 EVALUATION_BATCH = 500
 NORM_IMAGES = 10_000

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from exporter.files import staged
+from ..system.files import staged
 
 _WIDTH, _HEIGHT = 900, 620
 _LEFT, _RIGHT, _GAP, _TOP, _BOTTOM = 70, 20, 50, 50, 50

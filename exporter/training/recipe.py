@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from exporter.errors import InvalidInput
+from ..errors import InvalidInput
 
 Flip = Literal["random", "alternating", "none"]
 

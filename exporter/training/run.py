@@ -19,16 +19,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from exporter.data import Split, load_split
-from exporter.errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
-from exporter.files import only_one
-from exporter.training import checkpoint, environment, plot, teachers, tensorboard
-from exporter.training.distributed import Processes, processes
-from exporter.training.log import Log
-from exporter.training.loop import Job, Progress, ProgressCallback, Trainer
-from exporter.training.recipe import Recipe
-from exporter.weights import Weights, save_weights
-from exporter.zoo import NetworkSpec
+from ..data import Split, load_split
+from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
+from ..networks.zoo import NetworkSpec
+from ..system.files import only_one
+from ..weights.core import Weights
+from ..weights.native import save_weights
+from . import checkpoint, environment, plot, teachers, tensorboard
+from .distributed import Processes, processes
+from .log import Log
+from .loop import Job, Progress, ProgressCallback, Trainer
+from .recipe import Recipe
 
 CHECKPOINT, LOG, WEIGHTS, CURVE = "checkpoint.pt", "log.jsonl", "weights.safetensors", "curve.png"
 RUNS = Path("artifacts/runs")

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from exporter.errors import InvalidInput
-from exporter.runtimes.pytorch import full_float32
-from exporter.training import environment
-from exporter.training.augment import Normalizer
-from exporter.training.recipe import Recipe
-from exporter.weights import Weights, build_network
-from exporter.zoo import NetworkSpec
+from ..errors import InvalidInput
+from ..networks.zoo import NetworkSpec
+from ..runtimes.pytorch import full_float32
+from ..weights.core import Weights, build_network
+from . import environment
+from .augment import Normalizer
+from .recipe import Recipe
 
 BATCH = 500
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.errors import Unavailable
-from exporter.training.loop import Progress, ProgressCallback
+from ..errors import Unavailable
+from .loop import Progress, ProgressCallback
 
 
 def writer(folder: Path) -> ProgressCallback:

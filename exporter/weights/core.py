@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from exporter.resnet import ResNet, build
-from exporter.zoo import NetworkSpec, Normalization
+from ..networks.resnet import ResNet, build
+from ..networks.zoo import NetworkSpec, Normalization
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from exporter.errors import InvalidInput
-from exporter.weights.core import expected_state
-from exporter.zoo import DATASETS, MODELS, NetworkSpec
+from ..errors import InvalidInput
+from ..networks.zoo import DATASETS, MODELS, NetworkSpec
+from .core import expected_state
 
 # Where training scripts put the state dict.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params")

@@ -13,9 +13,9 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from exporter.files import sha256_bytes, write_atomically
-from exporter.weights.core import Weights
-from exporter.zoo import NetworkSpec, Normalization
+from ..networks.zoo import NetworkSpec, Normalization
+from ..system.files import sha256_bytes, write_atomically
+from .core import Weights
 
 METADATA_KEY = "cifar-export"
 SCHEMA = 1

@@ -17,8 +17,8 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from exporter.errors import InvalidInput, first_line, from_os_error
-from exporter.weights.native import METADATA_KEY
+from ..errors import InvalidInput, first_line, from_os_error
+from .native import METADATA_KEY
 
 MAX_BYTES = 64 * 2**20
 """The largest of the networks has 0.86 million parameters: 7 MB even in float64."""

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.files import sha256_bytes
-from exporter.weights.core import Weights, expected_state
-from exporter.weights.native import to_bytes
-from exporter.zoo import NetworkSpec
+from ..networks.zoo import NetworkSpec
+from ..system.files import sha256_bytes
+from .core import Weights, expected_state
+from .native import to_bytes
 
 
 def _draw(key: str, shape: tuple[int, ...], generator: np.random.Generator) -> Tensor:

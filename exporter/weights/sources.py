@@ -8,16 +8,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from exporter.download import cache_folder, download
-from exporter.errors import InvalidInput, Unavailable
-from exporter.files import sha256_bytes
-from exporter.normalization import normalization_from
-from exporter.weights.core import Weights
-from exporter.weights.foreign import fit
-from exporter.weights.native import SCHEMA
-from exporter.weights.reader import MAX_BYTES, is_safetensors, printable, read_bytes, read_checkpoint, read_safetensors
-from exporter.weights_index import bundled_entries, bundled_folder
-from exporter.zoo import NETWORKS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization
+from ..errors import InvalidInput, Unavailable
+from ..networks.normalization import normalization_from
+from ..networks.zoo import NETWORKS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization
+from ..system.download import cache_folder, download
+from ..system.files import sha256_bytes
+from .core import Weights
+from .foreign import fit
+from .index import bundled_entries, bundled_folder
+from .native import SCHEMA
+from .reader import MAX_BYTES, is_safetensors, printable, read_bytes, read_checkpoint, read_safetensors
 
 UPSTREAM_URL = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/resnet"
 

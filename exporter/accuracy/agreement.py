@@ -1,0 +1,202 @@
+"""Accuracy of one network in every runtime, and the images on which two of them name another class."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..data import Split
+from ..errors import CifarExportError, first_line
+from ..exporting.subject import Subject, facts_of_export
+from ..gate.compare import bound
+from ..networks.preprocess import as_variant
+from ..networks.resnet import with_input
+from ..networks.zoo import InputVariant
+from ..runtimes import RUNTIMES, open_runtime, spec_of, why_missing
+from ..runtimes.pytorch import Reference
+from ..weights.core import Weights, build_network
+from .evaluation import DEFAULT_BATCH, Evaluation, Progress, evaluate
+
+SCHEMA = 1
+Verdict = Literal["failure", "tie", "reduced precision"]
+_AT_LEAST = 128  # images that the float32 error is measured on, beside those in dispute
+
+
+@dataclass(frozen=True)
+class RuntimeAccuracy:
+    """A runtime's row: its accuracy, or the `reason` why there is none. `failed`: it is here and did not work."""
+
+    runtime: str
+    evaluation: Evaluation | None
+    reason: str | None = None
+    failed: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; what was not measured is None."""
+        unknown = dict.fromkeys(("provider", "top1", "top5", "images_per_second")) | {"images": 0}
+        measured = self.evaluation.as_dict() if self.evaluation else unknown
+        return measured | {"runtime": self.runtime, "failed": self.failed, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """An image on which runtimes name different classes.
+
+    `index`: in the test set. `label`: its true class. `classes`: by runtime. `margin`: between the best two logits in
+    float64. A "tie" has a margin that float32 errors can bridge (twice the gate's bound, at most); a "failure" has a
+    clear one; in "reduced precision" all float32 runtimes agree.
+    """
+
+    index: int
+    label: int
+    classes: Mapping[str, int]
+    reference: int
+    margin: float
+    verdict: Verdict
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "index": self.index,
+            "label": self.label,
+            "classes": dict(self.classes),
+            "reference": self.reference,
+            "margin": self.margin,
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Every runtime's accuracy on the same images, and where they disagree."""
+
+    network: str
+    input: InputVariant
+    labels: tuple[str, ...]
+    runtimes: tuple[RuntimeAccuracy, ...]
+    disagreements: tuple[Disagreement, ...]
+
+    @property
+    def failures(self) -> list[str]:
+        """One line for each thing that failed."""
+        rows = [f"{row.runtime}: {row.reason}" for row in self.runtimes if row.failed]
+        clear = [found.index for found in self.disagreements if found.verdict == "failure"]
+        if clear:
+            images = f"{len(clear)} clear image{'s' if len(clear) > 1 else ''}"
+            rows.append(f"float32 runtimes disagree on {images}, the first is number {clear[0]}")
+        if not any(row.evaluation for row in self.runtimes):
+            rows.append("no runtime ran")
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; docs/schemas/agreement-1.json describes it."""
+        return {
+            "schema": SCHEMA,
+            "passed": not self.failures,
+            "network": self.network,
+            "input": self.input,
+            "runtimes": [row.as_dict() for row in self.runtimes],
+            "disagreements": [found.as_dict() for found in self.disagreements],
+        }
+
+
+def score_all(
+    weights: Weights,
+    split: Split,
+    *,
+    variant: InputVariant | None = None,
+    file: Path | None = None,
+    trust_file: bool = False,
+    batch_size: int = DEFAULT_BATCH,
+    limit: int | None = None,
+    progress: Callable[[str], Progress] | None = None,
+) -> Agreement:
+    """Accuracy of `weights` on the first `limit` images of `split`, in every runtime of a parity run.
+
+    On fresh exports, or on one exported `file`: then in PyTorch and the runtimes that read it. A runtime that is
+    missing or fails is a row that says so. `progress(runtime)` gives the callback for that runtime's images. Raises
+    `GateFailed` for a `file` of other weights, `InvalidInput` for a wrong option or file.
+    """
+    specs = [spec for spec in RUNTIMES.values() if spec.by_default]
+    chosen: InputVariant = variant or "float32"
+    if file is not None:
+        facts = facts_of_export(file, weights, variant, trust=trust_file)
+        chosen = facts.variant or chosen
+        specs = [spec for spec in specs if spec.reads in (facts.format, "network")]
+    network = build_network(weights)
+    eager = with_input(network, chosen, weights.normalization).eval()
+    rows = []
+    with Subject(weights, chosen, file) as subject:
+        for spec in specs:
+            reason = why_missing(spec.name)
+            if reason is None and spec.images is not None:
+                reason = "too slow for a test set"
+            if reason is not None:
+                rows.append(RuntimeAccuracy(spec.name, None, f"not run: {reason}"))
+                continue
+            tell = progress(spec.name) if progress else None
+            try:
+                with subject.open(spec.name) as runtime:
+                    result = evaluate(
+                        runtime, split, weights.normalization, chosen, batch_size=batch_size, limit=limit, progress=tell
+                    )
+                rows.append(RuntimeAccuracy(spec.name, result))
+            except CifarExportError as error:
+                rows.append(RuntimeAccuracy(spec.name, None, str(error), failed=True))
+            except Exception as error:  # noqa: BLE001  runtimes raise what they like; a crash of one is its row
+                reason = f"crashed: {first_line(error, named=True)}"
+                rows.append(RuntimeAccuracy(spec.name, None, reason, failed=True))
+    double = with_input(copy.deepcopy(network).double(), chosen, weights.normalization).eval()
+    found = _disagreements(rows, split, weights, chosen, eager, double)
+    return Agreement(weights.network.name, chosen, weights.network.dataset.labels, tuple(rows), found)
+
+
+def _disagreements(
+    rows: Sequence[RuntimeAccuracy],
+    split: Split,
+    weights: Weights,
+    variant: InputVariant,
+    eager: nn.Module,
+    double: nn.Module,
+) -> tuple[Disagreement, ...]:
+    ran = {row.runtime: row.evaluation.predictions for row in rows if row.evaluation}
+    if len(ran) < 2:
+        return ()
+    table = np.stack(list(ran.values()))
+    disputed = np.flatnonzero((table != table[0]).any(axis=0))
+    if not len(disputed):
+        return ()
+    # the float32 error, and with it the gate's bound, needs more images than the few in dispute
+    places = np.union1d(disputed, np.arange(min(_AT_LEAST, table.shape[1])))
+    reference = _logits(Reference(double), split, places, weights, variant)
+    yardsticks = [name for name in ran if spec_of(name).reads == "network"] or ["pytorch"]
+    own = [_logits(open_runtime(name, eager), split, places, weights, variant) for name in yardsticks]
+    clear = 2 * bound(reference, own).allowed
+    float32 = [name for name in ran if spec_of(name).gated or spec_of(name).reads == "network"]
+    found = []
+    for place in disputed:
+        logits = reference[np.searchsorted(places, place)]
+        second, best = np.partition(logits, -2)[-2:]
+        classes = {name: int(predictions[place]) for name, predictions in ran.items()}
+        verdict: Verdict = "failure" if best - second > clear else "tie"
+        if len({classes[name] for name in float32}) < 2:
+            verdict = "reduced precision"
+        label, margin = int(split.labels[place]), float(best - second)
+        found.append(Disagreement(int(place), label, classes, int(logits.argmax()), margin, verdict))
+    return tuple(found)
+
+
+def _logits(
+    runtime: Any, split: Split, places: NDArray[np.intp], weights: Weights, variant: InputVariant
+) -> NDArray[Any]:
+    parts = np.array_split(places, max(1, len(places) // DEFAULT_BATCH))
+    return np.concatenate(
+        [runtime.logits(as_variant(split.images[part], variant, weights.normalization)) for part in parts]
+    )

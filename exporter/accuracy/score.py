@@ -1,0 +1,48 @@
+"""Accuracy of a network in one runtime: on an export made for the occasion, or on a file that exists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..data import Split
+from ..exporting.subject import facts_of_export, opened, require_reader
+from ..networks.zoo import InputVariant
+from ..runtimes import require_runtime
+from ..weights.core import Weights
+from .evaluation import DEFAULT_BATCH, Evaluation, Progress, evaluate
+
+
+def score(
+    weights: Weights,
+    split: Split,
+    runtime: str,
+    *,
+    variant: InputVariant | None = None,
+    file: Path | None = None,
+    trust_file: bool = False,
+    batch_size: int = DEFAULT_BATCH,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Top-1 and top-5 of `weights` in `runtime`, on a fresh export or on `file`.
+
+    A `file` is fed the normalization that it states itself; one that states other weights is refused (`GateFailed`),
+    and so is one of another format than the runtime reads (`InvalidInput`).
+    """
+    require_runtime(runtime)
+    if file is not None:
+        facts = facts_of_export(file, weights, variant, trust=trust_file)
+        require_reader(runtime, file, facts.format)
+        variant = facts.variant
+    chosen = variant or "float32"
+    with opened(weights, runtime, chosen, file) as ready:
+        return evaluate(
+            ready,
+            split,
+            weights.normalization,
+            chosen,
+            batch_size=batch_size,
+            limit=limit,
+            classes=weights.network.dataset.classes,
+            progress=progress,
+        )

@@ -1,0 +1,176 @@
+"""A parity report as one HTML file: no scripts, nothing fetched; pictures and plots are inside."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..gate.compare import ERROR_EDGES, MULTIPLE, ULPS
+from ..gate.report import ParityReport, RuntimeResult
+from ..networks.preprocess import Pixels
+from ..networks.zoo import NETWORKS
+from ..system.files import write_atomically
+
+_WIDTH, _HEIGHT = 320.0, 108.0  # of a histogram, in the units of its SVG
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 885.0, 12.0, 222.0  # of the plot of the layers
+_VERDICTS = {True: ("passed", "good"), False: ("FAILED", "bad")}
+
+
+def write_page(path: Path, report: ParityReport, pixels: Mapping[str, Pixels]) -> None:
+    """Write `report` to `path`, whole or not at all.
+
+    `pixels`: the named sets of uint8 (N, 32, 32, 3) images that were compared, for the pictures; a set that is not
+    there has none. Raises `InvalidInput` or `Unavailable` for what the file system refuses.
+    """
+    write_atomically(path, page(report, pixels).encode("utf-8"))
+
+
+def page(report: ParityReport, pixels: Mapping[str, Pixels]) -> str:
+    """The HTML of `report`; see `write_page`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters["error"] = _error
+    ran = [row for row in report.runtimes if row.comparisons and row.comparisons[0].histogram]
+    html: str = environment.get_template("page.html.j2").render(
+        report=report,
+        gated=sum(row.passed is not None for row in report.runtimes),
+        multiple=f"{MULTIPLE:g}",
+        ulps=f"{ULPS:g}",
+        rows=[_row(row) for row in report.runtimes],
+        histograms=[_histogram(row) for row in ran],
+        layers=_layers(report),
+        worst=[_worst(row, report.network, pixels) for row in ran],
+    )
+    return html
+
+
+def _error(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1e}" if math.isfinite(value) else "not a number"
+
+
+def _row(row: RuntimeResult) -> dict[str, Any]:
+    otherwise = ("reported" if row.comparisons else "not run", "soft")
+    verdict, tone = otherwise if row.passed is None else _VERDICTS[row.passed]
+    note = (row.reason or "").removeprefix("not run: ").removeprefix("reported, not gated: ")
+    return {"result": row, "verdict": verdict, "tone": tone, "share": _share(row), "note": note}
+
+
+def _share(row: RuntimeResult) -> str:
+    """The largest error in percent of what is allowed, where it is nearest to it."""
+    shares = [c.max_abs_error / c.allowed for c in row.comparisons if c.allowed]
+    worst = max(shares, default=None)
+    if worst is None or not math.isfinite(worst):
+        return ""
+    return f"{100 * worst:.0f} %" if worst < 10 else f"{worst:,.0f} times"
+
+
+def _histogram(row: RuntimeResult) -> dict[str, Any]:
+    counts = np.sum([c.histogram for c in row.comparisons if c.histogram], axis=0)
+    step = _WIDTH / len(counts)
+    heights = np.log10(1 + counts) / max(float(np.log10(1 + counts.max())), 1.0) * (_HEIGHT - 8)
+    bars = [
+        {
+            "x": round(i * step + 1, 1),
+            "y": round(_HEIGHT - height, 1),
+            "width": round(step - 2, 1),
+            "height": round(height, 1),
+            "count": int(counts[i]),
+            "low": ERROR_EDGES[i],
+            "high": ERROR_EDGES[i + 1],
+        }
+        for i, height in enumerate(map(float, heights))
+        if counts[i]
+    ]
+    low, high = math.log10(ERROR_EDGES[0]), math.log10(ERROR_EDGES[-1])
+    allowed = min(c.allowed for c in row.comparisons)
+    position = (math.log10(allowed) - low) / (high - low) if allowed > 0 and math.isfinite(allowed) else -1.0
+    ticks = [
+        {"x": round(_WIDTH * (power - low) / (high - low), 1), "text": f"1e{power}"}
+        for power in range(math.ceil(low) + 1, math.floor(high) + 1, 2)
+    ]
+    limit = round(_WIDTH * position, 1) if 0 <= position <= 1 else None
+    return {"title": row.runtime, "bars": bars, "ticks": ticks, "limit": limit}
+
+
+def _layers(report: ParityReport) -> dict[str, Any] | None:
+    """Where the dots, the band, the ticks and the stages of the plot stand; errors on a logarithmic axis."""
+    layers = [layer for layer in report.layers if layer.allowed > 0 and math.isfinite(layer.allowed)]
+    if not layers:
+        return None
+    errors = [layer.max_abs_error for layer in layers if 0 < layer.max_abs_error < math.inf]
+    everything = [*errors, *(layer.allowed for layer in layers)]
+    low, high = math.floor(math.log10(min(everything))), math.ceil(math.log10(max(everything)))
+    high = max(high, low + 1)
+
+    def across(place: int) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * place / max(len(layers) - 1, 1), 1)
+
+    def down(value: float) -> float:
+        power = high if not math.isfinite(value) else math.log10(value) if value > 0 else low
+        return round(_BOTTOM - (_BOTTOM - _TOP) * (min(max(power, low), high) - low) / (high - low), 1)
+
+    band = [f"{across(i)},{down(layer.allowed)}" for i, layer in enumerate(layers)]
+    dots = [
+        {
+            "x": across(i),
+            "y": down(layer.max_abs_error),
+            "name": layer.name,
+            "op": layer.op,
+            "error": layer.max_abs_error,
+            "allowed": layer.allowed,
+            "inside": layer.inside,
+        }
+        for i, layer in enumerate(layers)
+    ]
+    stages: dict[str, float] = {}
+    for i, layer in enumerate(layers):
+        stages.setdefault(layer.name.split(".")[0], across(i))
+    return {
+        "band": " ".join([*band, f"{across(len(layers) - 1)},{_BOTTOM}", f"{_LEFT},{_BOTTOM}"]),
+        "dots": dots,
+        "outside": sum(not layer.inside for layer in layers),
+        "ticks": [{"y": down(10.0**power), "text": f"1e{power}"} for power in range(low, high + 1)],
+        "stages": [{"name": name, "x": x} for name, x in stages.items() if name.startswith("layer")],
+    }
+
+
+def _worst(row: RuntimeResult, network: str, pixels: Mapping[str, Pixels]) -> dict[str, Any]:
+    """The runtime's worst image over all sets."""
+    comparison = max(
+        (c for c in row.comparisons if c.worst is not None), key=lambda c: c.worst.max_abs_error if c.worst else 0.0
+    )
+    worst = comparison.worst
+    labels = NETWORKS[network].dataset.labels
+    picture = None
+    if worst is not None and comparison.inputs in pixels:
+        picture = _picture(pixels[comparison.inputs][worst.image])
+    return {
+        "runtime": row.runtime,
+        "inputs": comparison.inputs,
+        "image": worst.image if worst else 0,
+        "error": worst.max_abs_error if worst else math.nan,
+        "picture": picture,
+        "classes": [
+            {"label": labels[number], "reference": reference, "logit": logit, "error": abs(logit - reference)}
+            for number, reference, logit in (worst.classes if worst else ())
+        ],
+    }
+
+
+def _picture(pixels: Pixels) -> str:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,159 @@
+"""One artifact from start to end: weights, format, read-back, parity, rename.
+
+A file stands under its name only after everything that was asked of it has been checked; otherwise nothing new does,
+and an older file of that name is untouched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import GateFailed, InvalidInput
+from ..formats import FORMATS, FileFacts, FormatSpec, Request
+from ..formats.metadata import describe
+from ..formats.ports import described_ports
+from ..gate.check import check
+from ..gate.inputs import input_sets
+from ..gate.report import ParityReport
+from ..networks.resnet import with_input
+from ..networks.zoo import InputVariant, NetworkSpec
+from ..runtimes.pytorch import refuse_training_mode
+from ..system.files import sha256_file, staged_together
+from ..weights.core import Weights, build_network
+
+EXPORTS = Path("artifacts") / "exports"
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An exported file that stands under its name. `parity` is None where it was not checked."""
+
+    path: Path
+    format: str
+    sha256: str
+    bytes: int
+    input: InputVariant
+    opset: int | None
+    ir_version: int | None
+    weights: Weights
+    parity: ParityReport | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "opset": self.opset,
+            "ir_version": self.ir_version,
+            "input": self.input,
+            "weights": {
+                "source": self.weights.source,
+                "sha256": self.weights.sha256,
+                "normalization": self.weights.normalization.as_dict(),
+            },
+            "parity": self.parity.as_dict() if self.parity else {"passed": None, "reason": "not checked (--no-check)"},
+        }
+
+
+def default_path(network: NetworkSpec, format_name: str, variant: InputVariant) -> Path:
+    """`artifacts/exports/<dataset>_<model>[-uint8]<suffix>`, relative to the current folder."""
+    suffix = "-uint8" if variant == "uint8" else ""
+    return EXPORTS / f"{network.name}{suffix}{FORMATS[format_name].suffix}"
+
+
+def export(
+    weights: Weights,
+    format_name: str,
+    *,
+    variant: InputVariant = "float32",
+    opset: int | None = None,
+    output: Path | None = None,
+    checked: bool = True,
+    module: nn.Module | None = None,
+    progress: Progress | None = None,
+) -> Artifact:
+    """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
+
+    `output` must end with the format's suffix. `module` replaces the network built from `weights` (in eval mode,
+    behind the input variant) for callers that made it themselves; parity holds it against `weights` all the same.
+    Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
+    path, `Unavailable` where the disk is full.
+    """
+    spec = FORMATS[format_name]
+    path = output or default_path(weights.network, format_name, variant)
+    _check_name(path, spec)
+    module = module if module is not None else with_input(build_network(weights), variant, weights.normalization).eval()
+    refuse_training_mode(module)
+    _tell(progress, f"exporting to {spec.title}")
+    metadata = describe(weights, variant, checked=checked)
+    sidecar = path.with_name(f"{path.name}.json")
+    with staged_together(path, sidecar) as (temporary, temporary_sidecar):
+        facts = write_file(temporary, weights, format_name, variant, module, opset=opset, checked=checked)
+        report = None
+        if checked:
+            report = check(weights, variant, {format_name: temporary}, [spec.gate], input_sets(), progress=progress)
+            if not report.passed:
+                raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
+        size, sha256 = temporary.stat().st_size, sha256_file(temporary)
+        artifact = Artifact(path, format_name, sha256, size, variant, facts.opset, facts.ir_version, weights, report)
+        temporary_sidecar.write_text(_sidecar(artifact, metadata), encoding="utf-8")
+    return artifact
+
+
+def write_file(
+    path: Path,
+    weights: Weights,
+    format_name: str,
+    variant: InputVariant,
+    module: nn.Module,
+    *,
+    opset: int | None,
+    checked: bool,
+) -> FileFacts:
+    """Write the one file of that format, without a sidecar and without parity, and read back what it says of itself.
+
+    `checked` goes into its metadata: the caller, who gave it a name that nobody takes for a finished file, either
+    proves it or removes it. Raises `GateFailed` where the file is not what was asked for, and OSError.
+    """
+    metadata = describe(weights, variant, checked=checked)
+    module_of_format = FORMATS[format_name].load()
+    path.write_bytes(
+        module_of_format.serialize(Request(module, variant, weights.network.dataset.classes, metadata, opset))
+    )
+    facts = module_of_format.inspect(path)
+    if facts.variant != variant or facts.metadata != metadata:
+        raise GateFailed("the file does not say of itself what was asked for. Nothing was written.")
+    return facts
+
+
+def _check_name(path: Path, spec: FormatSpec) -> None:
+    if not path.name.endswith(spec.suffix) or path.name == spec.suffix:
+        raise InvalidInput(f"{path}: the file's name must end with {spec.suffix} ({spec.title}).")
+
+
+def _sidecar(artifact: Artifact, metadata: dict[str, Any]) -> str:
+    """The metadata beside the file, for readers that cannot look inside: no names of folders, nothing of this run."""
+    document = {
+        **metadata,
+        "format": artifact.format,
+        "sha256": artifact.sha256,
+        "bytes": artifact.bytes,
+        "opset": artifact.opset,
+        "ir_version": artifact.ir_version,
+        **described_ports(artifact.input, artifact.weights.network.dataset.classes),
+    }
+    return json.dumps(document, indent=1, sort_keys=True) + "\n"
+
+
+def _tell(progress: Progress | None, what: str) -> None:
+    if progress is not None:
+        progress(what)

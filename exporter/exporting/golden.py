@@ -1,0 +1,61 @@
+"""Golden vectors: inputs, and the logits that every runtime must return for them, in ONNX's test-data convention."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import from_os_error
+from ..formats.ports import OUTPUT, input_port
+from ..formats.test_data import write_data_set
+from ..gate.inputs import input_sets
+from ..networks.preprocess import Images, as_variant
+from ..networks.resnet import with_input
+from ..networks.zoo import InputVariant
+from ..runtimes.pytorch import Reference
+from ..weights.core import Weights, build_network
+from .artifact import Artifact
+
+# Four test images, black, white, a checkerboard and noise: eight, so that the batch is none that anyone hard-wires.
+_CHOSEN = {"real": (0, 1, 2, 3), "extremes": (0, 7, 8), "noise": (0,)}
+# Tolerance in units in the last place of the largest logit. Measured on trained and seeded networks of four depths:
+# PyTorch and ONNX Runtime are off by 9 at most, with weights rounded to TF32 by 3,600 and more. Unlike the gate's bound
+# it is the same on every machine, as a file must be.
+TOLERANCE_ULPS = 64
+
+
+def golden_vectors(weights: Weights, variant: InputVariant) -> tuple[Images, NDArray[np.float32]]:
+    """Eight images in that input variant and their logits, float32 (8, classes): float64 on the CPU, rounded once."""
+    sets = input_sets()
+    pixels = np.concatenate([sets[name][list(places)] for name, places in _CHOSEN.items()])
+    images = as_variant(pixels, variant, weights.normalization)
+    network = with_input(build_network(weights).double(), variant, weights.normalization).eval()
+    return images, Reference(network).logits(images).astype(np.float32)
+
+
+def tolerance(logits: NDArray[np.float32]) -> float:
+    """The largest absolute error of a correct float32 runtime on golden vectors with these logits."""
+    return TOLERANCE_ULPS * float(np.spacing(np.abs(logits).max()))
+
+
+def write_golden(artifact: Artifact, folder: Path) -> tuple[Path, ...]:
+    """Write golden vectors for `artifact` to `folder`/test_data_set_0.
+
+    Beside those of an ONNX file go a copy of it, model.onnx, and data.json with the tolerances, so that the folder is
+    a test case for ONNX's backend tests. All of it appears together; the bytes depend on the weights and the file
+    only. Returns the paths. Raises `InvalidInput` or `Unavailable` for what the file system refuses.
+    """
+    images, logits = golden_vectors(artifact.weights, artifact.input)
+    beside: dict[str, bytes] = {}
+    if artifact.format == "onnx":
+        try:
+            beside["model.onnx"] = artifact.path.read_bytes()
+        except OSError as error:
+            raise from_os_error(error, f"read {artifact.path}") from error
+        limits: dict[str, Any] = {"atol": tolerance(logits), "rtol": 0.0}
+        beside["data.json"] = (json.dumps(limits, sort_keys=True) + "\n").encode()
+    return write_data_set(folder, {input_port(artifact.input).name: images}, {OUTPUT: logits}, beside)

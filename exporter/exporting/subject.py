@@ -1,0 +1,147 @@
+"""What is run or judged: the weights of a network, or a file that was exported from them.
+
+One way from either to a runtime that is ready: `opened`. A file is looked at before it is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Self
+
+from torch import nn
+
+from ..errors import GateFailed, InvalidInput
+from ..formats import FORMATS, FileFacts, format_of
+from ..formats.metadata import contradictions, describe
+from ..networks.resnet import with_input
+from ..networks.zoo import InputVariant
+from ..runtimes import RUNTIMES, Runtime, open_runtime, require_runtime, spec_of
+from ..system.files import require_file, sha256_file
+from ..weights.core import Weights, build_network
+from .artifact import export
+
+
+class Subject:
+    """A network as something that runtimes open: a torch module, an exported file, or exports made for the occasion.
+
+    A context manager. An export is made when it is first asked for, without a gate of its own, and lives as long as
+    the block. `progress` is told which.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        variant: InputVariant,
+        file: Path | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self._weights, self._variant, self._file, self._progress = weights, variant, file, progress
+        self._made: dict[str, Path] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cifar-export-")))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @functools.cached_property
+    def module(self) -> nn.Module:
+        """The network in eval mode behind its input variant, on the CPU in float32."""
+        return with_input(build_network(self._weights), self._variant, self._weights.normalization).eval()
+
+    def file(self, format_name: str) -> Path:
+        """The file given, or an export in that format."""
+        if self._file is not None:
+            return self._file
+        if format_name not in self._made:
+            output = self._folder / f"model{FORMATS[format_name].suffix}"
+            export(
+                self._weights, format_name, variant=self._variant, output=output, checked=False, progress=self._progress
+            )
+            self._made[format_name] = output
+        return self._made[format_name]
+
+    def open(self, runtime: str) -> Runtime:
+        """Open it in `runtime`, to be closed by the caller. Raises what `open_runtime` raises."""
+        require_runtime(runtime)
+        reads = spec_of(runtime).reads
+        return open_runtime(runtime, self.module if reads == "network" else self.file(reads))
+
+
+@contextlib.contextmanager
+def opened(weights: Weights, runtime: str, variant: InputVariant, file: Path | None = None) -> Iterator[Runtime]:
+    """Yield `runtime` with a fresh export of `weights`, or with `file`; it is closed at the end of the block.
+
+    Raises `Unavailable` where the machine lacks the runtime, and what `open_runtime` raises.
+    """
+    with Subject(weights, variant, file) as subject, subject.open(runtime) as ready:
+        yield ready
+
+
+def facts_of_export(file: Path, weights: Weights, variant: InputVariant | None, *, trust: bool) -> FileFacts:
+    """What the exported `file` says of itself. Raises `GateFailed` where it says that it is of other weights.
+
+    Raises `InvalidInput` for a file that is not ours to run (see `require_trusted`), and for another input than
+    `variant`.
+    """
+    facts = facts_of(file, variant, trust=trust)
+    problems = contradicting(facts, weights)
+    if problems:
+        raise GateFailed(f"{file} is no export of these weights: {'; '.join(problems)}.")
+    return facts
+
+
+def require_trusted(path: Path, *, trust: bool) -> None:
+    """Refuse a file that cannot be read, or is code that neither its sidecar nor the user vouches for.
+
+    TorchScript is code, and loading a .pt2 may unpickle; an ONNX file is data. The sidecar protects against files
+    damaged, mixed up or replaced since the export, not against someone who can write both.
+    """
+    require_file(path)
+    if trust or format_of(path).name == "onnx":
+        return
+    how = "Pass --trust-file only if you know who made it."
+    sidecar = path.with_name(f"{path.name}.json")
+    try:
+        described = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise InvalidInput(f"{path} is code, and no sidecar {sidecar.name} of ours vouches for it. {how}") from None
+    expected = described.get("sha256") if isinstance(described, dict) else None
+    if expected != sha256_file(path):
+        raise InvalidInput(f"{path} is code, and not the file that its sidecar describes. {how}")
+
+
+def require_reader(runtime: str, file: Path, format_name: str) -> None:
+    """Raise `InvalidInput`, naming those that do, unless `runtime` reads `file`, which is of that format."""
+    if spec_of(runtime).reads != format_name:
+        readers = ", ".join(name for name, spec in RUNTIMES.items() if spec.reads == format_name)
+        raise InvalidInput(f"{runtime} does not read {file.name}. Choose a --runtime that does: {readers}.")
+
+
+def facts_of(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFacts:
+    """What `file` says of itself, once it is known to exist, to be ours to run and to have the input asked for."""
+    spec = format_of(file)
+    require_trusted(file, trust=trust)
+    facts = spec.load().inspect(file)
+    if facts.variant is None and spec.name != "onnx" and variant is not None:
+        return FileFacts(facts.format, variant, None)  # a foreign archive does not say; its user did
+    if facts.variant is None:
+        hint = "Export a file with one input as documented." if spec.name == "onnx" else "Say which with --input."
+        raise InvalidInput(f"{file}: its input is not known to be float32 or uint8 images. {hint}")
+    if variant is not None and facts.variant != variant:
+        raise InvalidInput(f"{file}: its input is {facts.variant}, not {variant}. Leave --input away.")
+    return facts
+
+
+def contradicting(facts: FileFacts, weights: Weights) -> list[str]:
+    """What the file says of itself that is not so of `weights`, one sentence each."""
+    if facts.metadata is None or facts.variant is None:
+        return []
+    return contradictions(facts.metadata, describe(weights, facts.variant, checked=True))

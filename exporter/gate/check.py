@@ -1,0 +1,167 @@
+"""Run every runtime over every input set against the float64 reference, and judge."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..networks.preprocess import Images, Pixels, as_variant
+from ..networks.resnet import with_input
+from ..networks.zoo import InputVariant
+from ..runtimes import open_runtime, spec_of, why_missing
+from ..runtimes.pytorch import Reference
+from ..weights.core import Weights, build_network
+from .compare import Bound, Comparison, bound, compare
+from .forward import Answer, Logits, attempt, forward, places
+from .isolation import Isolation
+from .report import ParityReport, RuntimeResult
+from .versions import versions
+
+Progress = Callable[[str], None]
+_YARDSTICK, _CUDA_YARDSTICK = "pytorch", "pytorch-cuda"
+
+
+def check(
+    weights: Weights,
+    variant: InputVariant,
+    files: Mapping[str, Path],
+    runtimes: Sequence[str],
+    pixels: Mapping[str, Pixels],
+    *,
+    problems: Sequence[str] = (),
+    isolated: bool = False,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Compare `runtimes` on `files` (by format name) with the float64 network of `weights`.
+
+    `pixels`: named sets of uint8 (N, 32, 32, 3) images. A runtime that is missing, raises or is wrong becomes a row
+    that says so, never the end of the run; with `isolated` also one that crashes its process or hangs (a second or
+    more for the process, which a single runtime that was just exported does not need). `problems` found in the files
+    before are carried into the verdict.
+    """
+    network = build_network(weights)
+    eager = with_input(network, variant, weights.normalization).eval()
+    double = with_input(copy.deepcopy(network).double(), variant, weights.normalization).eval()
+    images = {name: as_variant(pixel, variant, weights.normalization) for name, pixel in pixels.items()}
+    names = list(dict.fromkeys(runtimes))
+    with contextlib.ExitStack() as stack:
+        answers = _begin(stack, names, files, images) if isolated else {}
+        _tell(progress, "float64 reference")
+        everything = places(spec_of(_YARDSTICK), images)
+        reference = forward(Reference(double), images, everything)
+        _tell(progress, _YARDSTICK)
+        own = {_YARDSTICK: forward(open_runtime(_YARDSTICK, eager), images, everything)}
+        # TF32 and the GPU's own summation order make CUDA's float32 error another one: the larger of both counts there
+        if any(spec_of(name).device == "cuda" for name in names) and why_missing(_CUDA_YARDSTICK) is None:
+            _tell(progress, _CUDA_YARDSTICK)
+            own[_CUDA_YARDSTICK] = forward(open_runtime(_CUDA_YARDSTICK, eager), images, everything)
+
+        bounds = {name: bound(reference[name], [own[_YARDSTICK][name]]) for name in images}
+        cuda_bounds = {name: bound(reference[name], [logits[name] for logits in own.values()]) for name in images}
+        rows = []
+        for name in names:
+            _tell(progress, name)
+            limits = cuda_bounds if spec_of(name).device == "cuda" else bounds
+            if name in own:
+                rows.append(_yardstick_row(name, own[name], reference, limits, eager))
+            else:
+                rows.append(_row(name, files, images, reference, limits, answers.get(name)))
+    return ParityReport(
+        network=weights.network.name,
+        input=variant,
+        weights_sha256=weights.sha256,
+        yardsticks={
+            device: {name: float(np.abs(logits[name] - reference[name]).max()) for name in images}
+            for device, logits in own.items()
+        },
+        allowed={name: limit.allowed for name, limit in bounds.items()},
+        runtimes=tuple(rows),
+        problems=tuple(problems),
+        versions=versions(),
+    )
+
+
+def _begin(
+    stack: contextlib.ExitStack, names: Sequence[str], files: Mapping[str, Path], images: Mapping[str, Images]
+) -> dict[str, Future[Answer]]:
+    """Start what can run in another process; it goes on while the reference is computed."""
+    ready = [spec_of(name) for name in names if _why_not(name, files) is None and spec_of(name).reads != "network"]
+    if not ready:
+        return {}
+    room = stack.enter_context(Isolation(images))
+    return {spec.name: room.submit(spec, files[spec.reads]) for spec in ready}
+
+
+def _why_not(name: str, files: Mapping[str, Path]) -> str | None:
+    reads, reason = spec_of(name).reads, why_missing(name)
+    if reason:
+        return reason
+    if reads != "network" and reads not in files:
+        return f"it reads {reads} files, and none was given"
+    return None
+
+
+def _row(
+    name: str,
+    files: Mapping[str, Path],
+    images: Mapping[str, Images],
+    reference: Mapping[str, NDArray[np.float64]],
+    limits: Mapping[str, Bound],
+    begun: Future[Answer] | None,
+) -> RuntimeResult:
+    spec = spec_of(name)
+    reason = None if begun else _why_not(name, files)
+    if reason:
+        return RuntimeResult(name, None, None, f"not run: {reason}", gated=spec.gated)
+    where = places(spec, images)
+    answer = begun.result() if begun else attempt(lambda: open_runtime(name, files[spec.reads]), images, where)
+    if answer.problem:
+        return RuntimeResult(name, None, False if spec.gated else None, answer.problem, gated=spec.gated)
+    comparisons = tuple(
+        compare(inputs, reference[inputs][rows], answer.logits[inputs], limits[inputs], rows)
+        for inputs, rows in ((inputs, np.concatenate(cut)) for inputs, cut in where.items())
+    )
+    problem = _elsewhere(answer) or _reason(comparisons)
+    if not spec.gated:
+        reason = f"reported, not gated: {problem}" if problem else "reported, not gated"
+        return RuntimeResult(name, answer.provider, None, reason, comparisons, gated=False)
+    return RuntimeResult(name, answer.provider, problem is None, problem, comparisons)
+
+
+def _elsewhere(answer: Answer) -> str | None:
+    if not answer.misplaced:
+        return None
+    more = f" and {len(answer.misplaced) - 3} more" if len(answer.misplaced) > 3 else ""
+    return f"not on {answer.provider}: {', '.join(answer.misplaced[:3])}{more}"
+
+
+def _yardstick_row(
+    name: str,
+    logits: Mapping[str, Logits],
+    reference: Mapping[str, NDArray[np.float64]],
+    limits: Mapping[str, Bound],
+    eager: nn.Module,
+) -> RuntimeResult:
+    """The yardstick's own row: measured, and gated only in that it must be a float32 forward at all."""
+    comparisons = tuple(compare(inputs, reference[inputs], logits[inputs], limits[inputs]) for inputs in logits)
+    provider = open_runtime(name, eager).provider
+    problem = _reason(comparisons)
+    return RuntimeResult(name, provider, False if problem else None, problem or "the yardstick", comparisons, False)
+
+
+def _reason(comparisons: Sequence[Comparison]) -> str | None:
+    problems = [f"{c.problem} ({c.inputs})" for c in comparisons if c.problem]
+    more = f", and {len(problems) - 1} more input sets" if len(problems) > 1 else ""
+    return f"{problems[0]}{more}" if problems else None
+
+
+def _tell(progress: Progress | None, what: str) -> None:
+    if progress is not None:
+        progress(what)

@@ -1,0 +1,198 @@
+"""Runtimes in a process of their own: one that crashes or hangs is a row of the table, not the end of the run.
+
+One process runs all of them, one after another, while the parent computes the reference; it is replaced only after it
+died or was killed. What a library prints goes to a file and is dropped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import GateFailed
+from ..networks.preprocess import Images
+from ..runtimes import RuntimeSpec
+from ..system.checkout import PACKAGE
+from .forward import Answer
+
+if TYPE_CHECKING:
+    import onnx
+
+_GRAPH_PATIENCE_S = 30.0  # for a few images through a beginning of the graph; a hundred times what it takes
+
+
+class _Room:
+    """A temporary folder, and a worker that is started when it is asked and replaced after it failed."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._worker: Worker | None = None
+
+    def __enter__(self) -> Self:
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cifar-export-")))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._worker is not None:
+            self._worker.kill()
+        self._stack.close()
+
+    def _ask(self, job: Mapping[str, Any], patience_s: float) -> dict[str, Any] | str:
+        """What `Worker.ask` says."""
+        if self._worker is None:
+            self._worker = Worker(self._folder / "stderr.txt")
+        reply = self._worker.ask(json.dumps(job), patience_s)
+        if isinstance(reply, str):
+            self._worker.kill()
+            self._worker = None
+        return reply
+
+
+class Isolation(_Room):
+    """A room for runtimes that read files; `images` by input set is what each of them gets. A context manager."""
+
+    def __init__(self, images: Mapping[str, Images]) -> None:
+        super().__init__()
+        self._images = images
+        self._closed = False
+        self._jobs = 0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._files = {}
+        for number, (name, images) in enumerate(self._images.items()):
+            self._files[name] = str(self._folder / f"images-{number}.npy")
+            np.save(self._files[name], images, allow_pickle=False)
+        self._thread = ThreadPoolExecutor(1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        if self._worker is not None:
+            self._worker.kill()  # before the thread that waits for it
+        self._thread.shutdown(cancel_futures=True)
+        self._stack.close()
+
+    def submit(self, spec: RuntimeSpec, file: Path) -> Future[Answer]:
+        """Run `file` in the runtime of `spec`, after those submitted before. The future raises nothing of its own."""
+        return self._thread.submit(self._run, spec, file)
+
+    def _run(self, spec: RuntimeSpec, file: Path) -> Answer:
+        if self._closed:
+            return Answer(None, problem="not run: interrupted")
+        self._jobs += 1
+        job = {
+            "spec": dataclasses.asdict(spec),
+            "subject": str(file.resolve()),
+            "images": self._files,
+            "output": str(self._folder / f"logits-{self._jobs}"),
+        }
+        reply = self._ask(job, spec.patience_s)
+        if isinstance(reply, str):
+            return Answer(None, problem=reply)
+        logits = {name: np.load(written, allow_pickle=False) for name, written in reply["logits"].items()}
+        return Answer(reply["provider"], logits, reply["problem"], tuple(reply["misplaced"]))
+
+
+class GraphIsolation(_Room):
+    """A room for `node_outputs.run_all`: what crashes or hangs there is an error here. A context manager."""
+
+    def run(self, model: onnx.ModelProto, images: Images) -> dict[str, NDArray[Any]]:
+        """Every output of `model` by name, on `images`. Raises `GateFailed`: what stopped it, in words."""
+        file, images_file = self._folder / "graph.onnx", self._folder / "images.npy"
+        file.write_bytes(model.SerializeToString())
+        np.save(images_file, images, allow_pickle=False)
+        job = {"graph": str(file), "images": str(images_file), "output": str(self._folder / "value")}
+        reply = self._ask(job, _GRAPH_PATIENCE_S)
+        if isinstance(reply, str):
+            raise GateFailed(reply)
+        if reply["problem"]:
+            raise GateFailed(reply["problem"])
+        return {name: np.load(written, allow_pickle=False) for name, written in reply["values"].items()}
+
+
+class Worker:
+    """The process, and a thread that reads what it says: pipes cannot be waited for with a limit on all systems."""
+
+    def __init__(self, errors: Path) -> None:
+        self._errors = errors
+        with errors.open("wb") as stderr:
+            # -P: a module of the current folder must not stand in for one of ours. A session of its own, so that
+            # what a runtime started ends with it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(PACKAGE / "start.py"), "gate.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,
+            )
+        self._said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=_read, args=(self._process.stdout, self._said), daemon=True)
+        self._reader.start()
+
+    def ask(self, job: str, patience_s: float) -> dict[str, Any] | str:
+        """The reply to `job`, or why there is none: the process died, or was silent for `patience_s` seconds."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # it died: what it ended with is read below
+                self._process.stdin.write(job + "\n")
+                self._process.stdin.flush()
+        while True:
+            try:
+                line = self._said.get(timeout=patience_s)
+            except queue.Empty:
+                return f"no answer within {patience_s:g} s"
+            if line is None:
+                return self._death()
+            if line != ".":
+                reply: dict[str, Any] = json.loads(line)
+                return reply
+
+    def _death(self) -> str:
+        code = self._process.wait()
+        if code < 0:
+            return f"crashed: signal {-code} ({signal.Signals(-code).name})"
+        lines = self._errors.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        last = f": {lines[-1][:200]}" if lines else ""
+        return f"crashed: exit code {code}{last}"
+
+    def kill(self) -> None:
+        """End the process and what it started, if it still runs."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def _read(stream: IO[str], said: queue.SimpleQueue[str | None]) -> None:
+    for line in stream:
+        said.put(line.rstrip("\n"))
+    said.put(None)

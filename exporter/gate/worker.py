@@ -1,0 +1,68 @@
+"""The process that `cifar_export.gate.isolation` runs runtimes in: `python -m cifar_export.gate.worker`.
+
+It reads one job a line on stdin and answers on stdout: a dot for every sign of life, then the result as JSON. Arrays
+travel in .npy files. It imports what the runtime at hand needs and nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from ..errors import first_line
+from ..runtimes import RuntimeSpec, resolve
+from .forward import Answer, attempt, places
+
+
+def main() -> None:
+    """Answer jobs until stdin ends."""
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        os.dup2(2, 1)  # libraries that print to stdout do not disturb the answers
+        for line in sys.stdin:
+            job = json.loads(line)
+            _say(replies, json.dumps(_values(job) if "graph" in job else _answer(job, replies)))
+
+
+def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:
+    spec = RuntimeSpec(**job["spec"])
+    images = {name: np.load(file, mmap_mode="r") for name, file in job["images"].items()}
+    images = {name: np.array(array[: spec.images]) for name, array in images.items()}
+    answer = attempt(
+        lambda: resolve(spec.open)(Path(job["subject"])), images, places(spec, images), lambda: _say(replies, ".")
+    )
+    files: dict[str, str] = {}
+    for number, (name, logits) in enumerate(answer.logits.items()):
+        if logits.dtype.hasobject:  # only a pickle could carry it
+            answer = Answer(None, problem=f"logits are {logits.dtype}, not float32")
+            files = {}
+            break
+        files[name] = f"{job['output']}-{number}.npy"
+        np.save(files[name], logits, allow_pickle=False)
+    return {"provider": answer.provider, "problem": answer.problem, "misplaced": answer.misplaced, "logits": files}
+
+
+def _values(job: dict[str, Any]) -> dict[str, Any]:
+    """Run a graph all of whose values are outputs; the reply names a file for each."""
+    from .node_outputs import load, run_all
+
+    try:
+        values = run_all(load(Path(job["graph"])), np.load(job["images"]))
+    except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class
+        return {"problem": first_line(error), "values": {}}
+    files = {name: f"{job['output']}-{number}.npy" for number, name in enumerate(values)}
+    for name, array in values.items():
+        np.save(files[name], array, allow_pickle=False)
+    return {"problem": None, "values": files}
+
+
+def _say(replies: TextIO, line: str) -> None:
+    print(line, file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The networks as data and as torch modules, and what their pixels are normalized with."""

@@ -1,0 +1,160 @@
+"""The eight networks as plain data: four depths, two data sets, and what has been published about each.
+
+Nothing here imports torch, so that listing, parsing and help stay instant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..errors import InvalidInput
+
+InputVariant = Literal["float32", "uint8"]
+INPUT_VARIANTS: tuple[InputVariant, ...] = ("float32", "uint8")
+IMAGE_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-channel mean and standard deviation (R, G, B) of pixel values scaled to 0..1; `(x / 255 - mean) / std`.
+
+    It belongs to the weights, not to the data set: published CIFAR weights disagree about it.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def as_dict(self) -> dict[str, list[float]]:
+        """`{"mean": [r, g, b], "std": [r, g, b]}`, as stored in JSON and in file metadata."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 and top-5 accuracy in percent on the 10,000 test images."""
+
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: its labels in index order, and the normalization that the seed's recipe trains with."""
+
+    name: str
+    title: str
+    labels: tuple[str, ...]
+    normalization: Normalization
+    train_images: int = 50_000
+    test_images: int = 10_000
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A CIFAR ResNet of depth 6n + 2 (He et al. 2016, section 4.2), n basic blocks in each of three stages."""
+
+    name: str
+    blocks_per_stage: int
+
+    @property
+    def depth(self) -> int:
+        """Number of weighted layers on the main path."""
+        return 6 * self.blocks_per_stage + 2
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """One of the eight: a model on a data set, with published figures.
+
+    `reference` is the accuracy that chenyaofo/CIFAR-pretrained-models publishes, the bar for our own weights.
+    `upstream_sha256` is the sha256 of the file that chenyaofo/pytorch-cifar-models releases: all 64 hex digits
+    where we have seen the file, else the first eight, which its name carries.
+    """
+
+    model: ModelSpec
+    dataset: DatasetSpec
+    reference: Accuracy
+    upstream_sha256: str
+
+    @property
+    def name(self) -> str:
+        """`cifar10_resnet20` and so on: the name of exported files and of torch.hub entry points."""
+        return f"{self.dataset.name}_{self.model.name}"
+
+    @property
+    def upstream_file(self) -> str:
+        """Name of the upstream release file."""
+        return f"{self.name}-{self.upstream_sha256[:8]}.pt"
+
+
+CIFAR10 = DatasetSpec(
+    name="cifar10",
+    title="CIFAR-10",
+    labels=tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
+    normalization=Normalization((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+)
+
+CIFAR100 = DatasetSpec(
+    name="cifar100",
+    title="CIFAR-100",
+    labels=tuple(
+        """
+        apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+        castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+        elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
+        man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
+        pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
+        skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
+        tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+        """.split()
+    ),
+    normalization=Normalization((0.5071, 0.4865, 0.4409), (0.2009, 0.1984, 0.2023)),
+)
+
+DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (CIFAR10, CIFAR100)}
+
+MODELS: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (ModelSpec("resnet20", 3), ModelSpec("resnet32", 5), ModelSpec("resnet44", 7), ModelSpec("resnet56", 9))
+}
+
+# What pytorch-cifar-models trained with; its CIFAR-100 std differs from the seed's.
+UPSTREAM_NORMALIZATION: dict[str, Normalization] = {
+    "cifar10": CIFAR10.normalization,
+    "cifar100": Normalization((0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)),
+}
+
+_PUBLISHED = (
+    # data set, model, seed's top-1, top-5, sha256 (or its start) of the upstream file
+    ("cifar10", "resnet20", 91.65, 99.68, "4118986f"),
+    ("cifar10", "resnet32", 92.81, 99.72, "ef93fc4d"),
+    ("cifar10", "resnet44", 93.24, 99.75, "2a3cabcb"),
+    ("cifar10", "resnet56", 93.69, 99.68, "187c023a"),
+    ("cifar100", "resnet20", 66.61, 89.95, "23dac2f1"),
+    ("cifar100", "resnet32", 68.74, 90.23, "84213ce6"),
+    ("cifar100", "resnet44", 69.49, 90.39, "ffe32858"),
+    ("cifar100", "resnet56", 70.79, 91.10, "f2eff4c8461ca1e0d39af83a65f7243bf7d29ec421efee3064bcee93a3caaa73"),
+)
+
+NETWORKS: dict[str, NetworkSpec] = {
+    spec.name: spec
+    for spec in (
+        NetworkSpec(MODELS[model], DATASETS[dataset], Accuracy(top1, top5), sha256)
+        for dataset, model, top1, top5, sha256 in _PUBLISHED
+    )
+}
+
+
+def network(model: str, dataset: str) -> NetworkSpec:
+    """The network of that name. Raises `InvalidInput` naming the known ones."""
+    if model not in MODELS:
+        raise InvalidInput(f"no model {model!r}. Known: {', '.join(MODELS)}.")
+    if dataset not in DATASETS:
+        raise InvalidInput(f"no data set {dataset!r}. Known: {', '.join(DATASETS)}.")
+    return NETWORKS[f"{dataset}_{model}"]

@@ -1,1 +1,0 @@
-"""Does an exported file compute the same function? Inputs, the gate, and the report."""

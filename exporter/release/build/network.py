@@ -1,0 +1,201 @@
+"""One network's folder in a release: exported, proved, scored, described.
+
+Every byte depends on the weights, the tool and the versions of the libraries alone: not on the folder, the user, the
+date, the number of threads or the further runtimes that were asked for. What differs from machine to machine is
+returned, and stays outside the release.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...data import Split
+from ...errors import GateFailed, from_os_error
+from ...exporting.artifact import write_file
+from ...exporting.golden import golden_vectors, tolerance
+from ...formats import FORMATS, FileFacts
+from ...formats.ports import OUTPUT, input_port
+from ...formats.test_data import write_data_set
+from ...gate.report import ParityReport
+from ...gate.versions import versions
+from ...networks.resnet import with_input
+from ...networks.zoo import INPUT_VARIANTS, InputVariant, NetworkSpec
+from ...runtimes import spec_of
+from ...system.files import sha256_bytes
+from ...training.environment import cpu_name
+from ...weights.core import Weights
+from ...weights.core import build_network as build_module
+from ...weights.index import BundledEntry, bundled_entries, bundled_folder
+from ...weights.sources import load_weights
+from ..documents.card import render_card
+from ..documents.config import config_document, parity_document
+from ..layout import CARD, CONFIG, GOLDEN, LABELS, MODELS, PARITY, WEIGHTS
+from ..required import GATED
+from ..sums import write_sums
+from .assemble import write_json
+from .gate import gate_accuracy, gate_parity, runtimes_of
+
+Progress = Callable[[str], None]
+
+
+def build_network(
+    spec: NetworkSpec,
+    version: str,
+    folder: Path,
+    split: Split,
+    *,
+    runtimes: Sequence[str] = (),
+    opset: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the bundled weights of `spec` with all that belongs to a release into the empty `folder`.
+
+    `version`: of the release. `split`: the data set's 10,000 test images. `runtimes`: more to pass parity than
+    `gate.REQUIRED`. `opset`: of the ONNX files, `formats.onnx.DEFAULT_OPSET` by default. SHA256SUMS is written last;
+    on any error `folder` holds a part that is good for nothing.
+
+    Returns what was measured: errors, accuracy, seconds, versions, processor. Raises `GateFailed` where parity or
+    accuracy fails, `InvalidInput` where no weights are bundled or a runtime is unknown, `Unavailable` where one cannot
+    run here or the disk is full.
+    """
+    names = runtimes_of(runtimes)
+    clock = _Clock(spec.name, progress)
+    try:
+        weights, entry = _bundled(spec, folder)
+        with tempfile.TemporaryDirectory(prefix="cifar-export-") as scratch:
+            clock.start("exporting")
+            files, facts = _export(weights, folder, Path(scratch), names, opset)
+            reports = {}
+            for variant in INPUT_VARIANTS:
+                clock.start(f"parity of {variant} input")
+                reports[variant] = gate_parity(weights, variant, files[variant], names, clock.tell)
+        clock.start("accuracy")
+        evaluation = gate_accuracy(entry, weights, folder / "model.onnx", split, clock.tell)
+        clock.start("describing")
+        tolerances = _write_golden(weights, folder)
+        _write_documents(folder, config_document(entry, version, facts, tolerances), parity_document(entry, reports))
+        write_sums(folder)
+    except OSError as error:
+        raise from_os_error(error, f"write {folder}") from error
+    return _measurements(reports, evaluation.as_dict(), clock)
+
+
+def _bundled(spec: NetworkSpec, folder: Path) -> tuple[Weights, BundledEntry]:
+    """The weights and what the index says of them, once their file stands in `folder` byte by byte."""
+    weights = load_weights(spec)
+    entry = bundled_entries()[spec.name]
+    data = (bundled_folder() / entry.file).read_bytes()
+    if sha256_bytes(data) != weights.sha256:
+        raise GateFailed(f"the bundled weights of {spec.name} were changed while they were read. Run it again.")
+    (folder / WEIGHTS).write_bytes(data)
+    return weights, entry
+
+
+def _export(
+    weights: Weights, folder: Path, scratch: Path, runtimes: Sequence[str], opset: int | None
+) -> tuple[dict[InputVariant, dict[str, Path]], dict[str, FileFacts]]:
+    """Write the model files to `folder`, and to `scratch` what is only needed to prove both input variants.
+
+    Returns paths by variant and format, and what each file of the release says of itself.
+    """
+    released = {kind: file for file, kind in MODELS.items()}
+    formats = dict.fromkeys(spec_of(name).reads for name in (*GATED, *runtimes))
+    files: dict[InputVariant, dict[str, Path]] = {}
+    facts = {}
+    for variant in INPUT_VARIANTS:
+        module = with_input(build_module(weights), variant, weights.normalization).eval()
+        files[variant] = {}
+        for format_name in formats:
+            if format_name == "network":
+                continue
+            file = released.get((format_name, variant))
+            path = folder / file if file else scratch / f"{variant}{FORMATS[format_name].suffix}"
+            asked = opset if format_name == "onnx" else None
+            found = write_file(path, weights, format_name, variant, module, opset=asked, checked=True)
+            files[variant][format_name] = path
+            if file:
+                facts[file] = found
+    return files, facts
+
+
+def _write_golden(weights: Weights, folder: Path) -> dict[str, float]:
+    """Write the golden vectors of both ONNX files; the tolerance for each."""
+    tolerances = {}
+    for file, place in GOLDEN.items():
+        variant = MODELS[file][1]
+        with _one_thread():
+            images, logits = golden_vectors(weights, variant)
+        write_data_set((folder / place).parent, {input_port(variant).name: images}, {OUTPUT: logits})
+        tolerances[file] = tolerance(logits)
+    return tolerances
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread of torch inside the block: the order of summation is part of the bytes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _write_documents(folder: Path, config: dict[str, Any], parity: dict[str, Any]) -> None:
+    write_json(folder / CONFIG, config)
+    write_json(folder / PARITY, parity)
+    labels = "".join(f"{label}\n" for label in config["labels"])
+    (folder / LABELS).write_text(labels, encoding="utf-8", newline="\n")
+    (folder / CARD).write_text(render_card(config, parity), encoding="utf-8", newline="\n")
+
+
+class _Clock:
+    """Tells what begins, and adds up the seconds of each step: by the wall and of the processor."""
+
+    def __init__(self, name: str, progress: Progress | None) -> None:
+        self._name, self._progress = name, progress
+        self._step = ""
+        self._steps: dict[str, tuple[float, float]] = {}
+
+    def start(self, step: str) -> None:
+        """Begin `step`, which ends the one before."""
+        self._steps[step] = (time.perf_counter(), time.process_time())
+        self._step = f"{self._name}: {step}"
+        if self._progress is not None:
+            self._progress(self._step)
+
+    def tell(self, detail: str) -> None:
+        """Say how far the step is."""
+        if self._progress is not None:
+            self._progress(f"{self._step}, {detail}")
+
+    def seconds(self) -> dict[str, dict[str, float]]:
+        """Seconds of each step; the last one ends now."""
+        ends = [*list(self._steps.values())[1:], (time.perf_counter(), time.process_time())]
+        return {
+            step: {"wall": round(end[0] - begin[0], 3), "cpu": round(end[1] - begin[1], 3)}
+            for (step, begin), end in zip(self._steps.items(), ends, strict=True)
+        }
+
+
+def _measurements(
+    reports: dict[InputVariant, ParityReport], evaluation: dict[str, Any], clock: _Clock
+) -> dict[str, Any]:
+    """What this build measured on this machine, for JSON."""
+    return {
+        "parity": {variant: report.as_dict() for variant, report in reports.items()},
+        "accuracy": evaluation,
+        "seconds": clock.seconds(),
+        "versions": versions(),
+        "processor": cpu_name(),
+        "system": platform.system(),
+        "threads": torch.get_num_threads(),
+    }

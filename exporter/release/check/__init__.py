@@ -1,0 +1,1 @@
+"""Is a release what it says it is."""

@@ -1,0 +1,1 @@
+"""What a release says of itself: configuration, model card, bill of materials, attestations."""

@@ -1,0 +1,71 @@
+"""The model card, README.md: YAML header and Markdown as model hubs read them.
+
+The header is the hub's own specification: https://github.com/huggingface/hub-docs/blob/main/modelcard.md
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...networks.zoo import DATASETS, IMAGE_SIZE
+from ..layout import GOLDEN, MODELS
+
+TEMPLATE = "card.md.j2"
+LICENSE = "bsd-3-clause"  # as the hub spells the one in LICENSE
+_GOLDEN_IMAGES = 8
+_PURPOSES = {  # file name: what it is for
+    "model.onnx": "ONNX, normalized input",
+    "model-uint8.onnx": "ONNX, pixels as they are",
+    "model.torchscript.pt": "TorchScript, normalized input",
+    "model.pt2": "`torch.export`, normalized input",
+}
+
+
+def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    """The card of the network that `config` (`config.json`) and `parity` (`parity.json`) describe.
+
+    Says what they say and nothing else, so that its bytes depend on theirs.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=False,  # noqa: S701  Markdown from our own documents
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "percent": "{:.2f}".format,
+        "fraction": lambda percent: f"{percent / 100:.6g}",
+        "thousands": "{:,}".format,
+        "plain": lambda value: {True: "yes", False: "no"}[value] if isinstance(value, bool) else value,
+    }
+    accuracy = config["accuracy"]
+    top1 = accuracy["top1"]
+    card: str = environment.get_template(TEMPLATE).render(
+        config=config,
+        parity=parity,
+        accuracy=accuracy,
+        dataset=DATASETS[config["dataset"]],
+        depth=config["model"].removeprefix("resnet"),
+        license=LICENSE,
+        # what an index of another time may not have said is not said here either
+        recipe={"ema_decay": 0.0, "average_from": 1.0, "prune": 0.0, "distill": 0.0} | config["weights"]["recipe"],
+        training=dict.fromkeys(("initial", "earlier_runs", "teachers", "hardware", "precision", "seconds"))
+        | config["weights"]["training"],
+        uncertainty=math.sqrt(top1 * (100 - top1) / accuracy["images"]),  # binomial, in points
+        difference=top1 - accuracy["reference"]["top1"],
+        models=MODELS,
+        purposes=_PURPOSES,
+        golden=GOLDEN,
+        images=_GOLDEN_IMAGES,
+        side=IMAGE_SIZE,
+        classes=len(config["labels"]),
+        parity_images=sum(some["images"] for some in parity["image_sets"].values()),
+    )
+    return card

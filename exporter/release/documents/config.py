@@ -1,0 +1,136 @@
+"""`config.json` and `parity.json` of a network: what was released, and what it passed.
+
+Both depend on the weights, the tool and the libraries alone, never on the machine: docs/releases.md has them key by
+key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from packaging.version import Version
+
+from ...formats import FileFacts
+from ...formats.ports import described_ports
+from ...gate.compare import MULTIPLE, ULPS, YARDSTICK_LIMIT_ULPS
+from ...gate.inputs import BATCH_SIZES, input_sets
+from ...gate.report import ParityReport
+from ...networks.zoo import IMAGE_SIZE, INPUT_VARIANTS, NETWORKS, InputVariant
+from ...system.version import __version__
+from ...weights.index import BundledEntry
+from ..contents import CONFIG_SCHEMA
+from ..layout import GOLDEN, MODELS
+from ..required import JUDGE, REQUIRED, YARDSTICK
+
+PARITY_SCHEMA = 1
+_LIBRARIES = ("torch", "onnx", "onnxscript")
+
+
+def config_document(
+    entry: BundledEntry, version: str, facts: Mapping[str, FileFacts], tolerances: Mapping[str, float]
+) -> dict[str, Any]:
+    """`config.json` of the network of `entry`: `facts` of every model file, `tolerances` of the golden vectors."""
+    spec = NETWORKS[entry.network]
+    return {
+        "schema": CONFIG_SCHEMA,
+        "network": spec.name,
+        "model": spec.model.name,
+        "dataset": spec.dataset.name,
+        "version": version,
+        "tool": {"name": "cifar-export", "version": __version__},
+        "image": {"width": IMAGE_SIZE, "height": IMAGE_SIZE, "channels": "RGB"},
+        "labels": list(spec.dataset.labels),
+        "normalization": entry.normalization.as_dict(),
+        "weights": {
+            "sha256": entry.sha256,
+            "source": "bundled",
+            "recipe": entry.recipe,
+            "seed": entry.seed,
+            # the log is no part of a release
+            "training": {key: value for key, value in entry.provenance.items() if key != "log"},
+        },
+        "accuracy": _accuracy(entry),
+        "models": {
+            file: {
+                "format": format_name,
+                "input": variant,
+                "opset": facts[file].opset,
+                "ir_version": facts[file].ir_version,
+                **described_ports(variant, spec.dataset.classes),
+            }
+            for file, (format_name, variant) in MODELS.items()
+        },
+        "golden": {file: {"folder": GOLDEN[file], "atol": tolerances[file], "rtol": 0.0} for file in GOLDEN},
+        "built_with": built_with(),
+    }
+
+
+def parity_document(entry: BundledEntry, reports: Mapping[InputVariant, ParityReport]) -> dict[str, Any]:
+    """`parity.json`: verdicts, rule and counts of the runtimes that every network must pass.
+
+    `reports` must have passed. What was measured differs from machine to machine and is not in here.
+    """
+    return {
+        "schema": PARITY_SCHEMA,
+        "passed": all(reports[variant].passed for variant in INPUT_VARIANTS),
+        "network": entry.network,
+        "weights_sha256": entry.sha256,
+        "reference": "PyTorch float64, CPU",
+        "rule": {
+            "yardstick": YARDSTICK,
+            "multiple": MULTIPLE,
+            "ulps": ULPS,
+            "yardstick_limit_ulps": YARDSTICK_LIMIT_ULPS,
+        },
+        "batch_sizes": list(BATCH_SIZES),
+        "image_sets": {
+            name: {"images": len(pixels), "sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
+            for name, pixels in input_sets().items()
+        },
+        "inputs": {variant: list(_rows(reports[variant])) for variant in INPUT_VARIANTS},
+    }
+
+
+def built_with() -> dict[str, str]:
+    """Versions of what the bytes and the verdicts come from: Python's minor, and public versions of libraries."""
+    import onnxruntime  # by its module: the distribution has several names
+
+    found = {name: importlib.metadata.version(name) for name in _LIBRARIES} | {"onnxruntime": onnxruntime.__version__}
+    return {
+        "cifar-export": __version__,
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        # without what follows a plus: the same release for another accelerator
+        **{name: Version(version).public for name, version in found.items()},
+    }
+
+
+def _accuracy(entry: BundledEntry) -> dict[str, Any]:
+    reference = NETWORKS[entry.network].reference
+    runtimes = {JUDGE: {"top1": entry.top1, "top5": entry.top5}}
+    if {"pytorch_top1", "pytorch_top5"} <= set(entry.metrics):
+        runtimes["pytorch"] = {key: entry.metrics[f"pytorch_{key}"] for key in ("top1", "top5")}
+    return {
+        "top1": entry.top1,
+        "top5": entry.top5,
+        "images": entry.metrics.get("images", NETWORKS[entry.network].dataset.test_images),
+        "below_reference": entry.below_reference,
+        "reference": {"top1": reference.top1, "top5": reference.top5},
+        "runtimes": runtimes,
+    }
+
+
+def _rows(report: ParityReport) -> Iterable[dict[str, Any]]:
+    results = {result.runtime: result for result in report.runtimes}
+    for name in REQUIRED:
+        role = "yardstick" if name == YARDSTICK else "gated"
+        # a yardstick that is no float32 forward is False, else None: nothing is measured by itself
+        yield {
+            "runtime": name,
+            "role": role,
+            "passed": results[name].passed is not False,
+            "images": results[name].images,
+        }

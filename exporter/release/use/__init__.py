@@ -1,0 +1,1 @@
+"""Using a release: fetch a network of it, load it into Python."""

@@ -1,0 +1,220 @@
+"""Networks ready to use, from a release or from what comes with the installation.
+
+What runs the ONNX files needs no torch; `network()` and `weights()` import it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from ...errors import GateFailed, InvalidInput, from_os_error
+from ...networks.zoo import IMAGE_SIZE, NETWORKS, InputVariant, Normalization
+from ...system.files import sha256_bytes
+from ..layout import CONFIG, MODELS, WEIGHTS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ...networks.preprocess import Pixels
+    from ...networks.resnet import ResNet
+    from ...prediction.classifier import Classifier
+    from ...weights.core import Weights
+
+Device = Literal["cpu", "cuda"]
+_BATCH = 250
+
+
+class Predicted(NamedTuple):
+    """What a network sees in N images: the likeliest class of each, int64 (N,), and all probabilities, (N, classes)."""
+
+    indices: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LoadedNetwork(ABC):
+    """A network with what is needed to feed it and to name its classes.
+
+    `name` as in `cifar100_resnet20`; `labels` in the order of the logits; `normalization` for the float32 input (the
+    uint8 one has it inside).
+    """
+
+    name: str
+    labels: tuple[str, ...] = field(repr=False)
+    normalization: Normalization
+
+    @abstractmethod
+    def weights(self) -> Weights:
+        """The trained numbers and where they are from. Imports torch."""
+
+    @abstractmethod
+    def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
+        """The ONNX file of that input: its path, for messages, and its checked content."""
+
+    @abstractmethod
+    def _classifier(self) -> Classifier:
+        """What `predict` runs."""
+
+    def network(self) -> ResNet:
+        """The torch module in eval mode, on the CPU: normalized float32 (N, 3, 32, 32) to logits (N, classes)."""
+        from ...weights.core import build_network
+
+        network = build_network(self.weights())
+        network.normalization = self.normalization
+        return network
+
+    def session(self, variant: InputVariant = "uint8", device: Device = "cpu") -> Any:
+        """An `onnxruntime.InferenceSession` of the ONNX file.
+
+        `uint8` takes pixels, `image`: uint8 (N, 32, 32, 3) RGB; `float32` takes `input`: float32 (N, 3, 32, 32),
+        normalized with `normalization`. Both return `logits`: float32 (N, classes). Raises `Unavailable` where the
+        device asked for is not the one that would run it.
+        """
+        return _open(*self._onnx(variant), device).inference
+
+    def predict(self, images: Pixels) -> Predicted:
+        """Classes and probabilities (0..1, the softmax of the logits) of `images`, uint8 (N, 32, 32, 3) RGB.
+
+        The network is opened once and kept. Raises `InvalidInput` for other arrays.
+        """
+        import numpy as np
+
+        pixels = _checked(images)
+        batches = [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
+        nothing = np.zeros((0, len(self.labels)))
+        probabilities = np.concatenate([nothing, *(self._opened.probabilities(batch) for batch in batches)])
+        return Predicted(probabilities.argmax(axis=1), probabilities)
+
+    @cached_property
+    def _opened(self) -> Classifier:
+        return self._classifier()
+
+
+@dataclass(frozen=True)
+class ReleasedNetwork(LoadedNetwork):
+    """A network of a release, in a folder whose files are checked, each time one is opened, against its digest.
+
+    `version` is the release's, `config` the content of `config.json`, `files` sha256 by path inside `folder`.
+    """
+
+    version: str
+    folder: Path
+    config: Mapping[str, Any] = field(repr=False, hash=False)
+    files: Mapping[str, str] = field(repr=False, hash=False)
+
+    def path(self, file: str) -> Path:
+        """The path of one of `files` ("model.onnx"), checked just now. Raises like `read`."""
+        self.read(file)
+        return self.folder / file
+
+    def read(self, file: str) -> bytes:
+        """The checked content of one of `files`.
+
+        Raises `InvalidInput` for a name that is none of them, `GateFailed` where the file has changed or is gone.
+        """
+        if file not in self.files:
+            raise InvalidInput(f"{self.name} has no file {file!r}. It has {', '.join(sorted(self.files))}.")
+        return read_checked(self.folder, file, self.files[file])
+
+    def weights(self) -> Weights:
+        """See `LoadedNetwork`."""
+        from ...weights.sources import load_weights
+
+        path = self.path(WEIGHTS)
+        weights = load_weights(NETWORKS[self.name], str(path))
+        if weights.sha256 != self.files[WEIGHTS]:  # of the very bytes that were parsed
+            raise _changed(path)
+        if weights.normalization != self.normalization:
+            raise GateFailed(f"{path} and {CONFIG} name different normalizations. Ask the release's maker.")
+        return weights
+
+    def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
+        for file, made in MODELS.items():
+            if made == ("onnx", variant):
+                return self.folder / file, self.read(file)
+        raise InvalidInput(f"no input {variant!r}. Known: float32, uint8.")
+
+    def _classifier(self) -> Classifier:
+        from ...prediction.classifier import Classifier
+
+        return Classifier(_open(*self._onnx("uint8"), "cpu"), self.labels, "uint8", self.normalization)
+
+
+@dataclass(frozen=True)
+class BundledNetwork(LoadedNetwork):
+    """A network with the weights that come with the installation; ONNX files are exported, and proved, on demand."""
+
+    def weights(self) -> Weights:
+        """See `LoadedNetwork`."""
+        from ...weights.sources import load_weights
+
+        return load_weights(NETWORKS[self.name])
+
+    def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
+        from ...exporting.artifact import export
+
+        path = Path("model.onnx")
+        if variant not in self._exported:
+            with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
+                export(self.weights(), "onnx", variant=variant, output=Path(folder) / path)
+                self._exported[variant] = (Path(folder) / path).read_bytes()
+        return path, self._exported[variant]
+
+    @cached_property
+    def _exported(self) -> dict[InputVariant, bytes]:
+        """The files made so far: each takes seconds."""
+        return {}
+
+    def _classifier(self) -> Classifier:
+        from ...prediction.predict import classifier_of_weights
+
+        with classifier_of_weights(self.weights()) as classifier:  # PyTorch: it outlives the block
+            return classifier
+
+
+def read_checked(folder: Path, file: str, sha256: str) -> bytes:
+    """The content of `folder`/`file`. Raises `GateFailed` where it has another digest or is gone."""
+    path = folder / file
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise GateFailed(f"{path} is gone. Load the network again.") from error
+    except OSError as error:
+        raise from_os_error(error, f"read {path}") from error
+    if sha256_bytes(data) != sha256:
+        raise _changed(path)
+    return data
+
+
+def _changed(path: Path) -> GateFailed:
+    return GateFailed(f"{path} has changed since it was checked. Load the network again.")
+
+
+def _open(path: Path, content: bytes, device: Device) -> Any:
+    """Our session on `content`, not on what may stand in the file by now."""
+    from ...runtimes import require_runtime
+    from ...runtimes.onnxruntime import CPU, CUDA, CUDA_OPTIONS, Session
+
+    if device not in ("cpu", "cuda"):
+        raise InvalidInput(f"no device {device!r}. Known: cpu, cuda.")
+    name = f"onnxruntime-{device}"
+    require_runtime(name)
+    provider, options = (CUDA, CUDA_OPTIONS) if device == "cuda" else (CPU, {})
+    return Session(path, name, provider, options, content)
+
+
+def _checked(images: Any) -> Pixels:
+    import numpy as np
+
+    shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != shape or images.ndim != 4:
+        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+        raise InvalidInput(f"images are an array of pixels 0-255, uint8 (N, 32, 32, 3) RGB; this is {found}.")
+    return np.ascontiguousarray(images)

@@ -1,0 +1,274 @@
+"""Fetch one file over HTTP: resumable, checked against a digest that is known beforehand, and whole or not there.
+
+urllib3 does the protocol (redirects, retries with back-off, time-outs, bodies shorter than announced); it has no
+dependencies of its own. What is here is what neither it nor requests nor pooch has: going on with a half file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from ..errors import GateFailed, InvalidInput, Unavailable, from_os_error
+from .files import only_one
+from .http import (
+    CHECK_ADDRESS,
+    CHECK_NETWORK,
+    MAX_TRIES,
+    NotFound,
+    check_url,
+    describe,
+    response_to,
+    unavailable,
+    without_secrets,
+)
+
+if TYPE_CHECKING:
+    import urllib3
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are there so far and the total, or None where the server does not say."""
+
+Digests = list[tuple[str, str]]
+"""Pairs of an algorithm and the hex digest, or its beginning, that is expected."""
+
+BLOCK = 1 << 18
+MAX_REQUESTS = 100
+LOCK_SECONDS = 600.0
+
+
+def cache_folder() -> Path:
+    """Find where downloads and finished networks are kept: `CIFAR_EXPORT_CACHE`, else the user's cache folder."""
+    return Path(os.environ.get("CIFAR_EXPORT_CACHE") or platformdirs.user_cache_dir("cifar-export"))
+
+
+def download(
+    url: str,
+    destination: Path,
+    *,
+    md5: str | None = None,
+    sha256: str | None = None,
+    sha256_prefix: str | None = None,
+    progress: Progress | None = None,
+    timeout: float = 30.0,
+    max_bytes: int = 1 << 30,
+    hint: str = "",
+) -> Path:
+    """Get `url` into `destination` and return that path; a file there that already matches is left as it is.
+
+    At least one digest (hex) is needed, and all that are given must match before the file appears under its name, by
+    rename; else the bytes are dropped and an older `destination` stays. What arrives is kept beside it, as
+    `<name>.part`, across failures of the network, a full disk and Ctrl-C, and the next call goes on from there: `Range`
+    with `If-Range`, so that a file that changed meanwhile is taken from its start, as it is from a server that ignores
+    ranges. Only one process at a time works on a destination; a second one waits for the first one's result.
+
+    `timeout` is in seconds, per connection attempt and per pause of the server. More than `max_bytes` are refused.
+    `hint` is what to do without a network, appended to that message.
+
+    Raises `Unavailable` (no network, server errors, a full disk), `GateFailed` (a digest differs) and `InvalidInput`
+    (a URL other than http and https, a destination that can't be written). Proxies are taken from the environment.
+    """
+    given = (("sha256", sha256), ("sha256", sha256_prefix), ("md5", md5))
+    digests = [(name, digest) for name, digest in given if digest]
+    if not digests:
+        raise ValueError("download() needs a digest: md5, sha256 or sha256_prefix")
+    check_url(url)
+    try:
+        if destination.is_file() and not _mismatch(destination, digests):
+            return destination
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with one_download(destination):
+            if not destination.is_file() or _mismatch(destination, digests):  # else another process was quicker
+                _fetch_and_check(_Transfer(url, destination, progress, timeout, max_bytes, hint), digests)
+        return destination
+    except OSError as error:
+        raise from_os_error(error, f"write {destination}") from error
+
+
+def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "") -> bytes:
+    """The small file at `url`, in memory. Nobody vouches for it: the caller checks a digest or a signature.
+
+    `timeout` and `hint` as in `download`; a body that breaks off is asked for again. Raises `Unavailable` (no network,
+    server errors, more than `max_bytes`), its kind `NotFound` (404, 410), and `InvalidInput` (neither http nor https).
+    """
+    from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+
+    check_url(url)
+    host, failure = str(urlsplit(url).hostname), ""
+    for _ in range(MAX_TRIES):
+        try:
+            with response_to(url, timeout) as response:
+                if response.status != 200:
+                    kind = NotFound if response.status in (404, 410) else Unavailable
+                    raise unavailable(url, f"HTTP status {response.status}", CHECK_ADDRESS, hint, kind=kind)
+                data = b""
+                for block in response.stream(BLOCK, decode_content=False):
+                    data += block
+                    if len(data) > max_bytes:
+                        raise unavailable(url, f"it has more than {max_bytes:,} bytes", CHECK_ADDRESS, hint)
+                return data
+        except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
+            failure = describe(error, host)
+        except HTTPError as error:
+            raise unavailable(url, describe(error, host), CHECK_NETWORK, hint) from error
+    raise unavailable(url, failure, CHECK_NETWORK, hint)
+
+
+def _mismatch(path: Path, digests: Digests) -> str:
+    """Return "" when the file at `path` is the right one, else which digest was expected and found."""
+    for name, expected in digests:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, name).hexdigest()
+        if not found.startswith(expected.lower()):
+            return f"{name} {expected} expected, {found} found ({path.stat().st_size:,} bytes)"
+    return ""
+
+
+def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
+    """Complete the part file and rename it; bytes left by an earlier run that turn out wrong are fetched anew, once."""
+    for path in (transfer.part, transfer.state):
+        if os.path.lexists(path) and not (path.is_file() and not path.is_symlink()):
+            raise InvalidInput(f"{path} is a link or no file, and stands where the download goes. Move it away.")
+    went_on = transfer.size > 0
+    problem = _mismatch(transfer.part, digests) if went_on else "nothing is there"
+    if problem:
+        transfer.run()
+        problem = _mismatch(transfer.part, digests)
+    if problem and went_on:
+        transfer.forget()
+        transfer.run()
+        problem = _mismatch(transfer.part, digests)
+    if problem:
+        transfer.forget()
+        raise GateFailed(
+            f"{without_secrets(transfer.url)} is not the expected file: {problem}.\n"
+            "It was dropped. Run it again; if it stays so, the server or something on the way to it is at fault."
+        )
+    transfer.part.replace(transfer.destination)
+    transfer.forget()
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    """One URL on its way into one part file."""
+
+    url: str
+    destination: Path
+    progress: Progress | None
+    timeout: float
+    max_bytes: int
+    hint: str
+
+    @property
+    def part(self) -> Path:
+        return self.destination.with_name(f"{self.destination.name}.part")
+
+    @property
+    def state(self) -> Path:
+        """What is known about the part: the URL it is from, without secrets, and its ETag."""
+        return self.destination.with_name(f"{self.destination.name}.part.json")
+
+    def forget(self) -> None:
+        """Remove the part file and what is known about it."""
+        self.part.unlink(missing_ok=True)
+        self.state.unlink(missing_ok=True)
+
+    def run(self) -> None:
+        """Request until the body is complete: each request goes on where the one before was cut off."""
+        from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+
+        host = str(urlsplit(self.url).hostname)
+        most, tries, failure = self.size, 0, ""
+        for _ in range(MAX_REQUESTS):
+            try:
+                if self._request():
+                    return
+                failure = f"{host} does not answer ranges properly"
+            except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
+                failure = describe(error, host)
+            except HTTPError as error:
+                raise self._unavailable(describe(error, host)) from error
+            most, tries = (size, 0) if (size := self.size) > most else (most, tries + 1)
+            if tries == MAX_TRIES:
+                break
+        raise self._unavailable(failure)
+
+    def _request(self) -> bool:
+        """Make one request and append what comes; True when the body is complete. Raises urllib3's HTTPError."""
+        offset = self.size
+        ranges = {"Range": f"bytes={offset}-"} if offset else {}
+        if offset and (validator := self._validator()):
+            ranges["If-Range"] = validator
+        with response_to(self.url, self.timeout, ranges) as response:
+            where = response.headers.get("Content-Range", "")
+            if response.status == 416 and offset and where == f"bytes */{offset}":
+                return True  # nothing is missing
+            if response.status == 416 or (response.status == 206 and not where.startswith(f"bytes {offset}-")):
+                self.forget()
+                return False
+            if response.status not in (200, 206):
+                raise self._unavailable(f"HTTP status {response.status}", CHECK_ADDRESS)
+            if response.status == 200:
+                offset = 0
+                self._remember(response)
+            remaining = response.headers.get("Content-Length", "")
+            total = offset + int(remaining) if re.fullmatch("[0-9]{1,18}", remaining) else None
+            with self.part.open("ab" if offset else "wb") as stream:
+                self._copy(response, stream, offset, total)
+        return True
+
+    def _copy(self, response: urllib3.BaseHTTPResponse, stream: BinaryIO, done: int, total: int | None) -> None:
+        for block in itertools.chain([b""], response.stream(BLOCK, decode_content=False)):
+            stream.write(block)
+            done += len(block)
+            if max(done, total or 0) > self.max_bytes:
+                self.forget()
+                raise self._unavailable(f"it has more than {self.max_bytes:,} bytes", CHECK_ADDRESS)
+            if self.progress:
+                self.progress(done, total)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the part so far."""
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def _remember(self, response: urllib3.BaseHTTPResponse) -> None:
+        # RFC 9110, 13.1.5: only a strong ETag may stand in If-Range
+        etag = response.headers.get("ETag", "")
+        validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+        self.state.write_text(json.dumps({"url": without_secrets(self.url), "validator": validator}))
+
+    def _validator(self) -> str:
+        """Return the part's validator; "" where none is known for this URL: then the digest alone decides."""
+        try:
+            state = json.loads(self.state.read_text())
+            return str(state["validator"]) if state["url"] == without_secrets(self.url) else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def _unavailable(self, reason: str, remedy: str = CHECK_NETWORK) -> Unavailable:
+        size = self.size
+        kept = f" ({size:,} bytes are kept, the next run goes on from there)" if size else ""
+        return unavailable(self.url, f"{reason}{kept}", remedy, self.hint)
+
+
+def one_download(destination: Path) -> AbstractContextManager[None]:
+    """Hold the lock of `destination`, waiting for it. Raises `Unavailable` after `LOCK_SECONDS`, OSError."""
+    busy = Unavailable(
+        f"another process has been downloading {destination} for {LOCK_SECONDS:.0f} seconds.\n"
+        "Wait for it or end it, then run this again."
+    )
+    return only_one(destination.with_name(f"{destination.name}.part.lock"), busy, seconds=LOCK_SECONDS)

@@ -1,0 +1,188 @@
+"""What `parity` leaves: the JSON document against its published schema, and the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import json
+import math
+import re
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import numpy_helper
+from PIL import Image
+
+from cifar_export.diagnosis.page import page, write_page
+from cifar_export.diagnosis.prove import prove
+from cifar_export.gate.check import check
+from cifar_export.gate.compare import ERROR_EDGES, Bound, compare
+from cifar_export.gate.inputs import bundled_images, input_sets
+from cifar_export.gate.report import SCHEMA, ParityReport, RuntimeResult
+
+from support.consumers import Missing, browser
+from support.schemas import checker
+
+
+@pytest.fixture(scope="module")
+def valid():
+    return checker(f"parity-{SCHEMA}")
+
+
+def test_what_parity_prints_is_what_the_schema_says(run, valid, weights20_file, exported):
+    file = exported("onnx", "uint8", 17).path
+    command = ["parity", "resnet20", "--weights", weights20_file, "--file", file, "--json"]
+    result = run(*command, "--runtime", "pytorch", "--runtime", "onnxruntime-cpu")
+    document = json.loads(result.stdout)
+    valid(document)
+    assert document["schema"] == 1
+    (row,) = [row for row in document["runtimes"] if row["gated"]]
+    assert all(sum(inputs["error_counts"]) == 10 * inputs["images"] for inputs in row["inputs"])
+    worst = row["inputs"][0]["worst"]
+    shown = max(abs(entry["logit"] - entry["reference"]) for entry in worst["classes"])
+    assert math.isclose(shown, worst["max_abs_error"])
+    assert worst["max_abs_error"] == row["inputs"][0]["max_abs_error"]
+    assert {"python", "torch", "onnx", "cifar-export"} <= set(document["versions"])
+
+
+def test_a_report_of_failures_is_what_the_schema_says(valid, weights20, tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"<html>")
+    names = ["onnxruntime-cpu", "torchscript", "onnxruntime-cuda"]
+    report = check(weights20, "uint8", {"onnx": tmp_path / "a.onnx"}, names, {"real": bundled_images()[:3]})
+    valid(report.as_dict())
+    assert not report.passed
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_logits_that_are_no_numbers_are_null_and_a_reason(valid, bad):
+    reference = np.arange(20.0).reshape(2, 10)
+    logits = reference.astype(np.float32)
+    logits[1, 3] = bad
+    limit = Bound(19.0, 1e-6, 1e-5, yardstick_is_float32=True)
+    comparison = compare("real", reference, logits, limit)
+    row = RuntimeResult("x", "CPU", comparison.passed, comparison.problem, (comparison,))
+    report = ParityReport("cifar10_resnet20", "uint8", "0" * 64, {"pytorch": {"real": bad}}, {"real": bad}, (row,))
+    valid(report.as_dict())
+    assert comparison.worst.image == 1
+    assert 3 in [number for number, _, _ in comparison.worst.classes]
+    assert comparison.histogram[-1] == 1
+
+
+@given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=30))
+def test_each_error_is_counted_in_its_bin(errors):
+    reference = np.zeros((len(errors), 2))
+    reference[:, 0] = errors
+    limit = Bound(1.0, 1.0, 1.0, yardstick_is_float32=True)
+    counts = compare("x", reference, np.zeros_like(reference, dtype=np.float32), limit).histogram
+    assert sum(counts) == 2 * len(errors)
+    for place, (low, high) in enumerate(itertools.pairwise(ERROR_EDGES)):
+        if 0 < place < len(counts) - 1:
+            assert counts[place] == sum(low <= error < high for error in errors)
+
+
+def test_the_worst_image_is_named_by_its_place_in_the_set():
+    reference = np.zeros((3, 10))
+    logits = np.zeros((3, 10), np.float32)
+    logits[2, 7] = 1.0
+    limit = Bound(1.0, 1e-6, 1e-5, yardstick_is_float32=True)
+    worst = compare("x", reference, logits, limit, np.array([5, 6, 40])).worst
+    assert (worst.image, worst.max_abs_error) == (40, 1.0)
+    assert (7, 0.0, 1.0) in worst.classes
+
+
+# The page
+
+
+@pytest.fixture(scope="module")
+def reports(weights20, exported, tmp_path_factory):
+    """A page of a run that passed and one of a run that failed, with their reports."""
+    folder = tmp_path_factory.mktemp("pages")
+    model = onnx.load(exported("onnx", "uint8", 17).path)
+    tensor = next(t for t in model.graph.initializer if t.name == "layer2.1.conv1.weight")
+    array = numpy_helper.to_array(tensor).copy()
+    array.flat[:9] = np.inf
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, folder / "broken.onnx")
+    made = {}
+    for name, file in (("passed", exported("onnx", "uint8", 17).path), ("failed", folder / "broken.onnx")):
+        report = prove(weights20, file=file, runtimes=["pytorch", "onnxruntime-cpu"], layers=True)
+        write_page(folder / f"{name}.html", report, input_sets())
+        made[name] = (folder / f"{name}.html", report)
+    return made
+
+
+def test_the_page_is_one_file_that_says_the_verdict_first(reports):
+    for name, (path, report) in reports.items():
+        html = path.read_text()
+        verdict = {"passed": "Parity passed: cifar10_resnet20", "failed": "Parity FAILED: cifar10_resnet20"}[name]
+        assert html.index(verdict, html.index("<body>")) < html.index("<h2>")
+        assert not re.search(r"https?://|<script|<link rel=.stylesheet|url\(", html)
+        assert html.count('src="data:image/png;base64,') == html.count("<img ") == 2
+        assert "onnxruntime-cpu" in html
+        assert report.versions["torch"] in html
+    html = reports["failed"][0].read_text()
+    assert "layer2.1.conv1" in html[: html.index("<h2>Runtimes")]
+    assert "not a number" in html
+
+
+def test_the_page_shows_every_value_of_the_graph(reports):
+    path, report = reports["passed"]
+    assert len(report.layers) > 40
+    assert path.read_text().count("<circle") == len(report.layers)
+
+
+def test_reports_of_both_kinds_are_what_the_schema_says(reports, valid):
+    for _, report in reports.values():
+        valid(report.as_dict())
+    assert reports["failed"][1].as_dict()["divergence"]["node"].startswith("layer2.1.conv1")
+
+
+def test_what_a_library_says_is_text_on_the_page(reports):
+    row = RuntimeResult("x", None, False, "<script>alert(1)</script>")
+    html = page(dataclasses.replace(reports["passed"][1], runtimes=(row,)), {})
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+
+
+def test_the_command_writes_the_page_or_says_why_not(run, weights20_file, exported, tmp_path):
+    command = ["parity", "resnet20", "--weights", weights20_file, "--file", exported("onnx", "uint8", 17).path]
+    command += ["--runtime", "onnxruntime-cpu", "--json", "--report"]
+    done = run(*command, tmp_path / "new" / "a.html")
+    assert done.exit_code == 0
+    assert (tmp_path / "new" / "a.html").read_text().startswith("<!doctype html>")
+    assert json.loads(done.stdout)["layers"]
+    (tmp_path / "file").write_text("")
+    refused = run(*command, tmp_path / "file" / "a.html")
+    assert refused.exit_code in (2, 3)
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize("name", ["passed", "failed"])
+def test_the_page_looks_right_in_a_browser(reports, tmp_path, name, width, scheme):
+    """No horizontal scrolling, nothing said on the console, nothing fetched, pictures decoded, something drawn."""
+    try:
+        with browser(tmp_path / "profile") as driver:
+            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            features = [{"name": "prefers-color-scheme", "value": scheme}]
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            driver.get(reports[name][0].as_uri())
+            across = driver.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
+            fetched = driver.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)")
+            decoded = driver.execute_script("return [...document.images].map((i) => i.naturalWidth)")
+            screenshot = np.asarray(Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB"))
+            log = driver.get_log("browser")
+    except Missing as error:
+        pytest.skip(str(error))
+    assert across[0] <= across[1]
+    assert log == []
+    assert [address for address in fetched if not address.startswith("data:")] == []
+    assert decoded == [32, 32]
+    assert screenshot.shape[1] == width
+    assert len(np.unique(screenshot.reshape(-1, 3), axis=0)) > 50
+    assert (screenshot[-1, 0].mean() > 128) == (scheme == "light")

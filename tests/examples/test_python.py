@@ -1,0 +1,52 @@
+"""The Python examples, without torch, against the float64 reference."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_export.networks.zoo import network
+from cifar_export.weights.seeded import random_weights
+
+from support.consumers import EXAMPLES, TOLERANCE, Subject, answers, largest_error, run, subject
+
+# Runs a script as __main__ with some modules out of reach.
+LAUNCHER = """
+import runpy, sys
+script, blocked, *sys.argv[1:] = sys.argv[1:]
+sys.argv[0] = script
+for name in blocked.split(","):
+    sys.modules[name] = None
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    return subject(random_weights(network("resnet20", "cifar100"), 3), tmp_path_factory.mktemp("exported"))
+
+
+def launch(runtime: str, blocked: str, *arguments: Path) -> tuple[int, str, str]:
+    script = EXAMPLES / "python" / f"classify_{runtime}.py"
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    done = run(sys.executable, "-c", LAUNCHER, script, blocked, *arguments, env=environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_answer_is_the_references_without_torch(exported: Subject, runtime: str) -> None:
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    pictures = exported.pictures.values()
+    code, stdout, stderr = launch(runtime, "torch,torchvision,onnx,exporter", exported.file("-uint8.onnx"), *pictures)
+    assert code == 0, stderr
+    assert largest_error(answers(stdout), exported.expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_without_its_runtime_it_says_what_to_install(exported: Subject, runtime: str) -> None:
+    code, _, stderr = launch(runtime, runtime, exported.file("-uint8.onnx"))
+    assert code == 1
+    assert stderr.strip() == f"error: {runtime} is not installed: pip install {runtime} pillow"

@@ -1,0 +1,44 @@
+"""The documentation says what the files say."""
+
+import re
+
+import pytest
+
+from cifar_export.networks.zoo import NETWORKS
+from cifar_export.weights.index import bundled_entries
+
+from support.paths import ROOT
+
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")]
+
+
+def test_the_accuracy_table_is_the_index():
+    text = (ROOT / "docs" / "accuracy.md").read_text()
+    rows = text.partition("<!-- table -->")[2].partition("<!-- end of table -->")[0].strip().splitlines()[2:]
+    expected = []
+    for name, spec in NETWORKS.items():
+        cells = [name, f"{spec.reference.top1:.2f} / {spec.reference.top5:.2f}"]
+        entry = bundled_entries().get(name)
+        if entry is None:
+            cells += ["not trained yet", "", ""]
+        else:
+            cells.append(f"{entry.top1:.2f} / {entry.top5:.2f}")
+            cells.append(f"{entry.top1 - spec.reference.top1:+.2f}")
+            start = f" from {initial['network']}" if (initial := entry.provenance.get("initial")) else ""
+            epochs = f"{entry.recipe['epochs']} {'pruned ' if entry.recipe.get('prune') else ''}epochs"
+            runs = entry.provenance.get("earlier_runs", [])
+            runs = [*runs, {"epochs": entry.recipe["epochs"], "prune": entry.recipe.get("prune", 0)}]
+            total = f"; {sum(run['epochs'] for run in runs)} epochs in all" if len(runs) > 1 else ""
+            pruned = sum(run["epochs"] for run in runs if run["prune"])
+            total += f", {pruned} of them pruned" if total and pruned else ""
+            cells.append(f"{entry.recipe['name']}, {epochs}{start}, seed {entry.seed}{total}")
+        expected.append("| " + " | ".join(cells).replace("|  |", "| |").replace("|  |", "| |") + " |")
+    normal = [re.sub(r"\s+", " ", row) for row in rows]
+    assert normal == [re.sub(r"\s+", " ", row) for row in expected]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target

@@ -1,0 +1,60 @@
+"""A wheel carries all that the command needs, the bundled weights included."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cifar_export.weights.index import bundled_entries
+
+from support.paths import ROOT
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy of the tracked files, without a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "checkout"
+    ignore = shutil.ignore_patterns("__pycache__", "exports", "releases", "runs", "*.egg-info")
+    for name in ("exporter", "artifacts"):
+        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+    for name in ("cli.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    build = "import sys, setuptools.build_meta as b; print(b.build_wheel(sys.argv[1]))"
+    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
+    subprocess.run(
+        [sys.executable, "-c", build, str(folder)], cwd=copy, env=environment, check=True, capture_output=True
+    )
+    return next(folder.glob("*.whl"))
+
+
+def test_every_module_and_data_file_is_in_the_wheel(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        inside = set(archive.namelist())
+    package = ROOT / "exporter"
+    files = [path.relative_to(package) for path in package.rglob("*") if path.suffix in (".py", ".j2", ".png", ".json")]
+    assert {f"cifar_export/{file}" for file in (*files, "py.typed")} <= inside
+    for entry in bundled_entries().values():
+        assert f"cifar_export/bundled/{entry.file}" in inside
+
+
+def test_an_installed_wheel_exports_bundled_weights_away_from_the_checkout(wheel, tmp_path):
+    if "cifar100_resnet20" not in bundled_entries():
+        pytest.skip("no weights of cifar100_resnet20 are bundled yet")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONPATH": str(site)}
+    command = ["-m", "cifar_export", "onnx", "resnet20", "--dataset", "cifar100", "--opset", "17"]
+    result = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "artifacts" / "exports" / "cifar100_resnet20.onnx").is_file()
+    where = [sys.executable, "-c", "import cifar_export; print(cifar_export.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith(str(site))

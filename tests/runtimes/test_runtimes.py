@@ -1,0 +1,308 @@
+"""Runtimes: each in a process that may die, and what each of them is."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import cifar_export.runtimes as table
+from cifar_export.errors import GateFailed, InvalidInput
+from cifar_export.gate.check import check
+from cifar_export.gate.forward import places
+from cifar_export.gate.inputs import bundled_images, plan
+from cifar_export.networks.preprocess import as_variant
+from cifar_export.runtimes import RUNTIMES, RuntimeSpec, node, open_runtime, why_missing
+from cifar_export.runtimes.onnxruntime import CPU, CUDA, open_cuda, profiled_nodes, start
+from cifar_export.runtimes.onnxruntime_cuda import BoundSession, open_bound, open_float16, open_tf32, to_float16
+
+FEW = {"real": bundled_images()[:12]}
+
+
+@pytest.fixture
+def bad(monkeypatch):
+    """Put a runtime of tests/bad_runtimes.py into the table, under the name of its class."""
+
+    def add(*names, **more):
+        for name in names:
+            spec = RuntimeSpec(name, name, "onnx", f"tests.bad_runtimes:{name}", **more)
+            monkeypatch.setitem(table.RUNTIMES, name, spec)
+        return list(names)
+
+    return add
+
+
+@pytest.fixture
+def checked(weights20, exported):
+    def run(names, **more):
+        files = {"onnx": exported("onnx", "uint8", 17).path}
+        report = check(weights20, "uint8", files, names, FEW, isolated=True, **more)
+        return report, {row.runtime: row for row in report.runtimes}
+
+    return run
+
+
+def test_runtimes_that_die_raise_or_print_are_rows_and_the_others_run(bad, checked):
+    names = [*bad("Segfault", "Exit", "Raise", "Objects", "Chatter"), "onnxruntime-cpu"]
+    report, rows = checked(names)
+    assert list(rows) == names
+    if sys.platform != "win32":
+        assert rows["Segfault"].reason == "crashed: signal 11 (SIGSEGV)"
+    assert rows["Exit"].reason == "crashed: exit code 3: the library gave up"
+    assert rows["Raise"].reason == "crashed: RuntimeError: out of cheese"
+    assert rows["Objects"].reason == "logits are object, not float32"
+    assert "exceeds" in rows["Chatter"].reason  # it ran, and its zeros are wrong
+    assert [rows[name].passed for name in names] == [False] * 5 + [True]
+    assert rows["onnxruntime-cpu"].images == 12
+    assert not report.passed
+
+
+def test_a_runtime_that_hangs_is_a_row_and_the_others_run(bad, checked):
+    _, rows = checked([*bad("Hang", patience_s=0.5), "onnxruntime-cpu"])
+    assert (rows["Hang"].passed, rows["Hang"].reason) == (False, "no answer within 0.5 s")
+    assert rows["onnxruntime-cpu"].passed
+
+
+def test_a_runtime_that_is_only_reported_fails_nothing(bad, checked):
+    report, rows = checked([*bad("Zeros", "Raise", gated=False), "onnxruntime-cpu"])
+    assert report.passed
+    assert (rows["Zeros"].passed, rows["Zeros"].gated) == (None, False)
+    assert rows["Zeros"].reason.startswith("reported, not gated: error ")
+    assert (rows["Raise"].passed, rows["Raise"].reason) == (None, "crashed: RuntimeError: out of cheese")
+
+
+def test_nodes_that_ran_elsewhere_fail_the_row_and_are_named(bad, checked):
+    _, rows = checked(bad("Misplaced"))
+    assert rows["Misplaced"].passed is False
+    assert rows["Misplaced"].reason == "not on zeros: layer2.0.conv1 (Conv), fc (Gemm)"
+
+
+def test_an_interruption_ends_the_process_that_hangs(bad, checked):
+    def interrupt(what):
+        if what == "Hang":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checked(bad("Hang", patience_s=600.0), progress=interrupt)  # would wait ten minutes otherwise
+
+
+def test_isolated_and_not_are_the_same_numbers(checked, weights20, exported):
+    _, rows = checked(["onnxruntime-cpu"])
+    files = {"onnx": exported("onnx", "uint8", 17).path}
+    here = check(weights20, "uint8", files, ["onnxruntime-cpu"], FEW)
+    assert here.runtimes == (rows["onnxruntime-cpu"],)
+
+
+def test_larger_batches_repeat_the_set_and_few_images_are_few():
+    cut = plan(12, (256,))
+    assert [len(batch) for batch in cut] == [1, 2, 7, 2, 256]
+    assert np.array_equal(cut[-1][:24], [*range(12), *range(12)])
+    few = RuntimeSpec("few", "few", "onnx", "x:y", images=4)
+    assert [len(batch) for batch in places(few, FEW)["real"]] == [1, 2, 1]
+
+
+def test_every_runtime_has_its_functions_and_a_reason_where_it_is_missing():
+    for name, spec in RUNTIMES.items():
+        assert callable(table.resolve(spec.open))
+        reason = why_missing(name)
+        assert reason is None or (reason.endswith(".") and "\n" not in reason), (name, reason)
+
+
+# Which runtimes there are
+
+
+QUICK = ["openvino", "openvino-default", "opencv", "onnx-reference", "onnxruntime-node"]
+
+
+def available(names):
+    missing = {name: why_missing(name) for name in names if why_missing(name)}
+    if len(missing) == len(names):
+        pytest.skip("; ".join(f"{name}: {reason}" for name, reason in missing.items()))
+    return [name for name in names if name not in missing]
+
+
+@pytest.mark.parametrize("variant", ["float32", "uint8"])
+def test_further_runtimes_of_onnx_files_compute_the_same(variant, weights20, exported):
+    names = available(QUICK)
+    report = check(weights20, variant, {"onnx": exported("onnx", variant, 17).path}, names, FEW, isolated=True)
+    rows = {row.runtime: row for row in report.runtimes}
+    assert report.passed, report.failures
+    for name in names:
+        assert rows[name].passed is (True if RUNTIMES[name].gated else None), rows[name]
+        assert rows[name].images == (8 if name == "onnx-reference" else 12)
+
+
+def test_webassembly_computes_the_same(weights20, exported):
+    names = available(["onnxruntime-web"])
+    report = check(weights20, "uint8", {"onnx": exported("onnx", "uint8", 17).path}, names, FEW, isolated=True)
+    assert report.passed, report.failures
+    assert report.runtimes[0].provider.startswith("wasm, onnxruntime-web ")
+
+
+@pytest.mark.slow
+def test_compiled_code_computes_the_same(weights20, exported):
+    names = available(["aotinductor"])
+    files = {"torch-export": exported("torch-export", "uint8").path}
+    report = check(weights20, "uint8", files, names, FEW, isolated=True)
+    assert report.passed, report.failures
+
+
+@pytest.mark.parametrize("name", ["opencv", "onnx-reference", "onnxruntime-node"])
+def test_a_file_that_is_no_model_is_named(name, tmp_path):
+    available([name])
+    file = tmp_path / "a.onnx"
+    file.write_bytes(b"<html>")
+    with pytest.raises(InvalidInput, match=rf"{name} cannot load .*a\.onnx: .*Export it again\.$"):
+        open_runtime(name, file)
+
+
+def test_what_is_missing_is_said_with_the_fix(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install cifar-export[opencv]" in why_missing("opencv")
+    assert "Install g++" in why_missing("aotinductor")
+    assert "Node.js is not installed" in why_missing("onnxruntime-node")
+    monkeypatch.setattr(node, "_EXAMPLES", tmp_path)
+    assert "in the source checkout only" in why_missing("onnxruntime-web")
+
+
+# What ONNX Runtime really ran where. What needs a GPU runs on the CPU provider or on stand-ins here.
+
+
+def test_the_profile_tells_which_provider_ran_each_node(exported, tmp_path):
+    file = str(exported("onnx", "uint8", 17).path)
+    nodes = profiled_nodes(start(onnxruntime, file, CPU, {}, profile=tmp_path / "profile"))
+    assert {node.provider for node in nodes} == {CPU}
+    assert {"Conv", "Gemm"} <= {node.operator.removeprefix("Fused") for node in nodes}
+    assert any(node.name.startswith("layer2.0.conv1") for node in nodes)
+
+
+class Profiling:
+    """A session on CUDA that leaves `stray` to the CPU, and does not start where that is forbidden."""
+
+    strict = True
+
+    def __init__(self, model, settings, providers, **more):
+        if self.strict and settings.get_session_config_entry_or("session.disable_cpu_ep_fallback", "0") == "1":
+            raise onnxruntime.capi.onnxruntime_pybind11_state.Fail(
+                "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has "
+                "been explicitly disabled by the user."
+            )
+        self.prefix = settings.profile_file_prefix
+
+    def get_providers(self):
+        return [CUDA, CPU]
+
+    def get_inputs(self):
+        return [type("Port", (), {"name": "input", "shape": ["batch", 3, 32, 32], "type": "tensor(float)"})]
+
+    def run(self, names, feeds):
+        assert feeds["input"].shape == (1, 3, 32, 32)
+
+    def end_profiling(self):
+        events = [
+            {"cat": "Node", "name": f"{name}_kernel_time", "args": {"op_name": operator, "provider": provider}}
+            for name, operator, provider in (("conv1", "Conv", CUDA), ("fc", "Gemm", CPU))
+        ]
+        session = {"cat": "Session", "name": "model_run", "args": {}}
+        Path(f"{self.prefix}.json").write_text(json.dumps([session, *events]))
+        return f"{self.prefix}.json"
+
+
+@pytest.fixture
+def profiling(monkeypatch):
+    class Session(Profiling):
+        pass
+
+    real = onnxruntime.SessionOptions
+
+    class Options(real):
+        def get_session_config_entry_or(self, key, otherwise):
+            try:
+                return self.get_session_config_entry(key)
+            except RuntimeError:
+                return otherwise
+
+    monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    return Session
+
+
+def test_a_session_that_cannot_start_without_the_cpu_names_its_nodes(profiling):
+    with pytest.raises(GateFailed, match=r"^not on CUDAExecutionProvider: fc \(Gemm\)$"):
+        open_cuda(Path("model.onnx"))
+
+
+def test_a_session_whose_profile_shows_the_cpu_names_its_nodes(profiling):
+    profiling.strict = False
+    assert open_cuda(Path("model.onnx")).misplaced() == ("fc (Gemm)",)
+
+
+def test_on_the_cpu_nothing_is_misplaced(exported):
+    assert open_runtime("onnxruntime-cpu", exported("onnx", "uint8", 17).path).misplaced() == ()
+
+
+@pytest.mark.parametrize("variant", ["float32", "uint8"])
+def test_bound_memory_computes_the_same(variant, exported, weights20):
+    file = exported("onnx", variant, 17).path
+    images = as_variant(FEW["real"], variant, weights20.normalization)
+    plain, bound = open_runtime("onnxruntime-cpu", file), BoundSession(file, "bound", CPU, {})
+    for batch in (1, 7, 12):
+        assert np.array_equal(bound.logits(images[:batch]), plain.logits(images[:batch]))
+
+
+@pytest.mark.parametrize("variant", ["float32", "uint8"])
+def test_float16_is_float16_inside_and_float32_outside(variant, exported, weights20):
+    file = exported("onnx", variant, 17).path
+    images = as_variant(FEW["real"], variant, weights20.normalization)
+    logits = open_float16(file, CPU).logits(images)
+    error = np.abs(logits - open_runtime("onnxruntime-cpu", file).logits(images)).max()
+    assert logits.dtype == np.float32
+    assert 1e-4 < error < 0.1  # half a unit in float16's last place is 2e-3 of a logit of 4
+    types = {tensor.data_type for tensor in onnx.load_from_string(to_float16(file, "x")).graph.initializer}
+    assert types == {onnx.TensorProto.FLOAT16}
+
+
+def test_reduced_precision_is_asked_for_by_its_rows_alone(profiling, monkeypatch):
+    asked = []
+    monkeypatch.setattr(profiling, "strict", False)
+    monkeypatch.setattr(profiling, "__init__", lambda self, *a, providers, **k: asked.append(providers))
+    open_tf32(Path("model.onnx"))
+    with pytest.raises(AttributeError):  # the stand-in has no outputs to bind
+        open_bound(Path("model.onnx"))
+    assert [options["use_tf32"] for ((_, options),) in asked] == ["1", "0"]
+    assert [name for name, spec in RUNTIMES.items() if spec.device == "cuda" and spec.gated] == [
+        "onnxruntime-cuda",
+        "onnxruntime-cuda-iobinding",
+    ]
+
+
+def test_tensorrt_that_is_not_there_is_said_in_a_sentence(monkeypatch):
+    monkeypatch.setattr("cifar_export.runtimes.onnxruntime_cuda.has_driver", lambda: False)
+    assert "GPU" in why_missing("onnxruntime-tensorrt") or "provider" in why_missing("onnxruntime-tensorrt")
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("3", 3), ("", 0), ("2,1", 0)])
+def test_onnxruntime_takes_as_many_threads_as_pytorch(exported, monkeypatch, asked, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    session = open_runtime("onnxruntime-cpu", exported("onnx", "uint8", 17).path).inference
+    assert session.get_session_options().intra_op_num_threads == threads
+
+
+def test_onnxruntime_keeps_no_device_id_and_sends_nothing(tmp_path: Path) -> None:
+    script = "import cifar_export, onnxruntime"
+    folders = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    kept = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", script], env=kept | folders, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("*"))

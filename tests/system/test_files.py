@@ -1,0 +1,158 @@
+"""Files that appear whole or not at all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cifar_export.errors import InvalidInput, Unavailable
+from cifar_export.system.files import only_one, sha256_bytes, sha256_file, staged, staged_together, write_atomically
+
+from support.paths import ROOT
+
+
+def test_a_failure_leaves_the_old_files_and_nothing_else(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("old")
+
+    def fail_after_writing():
+        with staged_together(first, second) as temporaries:
+            for temporary in temporaries:
+                temporary.write_text("new")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail_after_writing()
+    assert first.read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_success_replaces_all(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "deep" / "b"
+    first.write_text("old")
+    with staged_together(first, second) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text("new")
+    assert (first.read_text(), second.read_text()) == ("new", "new")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "deep"]
+
+
+def test_the_temporary_name_keeps_the_suffix(tmp_path):
+    with staged(tmp_path / "a.torchscript.pt") as temporary:
+        temporary.write_text("x")
+        assert temporary.name.endswith(".a.torchscript.pt")
+        assert temporary.parent == tmp_path
+
+
+def test_a_folder_in_the_way_is_named_before_anything_is_done(tmp_path):
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InvalidInput, match="it is a folder"), staged_together(tmp_path / "a", tmp_path / "b"):
+        pytest.fail("the body ran")
+
+
+def test_a_link_to_the_output_is_replaced_not_followed(tmp_path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert (target.read_text(), link.read_text(), link.is_symlink()) == ("old", "new", False)
+
+
+def test_both_sums_agree(tmp_path):
+    data = bytes(range(256)) * 5000
+    (tmp_path / "a").write_bytes(data)
+    assert sha256_file(tmp_path / "a") == sha256_bytes(data)
+
+
+def test_folders_made_for_a_file_that_did_not_come_are_gone_again(tmp_path):
+    def fail_in_a_new_folder():
+        with staged(tmp_path / "new" / "deep" / "a") as temporary:
+            temporary.write_text("x")
+            raise ValueError("stop")
+
+    (tmp_path / "old").mkdir()
+    with pytest.raises(ValueError, match="stop"):
+        fail_in_a_new_folder()
+    with pytest.raises(InvalidInput, match="too long"):
+        write_atomically(tmp_path / "new" / ("a" * 250), b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_process_that_failed_does_not_take_the_folder_of_another(tmp_path):
+    with staged(tmp_path / "new" / "b") as temporary:
+        with pytest.raises(ValueError, match="stop"), staged(tmp_path / "new" / "a"):
+            raise ValueError("stop")
+        with pytest.raises(OSError, match="not empty"):  # what a process that made the folder does when it fails
+            (tmp_path / "new").rmdir()
+        temporary.write_text("b")
+    assert (tmp_path / "new" / "b").read_text() == "b"
+
+
+def test_a_folder_taken_away_before_anything_is_in_it_is_made_again(tmp_path, monkeypatch):
+    touch, taken = Path.touch, []
+
+    def take_away_once(path):
+        if not taken:
+            taken.append(path)
+            path.parent.rmdir()
+        touch(path)
+
+    monkeypatch.setattr(Path, "touch", take_away_once)
+    write_atomically(tmp_path / "new" / "a", b"x")
+    assert (tmp_path / "new" / "a").read_bytes() == b"x"
+    assert len(taken) == 1
+
+
+CTRL_C_BETWEEN_RENAMES = """
+import os, signal, sys, threading
+from pathlib import Path
+from cifar_export.system.files import staged_together
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
+# another thread is alive, which would take a signal that the main thread only masks
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+first, second = Path("a"), Path("b")
+real = type(first).replace
+
+def interrupted(self, target):
+    real(self, target)
+    os.kill(os.getpid(), signal.SIGINT)
+
+try:
+    with staged_together(first, second) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text("new")
+        type(first).replace = interrupted
+except KeyboardInterrupt:
+    restored = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    print("interrupted", first.read_text(), second.read_text(), restored)
+"""
+
+
+def test_ctrl_c_between_two_renames_waits_for_the_second(tmp_path):
+    """In a process of its own: a signal that went astray would end the tests."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", CTRL_C_BETWEEN_RENAMES],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted new new True\n", "")
+
+
+def test_one_process_holds_a_lock_until_it_ends(tmp_path):
+    lock, busy = tmp_path / "a.lock", Unavailable("another is at work")
+    with only_one(lock, busy), pytest.raises(Unavailable, match="another is at work"), only_one(lock, busy):
+        pass
+    code = "import os, sys; from pathlib import Path; from cifar_export.errors import Unavailable as U\n"
+    code += "from cifar_export.system.files import only_one\nwith only_one(Path(sys.argv[1]), U('busy')): os._exit(7)"
+    assert subprocess.run([sys.executable, "-c", code, lock], check=False).returncode == 7
+    assert lock.exists()  # as a killed process leaves it
+    with only_one(lock, busy):
+        pass
+    assert list(tmp_path.iterdir()) == []
