@@ -46,7 +46,7 @@ def meddle(monkeypatch):
     honest = subject.open_runtime
 
     def arrange(name, function):
-        class Meddler:
+        class Meddler(Runtime):
             def __init__(self, runtime):
                 self.runtime, self.name, self.provider, self.at = runtime, runtime.name, runtime.provider, 0
 
