@@ -11,6 +11,7 @@ from cifar_export.accuracy import agreement
 from cifar_export.accuracy.agreement import SCHEMA, score_all
 from cifar_export.data import Split, load_split
 from cifar_export.errors import GateFailed
+from cifar_export.exporting import subject
 from cifar_export.gate.inputs import bundled_images
 from cifar_export.runtimes import RUNTIMES, spec_of
 
@@ -42,10 +43,10 @@ def only(monkeypatch):
 @pytest.fixture
 def meddle(monkeypatch):
     """Let the logits of one runtime pass through a function (logits, number of the first image) -> logits."""
-    honest = agreement.open_runtime
+    honest = subject.open_runtime
 
     def arrange(name, function):
-        class Meddler:
+        class Meddler(Runtime):
             def __init__(self, runtime):
                 self.runtime, self.name, self.provider, self.at = runtime, runtime.name, runtime.provider, 0
 
@@ -57,6 +58,7 @@ def meddle(monkeypatch):
             runtime = honest(asked, subject)
             return Meddler(runtime) if asked == name else runtime
 
+        monkeypatch.setattr(subject, "open_runtime", open_runtime)
         monkeypatch.setattr(agreement, "open_runtime", open_runtime)
 
     return arrange

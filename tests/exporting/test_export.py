@@ -148,7 +148,7 @@ COPY = """
 import sys
 from pathlib import Path
 from cifar_export.exporting.artifact import export
-from cifar_export.weights import load_weights
+from cifar_export.weights.sources import load_weights
 from cifar_export.networks.zoo import NETWORKS
 weights = load_weights(NETWORKS["cifar10_resnet20"], sys.argv[1])
 for format_name, variant, opset, name in (
@@ -162,7 +162,7 @@ for format_name, variant, opset, name in (
 def test_bytes_do_not_depend_on_folder_user_time_zone_or_name(exported, weights20_file, tmp_path):
     """Another checkout in another folder, another process, home, time zone and output name: the same files."""
     checkout = tmp_path / "elsewhere" / "deep"
-    shutil.copytree(ROOT / "exporter", checkout / "exporter", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "exporter", checkout / "cifar_export", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "setup.cfg", checkout)
     there = tmp_path / "work"
     there.mkdir()
@@ -324,7 +324,7 @@ def test_an_interrupt_while_checking_leaves_nothing_new(weights20_file, tmp_path
     arguments = [str(int(number)), "torchscript", "resnet20", "--weights", str(weights20_file), "--output", str(path)]
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", INTERRUPTED, *arguments],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (code, "checking\n"), result.stderr
     assert "Traceback" not in result.stderr

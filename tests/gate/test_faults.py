@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from cifar_export.diagnosis.prove import prove
 from cifar_export.errors import CifarExportError, GateFailed
-from cifar_export.exporting import subject as assess
 from cifar_export.exporting.artifact import export
 from cifar_export.gate.check import check
 from cifar_export.gate.divergence import Bisection
@@ -50,7 +50,7 @@ class Bench:
 
     def judge(self, file, weights=None):
         """All that parity holds against `file`."""
-        report = assess.prove(weights or self.weights, file=file, runtimes=["onnxruntime-cpu"])
+        report = prove(weights or self.weights, file=file, runtimes=["onnxruntime-cpu"])
         return report.failures
 
     def from_module(self, change, variant="float32", checked=True):
@@ -298,13 +298,13 @@ FAULTS = {
 def bench(weights20, weights20_file, exported, tmp_path, monkeypatch):
     """A bench with few images, that runs everything in this process."""
     few = {name: images[:6] for name, images in input_sets().items()}
-    monkeypatch.setattr("cifar_export.exporting.subject.input_sets", lambda: few)
+    monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: few)
     monkeypatch.setattr("cifar_export.exporting.artifact.input_sets", lambda: few)
     monkeypatch.setattr(
-        "cifar_export.exporting.subject.check", lambda *args, isolated=False, **kwargs: check(*args, **kwargs)
+        "cifar_export.diagnosis.prove.check", lambda *args, isolated=False, **kwargs: check(*args, **kwargs)
     )
     monkeypatch.setattr(
-        "cifar_export.exporting.subject.bisect", lambda *args: Bisection((), None)
+        "cifar_export.diagnosis.prove.bisect", lambda *args: Bisection((), None)
     )  # has tests of its own
     return Bench(weights20, weights20_file, exported, tmp_path)
 

@@ -37,7 +37,7 @@ def test_all_eight_networks_pass_on_the_cpu_runtimes(name, monkeypatch):
     sets = input_sets()
     if weights.network.model.name != "resnet20":  # enough for every batch size; the float64 reference is slow
         sets = {"real": sets["real"][:74], "extremes": sets["extremes"][:8]}
-        monkeypatch.setattr("cifar_export.exporting.subject.input_sets", lambda: sets)
+        monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: sets)
     report = prove(weights, variant=variant, runtimes=CPU)
     assert report.passed, report.failures
     assert [(row.runtime, row.passed) for row in report.runtimes] == [("pytorch", None)] + [(n, True) for n in CPU[1:]]
@@ -366,6 +366,6 @@ def test_normalized_images_are_the_formula(values):
 def test_bundled_images_are_the_ones_of_the_test_set(cifar_data):
     from cifar_export.data import load_split
 
-    note = json.loads((ROOT / "exporter/parity/cifar10-test-128.json").read_text())
+    note = json.loads((ROOT / "exporter/gate/cifar10-test-128.json").read_text())
     official = load_split(cifar_data, CIFAR10, "test").images[note["indices"]]
     assert np.array_equal(official, bundled_images())

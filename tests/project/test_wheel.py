@@ -1,7 +1,6 @@
 """A wheel carries all that the command needs, the bundled weights included."""
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -12,24 +11,13 @@ import pytest
 from cifar_export.weights.index import bundled_entries
 
 from support.paths import ROOT
+from support.wheel import build_wheel
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy of the tracked files, without a network."""
-    folder = tmp_path_factory.mktemp("wheel")
-    copy = folder / "checkout"
-    ignore = shutil.ignore_patterns("__pycache__", "exports", "releases", "runs", "*.egg-info")
-    for name in ("exporter", "artifacts"):
-        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
-    for name in ("cli.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, copy)
-    build = "import sys, setuptools.build_meta as b; print(b.build_wheel(sys.argv[1]))"
-    environment = os.environ | {"PYTHONWARNINGS": "ignore"}
-    subprocess.run(
-        [sys.executable, "-c", build, str(folder)], cwd=copy, env=environment, check=True, capture_output=True
-    )
-    return next(folder.glob("*.whl"))
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_every_module_and_data_file_is_in_the_wheel(wheel):

@@ -24,16 +24,20 @@ from cifar_export.runtimes import RUNTIMES, RuntimeSpec, node, open_runtime, why
 from cifar_export.runtimes.onnxruntime import CPU, CUDA, open_cuda, profiled_nodes, start
 from cifar_export.runtimes.onnxruntime_cuda import BoundSession, open_bound, open_float16, open_tf32, to_float16
 
+from support.paths import ROOT
+
 FEW = {"real": bundled_images()[:12]}
 
 
 @pytest.fixture
 def bad(monkeypatch):
-    """Put a runtime of tests/bad_runtimes.py into the table, under the name of its class."""
+    """Put a runtime of tests/support/bad_runtimes.py into the table, under the name of its class."""
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
 
     def add(*names, **more):
         for name in names:
-            spec = RuntimeSpec(name, name, "onnx", f"tests.bad_runtimes:{name}", **more)
+            spec = RuntimeSpec(name, name, "onnx", f"support.bad_runtimes:{name}", **more)
             monkeypatch.setitem(table.RUNTIMES, name, spec)
         return list(names)
 

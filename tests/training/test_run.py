@@ -67,8 +67,7 @@ def child(script: str, *arguments: str, torchrun: bool = False) -> subprocess.Co
     from pathlib import Path
     import torch
     torch.set_num_threads(int(os.environ["THREADS"]))
-    sys.path.insert(0, "tests")
-    from test_training_run import JOB as job, ALONE, run
+    from training.test_run import JOB as job, ALONE, run
     run._STEPS_BETWEEN_REPORTS = 1
     output = Path(sys.argv[1])
     """
@@ -79,7 +78,7 @@ def child(script: str, *arguments: str, torchrun: bool = False) -> subprocess.Co
         [sys.executable, *launcher, str(file), *arguments],
         cwd=ROOT,
         # as many threads as here: sums in another order would be other sums
-        env={**os.environ, "THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(ROOT / "tests")},
         capture_output=True,
         text=True,
         timeout=300,

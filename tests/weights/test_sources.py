@@ -199,11 +199,11 @@ def test_the_tracked_index_is_sound() -> None:
 
 
 def test_an_installed_package_finds_its_weights_from_anywhere_without_torch(tmp_path: Path) -> None:
-    """A wheel puts `artifacts/weights` into the package as `exporter/bundled`."""
+    """A wheel puts `artifacts/weights` into the package as `cifar_export/bundled`."""
     site = tmp_path / "site"
-    shutil.copytree(ROOT / "exporter", site / "exporter", ignore=shutil.ignore_patterns("__pycache__"))
-    (site / "exporter" / "bundled").mkdir()
-    add_to_index(site / "exporter" / "bundled", put(site / "exporter" / "bundled", "cifar100_resnet44"))
+    shutil.copytree(ROOT / "exporter", site / "cifar_export", ignore=shutil.ignore_patterns("__pycache__"))
+    (site / "cifar_export" / "bundled").mkdir()
+    add_to_index(site / "cifar_export" / "bundled", put(site / "cifar_export" / "bundled", "cifar100_resnet44"))
     program = (
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         "from cifar_export.weights.index import bundled_entries, bundled_folder\n"
@@ -211,7 +211,7 @@ def test_an_installed_package_finds_its_weights_from_anywhere_without_torch(tmp_
     )
     command = [sys.executable, "-I", "-c", program]
     output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert output.split(maxsplit=1) == [str(site / "exporter" / "bundled"), "['cifar100_resnet44'] False\n"]
+    assert output.split(maxsplit=1) == [str(site / "cifar_export" / "bundled"), "['cifar100_resnet44'] False\n"]
 
 
 @pytest.fixture
