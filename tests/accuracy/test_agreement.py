@@ -13,7 +13,7 @@ from cifar_export.data import Split, load_split
 from cifar_export.errors import GateFailed
 from cifar_export.exporting import subject
 from cifar_export.gate.inputs import bundled_images
-from cifar_export.runtimes import RUNTIMES, spec_of
+from cifar_export.runtimes import RUNTIMES, Runtime, spec_of
 
 from support.schemas import checker
 

@@ -197,7 +197,7 @@ def test_a_hostile_archive_changes_nothing(
     name = getattr(member[0], "name", member[0])
     others = [item for item in files.items() if item[0] != name]  # nothing else is wrong with the archive
     members = [member, *others] if first else [*others, member]
-    archive = pack(tmp_path / "support.hostile.tar.gz", members)
+    archive = pack(tmp_path / "hostile.tar.gz", members)
     data = tmp_path / "data"
     data.mkdir()
     before = contents(tmp_path)

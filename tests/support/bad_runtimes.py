@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar_export.runtimes import Runtime
 
-class Zeros:
+
+class Zeros(Runtime):
     """All logits are zero."""
 
     name = provider = "zeros"

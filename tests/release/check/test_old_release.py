@@ -1,9 +1,9 @@
 """A release, and exports with their sidecars, that an earlier version made: they stay readable.
 
 `old_release.tar.xz` was made by `package` and the export commands of commit 139bfdd, the last one before the package
-was called `cifar_export`. Its network is the ResNet-20 for CIFAR-10 that was bundled then, with the smallest 80 % of its
-weights set to zero (68.08 % top-1), because zeros compress. `exports` holds the sidecars of three exports; the files that
-they describe are byte for byte those of the release. Do not make it anew when a format changes: read it.
+was called `cifar_export`. Its network is the ResNet-20 for CIFAR-10 that was bundled then, with the smallest 80 % of
+its weights set to zero (68.08 % top-1), because zeros compress. `exports` holds the sidecars of three exports; the
+files that they describe are byte for byte those of the release. Do not make it anew when a format changes: read it.
 """
 
 from __future__ import annotations
