@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
 
 from cifar_export.errors import GateFailed, Unavailable
 from cifar_export.exporting.artifact import export
-from cifar_export.formats import FORMATS
+from cifar_export.formats import FORMATS, FileFacts, FormatSpec
+from cifar_export.formats.metadata import describe
 from cifar_export.networks.resnet import with_input
 from cifar_export.networks.zoo import CIFAR10
 from cifar_export.weights.core import build_network
@@ -116,6 +118,25 @@ def test_a_broken_export_is_refused_and_leaves_the_older_file(weights20, tmp_pat
         export(weights20, format_name, opset=17 if format_name == "onnx" else None, output=path, module=module)
     assert path.read_bytes() == b"an older file"
     assert left_in(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("lie", [{"metadata": None}, {"variant": "uint8"}, {"std": [0.5] * 3}, {"parity": "passed"}])
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_file_that_says_other_things_of_itself_than_were_asked_is_refused(
+    weights20, tmp_path, monkeypatch, format_name, lie
+):
+    """Whatever the format: what stands in the file is read back before it appears."""
+    said = {"variant": "float32", "metadata": describe(weights20, "float32", checked=False)}
+
+    def tried(facts):
+        module = SimpleNamespace(serialize=lambda request: b"x", inspect=lambda path: FileFacts(format_name, **facts))
+        monkeypatch.setattr(FormatSpec, "load", lambda self: module)
+        export(weights20, format_name, output=tmp_path / f"a{FORMATS[format_name].suffix}", checked=False)
+
+    with pytest.raises(GateFailed, match="does not say of itself what was asked for"):
+        tried(said | lie if lie.keys() <= said.keys() else said | {"metadata": said["metadata"] | lie})
+    assert left_in(tmp_path) == []
+    tried(said)
 
 
 def test_a_swapped_normalization_in_the_graph_is_refused(weights20, tmp_path):

@@ -37,6 +37,13 @@ def test_tensors_in_torch_files_are_aligned_for_mmap(exported, format_name):
             assert info.compress_type == zipfile.ZIP_STORED
 
 
+@pytest.mark.parametrize("format_name", ["torchscript", "torch-export"])
+def test_members_have_one_date_and_no_system(exported, format_name):
+    with zipfile.ZipFile(exported(format_name, "uint8").path) as archive:
+        for info in archive.infolist():
+            assert (info.date_time, info.create_system) == ((1980, 1, 1, 0, 0, 0), 0), info.filename
+
+
 def test_a_torchscript_file_moves_to_another_type_as_its_users_expect(exported):
     with torchscript_deprecations():
         module = torch.jit.load(exported("torchscript", "uint8").path).double()

@@ -36,6 +36,65 @@ def test_an_exporter_that_delivers_another_opset_is_refused(weights20, tmp_path,
     assert left_in(tmp_path) == []
 
 
+def later_opset(model):
+    model.opset_import[0].version = 18
+
+
+def later_ir(model):
+    model.ir_version = 10
+
+
+def another_input(model):
+    model.graph.input[0].name = model.graph.node[0].input[0] = "x"
+
+
+def fixed_batch(model):
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+
+
+def another_output(model):
+    model.graph.output[0].name = model.graph.node[-1].output[0] = "scores"
+
+
+def fewer_classes(model):
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 9
+
+
+def weights_elsewhere(model):
+    for tensor in model.graph.initializer:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights.bin")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (later_opset, r"opsets \[\('', 18\)\], not 17"),
+        (later_ir, "IR version 10 is not the lowest for opset 17"),
+        (another_input, "another input than the contract's"),
+        (fixed_batch, "another input than the contract's"),
+        (another_output, "another output than the contract's"),
+        (fewer_classes, "another output than the contract's"),
+        (weights_elsewhere, "weights outside the file"),
+    ],
+)
+def test_what_was_asked_for_is_read_back_from_the_finished_file(weights20, tmp_path, monkeypatch, change, said):
+    """Whatever the steps before did: the last one looks at the bytes that would be written."""
+    from cifar_export.formats import onnx as onnx_format
+
+    real = onnx_format.canonicalize
+
+    def changed(*arguments, **options):
+        model = real(*arguments, **options)
+        change(model)
+        return model
+
+    monkeypatch.setattr(onnx_format, "canonicalize", changed)
+    with pytest.raises(GateFailed, match=f"the ONNX file is not what was asked for: .*{said}"):
+        export(weights20, "onnx", opset=17, output=tmp_path / "a.onnx", checked=False)
+    assert left_in(tmp_path) == []
+
+
 @pytest.mark.parametrize("opset", [12, 27, -1])
 def test_opsets_that_cannot_be_delivered_are_wrong_usage(run, weights20_file, tmp_path, opset):
     result = run("onnx", "resnet20", "--weights", weights20_file, "--opset", opset, "--output", tmp_path / "a.onnx")
