@@ -20,7 +20,7 @@ from cifar_export.exporting.artifact import export
 from cifar_export.formats import FORMATS
 from cifar_export.networks.resnet import with_input
 from cifar_export.networks.zoo import CIFAR10, NETWORKS
-from cifar_export.runtimes.deprecations import torchscript_deprecations
+from cifar_export.system.torch_state import torchscript_deprecations
 from cifar_export.weights.core import build_network
 from cifar_export.weights.seeded import random_weights
 
