@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..networks.zoo import NetworkSpec
-from ..runtimes.pytorch import full_float32
+from ..system.torch_state import full_float32
 from ..weights.core import Weights, build_network
 from . import environment
 from .augment import Normalizer
