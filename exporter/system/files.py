@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, their checksums, and locks between processes."""
+"""Files and folders that appear whole or not at all, and checksums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import CifarExportError, InvalidInput, from_os_error
+from ..errors import InvalidInput, from_os_error
 
 
 def require_file(path: Path) -> None:
@@ -120,27 +120,6 @@ def interrupts_held() -> Iterator[None]:
             signal.signal(number, handler)
         for received in held[:1]:
             signal.raise_signal(received)
-
-
-@contextlib.contextmanager
-def only_one(lock: Path, busy: CifarExportError, *, seconds: float = 0.0) -> Iterator[None]:
-    """Hold the file `lock`, or raise `busy` where another process still holds it after `seconds`.
-
-    A process that dies lets go of it. Nothing of it stays. Raises OSError.
-    """
-    import filelock
-
-    holder = filelock.FileLock(lock, timeout=seconds)
-    try:
-        holder.acquire()
-    except filelock.Timeout:
-        raise busy from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file
-            lock.unlink()
-        holder.release()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

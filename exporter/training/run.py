@@ -22,7 +22,7 @@ import torch
 from ..data import Split, load_split
 from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
 from ..networks.zoo import NetworkSpec
-from ..system.files import only_one
+from ..system.locks import only_one
 from ..weights.core import Weights
 from ..weights.native import save_weights
 from . import checkpoint, environment, plot, teachers, tensorboard

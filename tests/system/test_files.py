@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cifar_export.errors import InvalidInput, Unavailable
-from cifar_export.system.files import only_one, sha256_bytes, sha256_file, staged, staged_together, write_atomically
+from cifar_export.errors import InvalidInput
+from cifar_export.system.files import sha256_bytes, sha256_file, staged, staged_together, write_atomically
 
 from support.paths import ROOT
 
@@ -143,16 +143,3 @@ def test_ctrl_c_between_two_renames_waits_for_the_second(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted new new True\n", "")
-
-
-def test_one_process_holds_a_lock_until_it_ends(tmp_path):
-    lock, busy = tmp_path / "a.lock", Unavailable("another is at work")
-    with only_one(lock, busy), pytest.raises(Unavailable, match="another is at work"), only_one(lock, busy):
-        pass
-    code = "import os, sys; from pathlib import Path; from cifar_export.errors import Unavailable as U\n"
-    code += "from cifar_export.system.files import only_one\nwith only_one(Path(sys.argv[1]), U('busy')): os._exit(7)"
-    assert subprocess.run([sys.executable, "-c", code, lock], check=False).returncode == 7
-    assert lock.exists()  # as a killed process leaves it
-    with only_one(lock, busy):
-        pass
-    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import GateFailed, InvalidInput, Unavailable, from_os_error
-from ...system.files import interrupts_held, only_one
+from ...system.files import interrupts_held
+from ...system.locks import only_one
 from ..check.verify import verify
 from ..layout import measurements_name
 from . import shelf
