@@ -16,7 +16,6 @@ from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.report import ParityReport, RuntimeResult
 from cifar_export.networks.zoo import INPUT_VARIANTS, NETWORKS, InputVariant, NetworkSpec
 from cifar_export.release.build.assemble import Origin, assemble, write_json
-from cifar_export.release.build.gate import REQUIRED, YARDSTICK
 from cifar_export.release.documents.config import config_document, parity_document
 from cifar_export.release.layout import (
     CARD,
@@ -29,6 +28,7 @@ from cifar_export.release.layout import (
     PARITY,
     WEIGHTS,
 )
+from cifar_export.release.required import REQUIRED, YARDSTICK
 from cifar_export.release.sums import write_sums
 from cifar_export.system.files import sha256_file
 from cifar_export.training.recipe import PRESETS
