@@ -22,7 +22,8 @@ import torch
 from ..data import Split, load_split
 from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
 from ..networks.zoo import NetworkSpec
-from ..system.files import only_one
+from ..system.files import leftover_of, no_empty_parents
+from ..system.locks import only_one
 from ..weights.core import Weights
 from ..weights.native import save_weights
 from . import checkpoint, environment, plot, teachers, tensorboard
@@ -158,19 +159,16 @@ def train(
 def _alone_in(folder: Path) -> Iterator[None]:
     """Refuse while another process trains in `folder`; leave nothing of it but what was trained."""
     busy = InvalidInput(f"another process trains in {folder}. Wait until it is done, or name another --output.")
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(only_one(folder / _LOCK, busy))
-                for leftover in folder.glob(f".*.tmp.{CHECKPOINT}"):  # of a killed process: nobody else is here
-                    leftover.unlink()
-            except OSError as error:
-                raise from_os_error(error, f"write {folder}") from error
-            yield
-    finally:
-        with contextlib.suppress(OSError):  # a run that was refused leaves no empty folder
-            folder.rmdir()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(no_empty_parents(folder / _LOCK))
+            stack.enter_context(only_one(folder / _LOCK, busy))
+            for path in folder.iterdir():
+                if leftover_of(path) in (CHECKPOINT, LOG, WEIGHTS, CURVE):  # of a killed process: nobody else is here
+                    path.unlink()
+        except OSError as error:
+            raise from_os_error(error, f"write {folder}") from error
+        yield
 
 
 def hold_out(train: Split) -> tuple[Split, Split]:

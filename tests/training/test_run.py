@@ -18,24 +18,13 @@ from cifar_export.data import Split
 from cifar_export.errors import GateFailed, InvalidInput, Unavailable
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.training import checkpoint, environment, run
-from cifar_export.training.distributed import Processes
 from cifar_export.training.log import read
 from cifar_export.training.loop import Job, Trainer
-from cifar_export.training.recipe import DISTILL, QUICK, SEED
-from cifar_export.weights.seeded import random_weights
+from cifar_export.training.recipe import DISTILL, SEED
 from cifar_export.weights.sources import load_weights
 
-from support.data_files import noise
 from support.paths import ROOT
-
-NETWORK = NETWORKS["cifar10_resnet20"]
-RECIPE = replace(QUICK, epochs=3, batch_size=32, ema_decay=0.9)
-GENTLE = replace(RECIPE, epochs=1, peak_lr=1e-3, precision="float32")
-ALONE = Processes(0, 1, torch.device("cpu"))
-
-
-JOB = Job(NETWORK, RECIPE, noise(64), noise(64))
-TEACHER = random_weights(NETWORK, seed=1)
+from support.small_run import ALONE, GENTLE, JOB, NETWORK, RECIPE, TEACHER, first_epoch_without_batch_statistics
 
 
 class Interrupted(Exception):
@@ -67,7 +56,8 @@ def child(script: str, *arguments: str, torchrun: bool = False) -> subprocess.Co
     from pathlib import Path
     import torch
     torch.set_num_threads(int(os.environ["THREADS"]))
-    from training.test_run import JOB as job, ALONE, run
+    from cifar_export.training import run
+    from support.small_run import ALONE, JOB as job
     run._STEPS_BETWEEN_REPORTS = 1
     output = Path(sys.argv[1])
     """
@@ -126,19 +116,13 @@ def test_an_average_of_epochs_survives_an_interruption_bit_by_bit(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def first_epoch_without_batch_statistics(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """What an epoch changes where batch norm does not look at the batch: the same in any number of processes."""
-    trainer.network.eval()
-    before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
-    trainer.train_epoch(lambda *_: None)
-    return {f"change of {name}": p.detach() - before[name] for name, p in trainer.network.named_parameters()}
-
-
 def test_two_processes_share_each_batch_and_agree(tmp_path):
     script = """
     from dataclasses import replace
     from cifar_export.training.distributed import processes
-    from test_training_run import DISTILL, GENTLE, TEACHER, Trainer, first_epoch_without_batch_statistics
+    from cifar_export.training.loop import Trainer
+    from cifar_export.training.recipe import DISTILL
+    from support.small_run import GENTLE, TEACHER, first_epoch_without_batch_statistics
     with processes(torch.device("cpu")) as here:
         trainer, log = run.fit(job, output, here)
         weights = {name: p.detach() for name, p in trainer.network.named_parameters()}
