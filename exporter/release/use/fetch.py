@@ -22,7 +22,8 @@ from ...system.files import (
     staged_folder,
 )
 from ..check.verify import extract, shown
-from .source import Signer, Source, below, is_url, open_folder, open_url
+from ..signer import Signer
+from .source import Source, below, is_url, open_folder, open_url
 
 MAX_ARCHIVE = 1 << 28
 """Bytes of an archive; that of the largest network has some 20 million."""
