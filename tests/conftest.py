@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -122,3 +122,21 @@ def run() -> Callable[..., Result]:
         return CliRunner().invoke(cli.main, [str(argument) for argument in arguments], env=without_data)
 
     return invoke
+
+
+@pytest.fixture
+def bad(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Put runtimes of tests/support/bad_runtimes.py into the table, under the names of their classes."""
+    from cifar_export.runtimes import RUNTIMES, RuntimeSpec
+
+    from support.paths import ROOT
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
+
+    def add(*names: str, **more: Any) -> list[str]:
+        for name in names:
+            spec = RuntimeSpec(name, name, "onnx", f"support.bad_runtimes:{name}", **more)
+            monkeypatch.setitem(RUNTIMES, name, spec)
+        return list(names)
+
+    return add

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import numpy_helper
 
 from cifar_export.diagnosis.prove import prove
 from cifar_export.errors import InvalidInput, Unavailable
+from cifar_export.gate.divergence import Bisection
 from cifar_export.gate.inputs import input_sets
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.runtimes import why_missing
@@ -166,6 +168,18 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(run, weights20_
     os.mkfifo(tmp_path / "a.onnx")
     result = run("parity", "resnet20", "--weights", weights20_file, "--file", tmp_path / "a.onnx")
     assert (result.exit_code, "not a regular file" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["a file", "a fresh export"])
+def test_runtimes_run_in_a_process_of_their_own(weights20, exported, bad, monkeypatch, given):
+    """So that one that dies is a row, whether the file was there or was made for the occasion."""
+    few = {"real": input_sets()["real"][:2]}
+    monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: few)
+    monkeypatch.setattr("cifar_export.diagnosis.prove.bisect", lambda *_: Bisection((), None))  # has tests of its own
+    file = exported("onnx", "float32", 17).path if given else None
+    report = prove(weights20, file=file, runtimes=bad("Process"))
+    (said,) = re.findall(r"crashed: RuntimeError: this is process (\d+)$", report.failures[0])
+    assert int(said) != os.getpid()
 
 
 def test_a_runtime_that_does_not_read_the_file_is_wrong_usage(weights20, exported):

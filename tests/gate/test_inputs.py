@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+from importlib import resources
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from cifar_export.errors import InvalidInput
 from cifar_export.gate.forward import places
 from cifar_export.gate.inputs import batches, bundled_images, input_sets, plan
 from cifar_export.networks.zoo import CIFAR10
@@ -71,3 +74,42 @@ def test_larger_batches_repeat_the_set_and_few_images_are_few():
     assert np.array_equal(cut[-1][:24], [*range(12), *range(12)])
     few = RuntimeSpec("few", "few", "onnx", "x:y", images=4)
     assert [len(batch) for batch in places(few, {"real": bundled_images()[:12]})["real"]] == [1, 2, 1]
+
+
+def test_input_sets_are_the_ones_of_every_release():
+    """Their digests stand in each parity.json: other images would be another test."""
+    digests = {name: hashlib.sha256(pixels.tobytes()).hexdigest()[:16] for name, pixels in input_sets().items()}
+    assert digests == {
+        "noise": "a6ddb3a294ecd075",
+        "extremes": "8d6deb0f76100261",
+        "structured": "be24333e0c721839",
+        "real": "c8ee2b78011559a5",
+    }
+
+
+def test_structured_images_are_grey_where_nothing_else_is_said():
+    """Gradients, stripes and discs in all three channels, then one gradient a channel, then white dots on black."""
+    images = input_sets()["structured"].astype(int)
+    grey, one_channel, dots = images[:14], images[14:17], images[17:25]
+    assert (grey == grey[..., :1]).all()
+    assert all(len(np.unique(image)) > 1 for image in grey)
+    assert (grey[0, 0, 0].tolist(), grey[0, 7, 31].tolist()) == ([0, 0, 0], [255, 255, 255])  # brighter to the right
+    assert (grey[1, 31, 0].tolist(), grey[1, 0, 31].tolist()) == ([255, 255, 255], [0, 0, 0])  # brighter downwards
+    for channel, image in enumerate(one_channel):
+        assert image[..., channel].max() == 255
+        assert np.delete(image, channel, axis=-1).max() == 0
+    assert dots.sum(axis=(1, 2)).tolist() == [[255, 255, 255]] * 8
+    assert dots[1, 0, 31].tolist() == [255, 255, 255]
+
+
+def test_damaged_bundled_images_are_refused(tmp_path, monkeypatch):
+    folder = resources.files("cifar_export.gate")
+    for name in ("cifar10-test-128.json", "cifar10-test-128.png"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    monkeypatch.setattr("cifar_export.gate.inputs.resources.files", lambda package: tmp_path)
+    assert len(bundled_images()) == 128
+    with Image.open(tmp_path / "cifar10-test-128.png") as picture:
+        picture.putpixel((40, 40), tuple(255 - value for value in picture.getpixel((40, 40))))
+        picture.save(tmp_path / "cifar10-test-128.png")
+    with pytest.raises(InvalidInput, match="bundled test images are damaged"):
+        bundled_images()

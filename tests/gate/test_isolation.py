@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import pytest
 
-import cifar_export.runtimes as table
 from cifar_export.gate.check import check
 from cifar_export.gate.inputs import bundled_images
-from cifar_export.runtimes import RuntimeSpec
-
-from support.paths import ROOT
 
 FEW = {"real": bundled_images()[:12]}
-
-
-@pytest.fixture
-def bad(monkeypatch):
-    """Put a runtime of tests/support/bad_runtimes.py into the table, under the name of its class."""
-
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
-
-    def add(*names, **more):
-        for name in names:
-            spec = RuntimeSpec(name, name, "onnx", f"support.bad_runtimes:{name}", **more)
-            monkeypatch.setitem(table.RUNTIMES, name, spec)
-        return list(names)
-
-    return add
 
 
 @pytest.fixture
