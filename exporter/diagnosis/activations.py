@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..networks.resnet import BasicBlock, ResNet, Uint8ResNet
+from ..runtimes.pytorch import as_tensor
+from ..system.torch_state import full_float32
 
 
+@full_float32()
 def activations(module: nn.Module, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The tensors of one forward pass by the names that they have in an exported ONNX file, in order of computation.
 
@@ -20,7 +23,7 @@ def activations(module: nn.Module, images: NDArray[Any]) -> dict[str, NDArray[An
     `layer2.0.conv1` is what batch norm makes of the convolution, as the exporter folds the two.
     """
     found: dict[str, NDArray[Any]] = {}
-    batch = torch.from_numpy(images)
+    batch = as_tensor(images)
     network = module
     if isinstance(module, Uint8ResNet):
         batch = _normalize(module, batch, found)

@@ -26,7 +26,7 @@ from ..networks.preprocess import Pixels, as_variant
 from ..networks.resnet import ResNet, with_input
 from ..networks.zoo import InputVariant
 from ..runtimes import require_runtime
-from ..runtimes.pytorch import full_float32
+from ..system.torch_state import full_float32
 from ..weights.core import Weights, build_network
 from .activations import activations, folded
 
