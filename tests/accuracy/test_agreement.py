@@ -1,5 +1,6 @@
 """Accuracy in every runtime: they agree, and where they do not it is said of which image, and whether it matters."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -12,8 +13,12 @@ from cifar_export.accuracy.agreement import SCHEMA, score_all
 from cifar_export.data import Split, load_split
 from cifar_export.errors import GateFailed
 from cifar_export.exporting import subject
+from cifar_export.gate.compare import bound
 from cifar_export.gate.inputs import bundled_images
+from cifar_export.networks.preprocess import as_variant
 from cifar_export.runtimes import RUNTIMES, Runtime, spec_of
+from cifar_export.runtimes.pytorch import Eager, Reference
+from cifar_export.weights.core import build_network
 
 from support.schemas import checker
 
@@ -115,6 +120,51 @@ def test_an_image_that_float32_cannot_decide_is_a_tie(weights20, split, only, me
     ] * 5
     assert result.failures == []
     valid(result.as_dict())
+
+
+def with_two_alike(weights, split, image, margin):
+    """`weights` in which the best class on that image is ahead of another one by `margin` in float64, no more."""
+    reference = logits_of(weights, split.images[image : image + 1])[0][0]
+    best, other = int(reference.argmax()), int(reference.argmin())
+    state = dict(weights.state)
+    for name in ("fc.weight", "fc.bias"):
+        state[name] = state[name].clone()
+        state[name][other] = state[name][best]
+    state["fc.bias"][other] -= margin
+    return replace(weights, state=state)
+
+
+def logits_of(weights, pixels):
+    """In float64, and by PyTorch in float32."""
+    images = as_variant(pixels, "float32", weights.normalization)
+    network = build_network(weights)
+    return Reference(copy.deepcopy(network).double()).logits(images), Eager(network, "cpu").logits(images)
+
+
+@pytest.mark.parametrize(("bounds", "verdict"), [(1.5, "tie"), (2.5, "failure"), (10.0, "failure")])
+def test_an_image_is_clear_where_its_margin_is_over_twice_the_bound(weights20, split, only, meddle, bounds, verdict):
+    exact, own = logits_of(weights20, split.images)
+    allowed = bound(exact, [own]).allowed
+    weights = with_two_alike(weights20, split, 11, bounds * allowed)
+    only("pytorch", "torchscript")
+    meddle("torchscript", lie_about(11))
+    (found,) = score_all(weights, split).disagreements
+    assert found.margin == pytest.approx(bounds * allowed, rel=0.1)
+    assert (found.index, found.verdict) == (11, verdict)
+
+
+def test_the_bound_is_that_of_many_images_not_of_the_disputed_one(weights20, split, only, meddle):
+    """On one image float32 may be right by luck; the margin below would be clear then."""
+    exact, own = logits_of(weights20, split.images)
+    image = int(np.abs(own - exact).max(axis=1).argmin())
+    alone, together = bound(exact[[image]], [own[[image]]]).allowed, bound(exact, [own]).allowed
+    assert together > 1.5 * alone
+    weights = with_two_alike(weights20, split, image, alone + together)
+    only("pytorch", "torchscript")
+    meddle("torchscript", lie_about(image))
+    (found,) = score_all(weights, split).disagreements
+    assert 2 * alone < found.margin < 2 * together
+    assert (found.index, found.verdict) == (image, "tie")
 
 
 def test_reduced_precision_may_disagree(weights20, split, only, meddle, monkeypatch, valid):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_export.runtimes.pytorch import Eager, Reference, full_float32
+from cifar_export.runtimes.pytorch import Eager, Reference
+from cifar_export.system.torch_state import full_float32
 
 
 def settings() -> list[str]:
