@@ -200,7 +200,7 @@ def test_only_a_normalized_version_is_a_tag_of_a_release(tag: str, fits: bool, t
         "HOME": str(tmp_path),
     }
     done = subprocess.run(["bash", "-e", "-c", script], cwd=ROOT, env=environment, capture_output=True, check=False)
-    assert (done.returncode == 0) is fits, done.stderr
+    assert done.returncode == (0 if fits else 1), done.stderr
     if fits:
         found = dict(line.split("=") for line in output.read_text().splitlines())
         assert found["version"] == tag[1:] == release_version(tag[1:])  # so --version is the tag, letter for letter
