@@ -97,9 +97,9 @@ def test_the_summary_says_what_was_checked(http_server: Server, sha256: str, out
     again = run("fetch", NAME, "--release", http_server.root, "--output", output)
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert "state    fetched\n" in first.stdout
-    assert "by the sha256 given" in first.stdout
-    assert "already there, intact" in again.stdout
-    assert "not checked: intact in itself" in again.stdout
+    assert "origin   has the sha256 given\n" in first.stdout
+    assert "state    it was there already, intact\n" in again.stdout
+    assert "origin   not checked; the files are intact\n" in again.stdout
 
 
 def test_the_current_folder_is_the_default(

@@ -326,9 +326,9 @@ def test_without_a_release_it_is_what_is_installed(monkeypatch: pytest.MonkeyPat
 def test_torch_is_imported_for_torch_alone(release: Path) -> None:
     """Importing the package imports nothing heavy; running an ONNX file imports no torch."""
     program = f"""
-import sys, exporter
+import sys, cifar_export
 assert not {{"torch", "onnx", "numpy", "onnxruntime"}} & set(sys.modules)
-assert "load" in dir(exporter)
+assert "load" in dir(cifar_export)
 import numpy as np
 network = cifar_export.load({NAME!r}, {str(release)!r})
 network.predict(np.zeros((1, 32, 32, 3), np.uint8))
