@@ -22,8 +22,7 @@ def export_options(format_name: str) -> Callable[[F], F]:
         click.option(
             "--output",
             type=click.Path(path_type=Path),
-            help=f"File to write; its name must end with {suffix}.  "
-            f"[default: artifacts/exports/<dataset>_<model>[-uint8]{suffix}]",
+            help=f"File to write; its name must end with {suffix}.",
         ),
         click.option("--no-check", is_flag=True, help="Skip the parity check. The file's metadata will say so."),
         click.option(
@@ -42,7 +41,8 @@ def export_options(format_name: str) -> Callable[[F], F]:
 def onnx(opset: int | None, **shared: Any) -> None:
     """Export MODEL to an ONNX file, and check its results.
 
-    The file appears only after ONNX Runtime has computed the same with it as PyTorch in float64.
+    The file appears only after ONNX Runtime has computed the same with it as PyTorch in float64. By default it is
+    artifacts/exports/<dataset>_<model>[-uint8].onnx.
     """
     if opset is not None:
         from ..formats.onnx import check_opset
@@ -57,7 +57,7 @@ def torchscript(**shared: Any) -> None:
     """Export MODEL to a TorchScript file, and check its results.
 
     C++ loads it by torch::jit::load. The file appears only after TorchScript has computed the same with it as PyTorch
-    in float64.
+    in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8].torchscript.pt.
     """
     _export("torchscript", **shared)
 
@@ -68,7 +68,7 @@ def torch_export(**shared: Any) -> None:
     """Export MODEL to a .pt2 file, and check its results.
 
     The file holds a program of torch.export that takes batches of any size. It appears only after it has computed the
-    same as PyTorch in float64.
+    same as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8].pt2.
     """
     _export("torch-export", **shared)
 

@@ -60,7 +60,7 @@ from .console import Command, data_dir_option, dataset_option, echo_json, json_o
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the run.  [default: artifacts/runs/<dataset>_<model>-<recipe>[-holdout]-seed<seed>]",
+    help="Folder of the run.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in that folder.")
 @click.option(
@@ -94,7 +94,8 @@ def train(
 ) -> None:
     """Train MODEL by a recipe; a run can be resumed.
 
-    To train on several devices, start it with torchrun: `torchrun -m cifar_export train ...`.
+    By default the folder of a run is artifacts/runs/<dataset>_<model>-<recipe>[-holdout]-seed<seed>. To train on
+    several devices, start the command with torchrun: `torchrun -m cifar_export train ...`.
     """
     recipe = preset(recipe_name).with_changes(epochs=epochs, prune=prune)
     if show_recipe:

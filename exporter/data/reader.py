@@ -112,7 +112,7 @@ def _read_python(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, 
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != published:
         raise InvalidInput(
-            f"{path}: md5 {published} expected, {found} found ({len(data):,} bytes), and no other pickle is read"
+            f"{path}: md5 {published} expected, {found} found ({len(data):,} bytes), and other pickles are not read"
             f"{_next_step(path, dataset)}"
         )
     try:

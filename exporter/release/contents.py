@@ -69,10 +69,10 @@ def read_network(folder: Path) -> NetworkRecord:
         try:
             document = json.loads((folder / name).read_bytes())
         except (OSError, ValueError, RecursionError) as error:
-            raise GateFailed(f"{folder} is no network of a release: {name} can't be read ({error}).") from error
+            raise GateFailed(f"{folder} is not a network of a release: {name} can't be read ({error}).") from error
         documents.append(document if isinstance(document, dict) else {})
     config, parity = documents
     if config.get("schema") != CONFIG_SCHEMA or not isinstance(config.get("network"), str):
-        raise GateFailed(f"{folder / CONFIG} is no description of a network of schema {CONFIG_SCHEMA}.")
+        raise GateFailed(f"{folder / CONFIG} does not describe a network by schema {CONFIG_SCHEMA}.")
     files = {name: record(folder / name) for name in files_below(folder)}
     return NetworkRecord(config["network"], folder, config, parity, files)

@@ -79,11 +79,9 @@ def release_version(text: str) -> str:
     try:
         version = Version(text)
     except InvalidVersion:
-        raise InvalidInput(f"{text[:100]!r} is no version. Use one like 1.0.0 or 1.1rc1 (PEP 440).") from None
+        raise InvalidInput(f"{text[:100]!r} is not a version. Use one like 1.0.0 or 1.1rc1 (PEP 440).") from None
     if version.epoch or len(str(version)) > _LONGEST_VERSION:
-        raise InvalidInput(
-            f"{text[:100]!r} is no version for a release: give one without an epoch (1!), and a short one."
-        )
+        raise InvalidInput(f"{text[:100]!r} cannot be the version of a release. Use a short one without an epoch (1!).")
     return str(version)
 
 
@@ -97,5 +95,7 @@ def source_date_epoch(environment: dict[str, str]) -> int:
         return DEFAULT_EPOCH
     # 2**32: what gzip's header can hold
     if not text.isascii() or not text.isdecimal() or int(text) >= 2**32:
-        raise InvalidInput(f"SOURCE_DATE_EPOCH={text!r} is no number of seconds since 1970. Unset it, or mend it.")
+        raise InvalidInput(
+            f"SOURCE_DATE_EPOCH={text!r} is not a number of seconds since 1970. Correct it, or unset it."
+        )
     return int(text)

@@ -159,9 +159,11 @@ def check_private_key(path: Path) -> None:
     try:
         key = load_pem_private_key(data, None)
     except TypeError:
-        raise InvalidInput(f"{path} is protected by a password, which is not supported. Name a key without.") from None
+        raise InvalidInput(
+            f"{path} is protected by a password, which is not supported. Use a key without one."
+        ) from None
     except Exception as error:
-        raise InvalidInput(f"{path} is no private key in PEM ({first_line(error)}). {_MAKE}") from error
+        raise InvalidInput(f"{path} is not a private key in PEM ({first_line(error)}). {_MAKE}") from error
     _check_curve(path, key)
 
 
@@ -196,9 +198,9 @@ def _version(folder: Path) -> str:
     try:
         return str(json.loads(path.read_bytes())["version"])
     except OSError as error:
-        raise InvalidInput(f"{folder} is no release: {from_os_error(error, f'read {path}')}") from error
+        raise InvalidInput(f"{folder} is not a release: {from_os_error(error, f'read {path}')}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InvalidInput(f"{folder} is no release: {INDEX} names no version. Package it again.") from error
+        raise InvalidInput(f"{folder} is not a release: {INDEX} names no version. Package it again.") from error
 
 
 def _bundle(signature: Path | bytes, where: str, *, keyless: bool) -> bytes:
@@ -207,17 +209,17 @@ def _bundle(signature: Path | bytes, where: str, *, keyless: bool) -> bytes:
     try:
         bundle = json.loads(content)
     except (ValueError, RecursionError):
-        raise GateFailed(f"{where} is damaged: it is no JSON.") from None
+        raise GateFailed(f"{where} is damaged: it is not JSON.") from None
     material = bundle.get("verificationMaterial") if isinstance(bundle, dict) else None
     if not isinstance(material, dict):
-        raise GateFailed(f"{where} is damaged: it is no Sigstore bundle.")
+        raise GateFailed(f"{where} is damaged: it is not a Sigstore bundle.")
     if keyless and "publicKey" in material:
         raise GateFailed(f"{where} was made with a key, not keyless. Check it with --public-key.")
     if not keyless and "publicKey" not in material:
         raise GateFailed(f"{where} was not made with a key. Check it with --identity and --issuer.")
     # without a hint at its key a bundle is of an older make, of which model_signing prints a warning
     if not keyless and not (isinstance(material["publicKey"], dict) and material["publicKey"].get("hint")):
-        raise GateFailed(f"{where} is no signature of a release: it does not name its key.")
+        raise GateFailed(f"{where} is not a signature of a release: it does not name its key.")
     return content
 
 
@@ -225,7 +227,9 @@ def _signature_file(path: Path) -> bytes:
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SIGNATURE_BYTES:
-            raise GateFailed(f"{path} is no signature: no regular file of at most {MAX_SIGNATURE_BYTES >> 20} MiB.")
+            raise GateFailed(
+                f"{path} is not a signature: it is not a regular file of at most {MAX_SIGNATURE_BYTES >> 20} MiB."
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise GateFailed(f"{path.parent} is not signed: it has no {path.name}.") from None
@@ -268,7 +272,9 @@ def _check_public_key(path: Path) -> None:
     try:
         key = load_pem_public_key(data)
     except Exception as error:
-        raise InvalidInput(f"{path} is no public key in PEM ({first_line(error)}). Name the signer's.") from error
+        raise InvalidInput(
+            f"{path} is not a public key in PEM ({first_line(error)}). Name that of the signer."
+        ) from error
     _check_curve(path, key)
 
 
@@ -278,7 +284,7 @@ _MAKE = "Make one: openssl ecparam -name prime256v1 -genkey -noout -out KEY"
 def _check_curve(path: Path, key: PrivateKeyTypes | PublicKeyTypes) -> None:
     curve = getattr(getattr(key, "curve", None), "name", type(key).__name__)
     if curve != CURVE:
-        raise InvalidInput(f"{path} is no P-256 key ({curve}). {_MAKE}")
+        raise InvalidInput(f"{path} is not a P-256 key ({curve}). {_MAKE}")
 
 
 def _key_file(path: Path) -> bytes:

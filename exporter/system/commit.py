@@ -35,6 +35,6 @@ def source_commit(tracked: tuple[str, ...] = CODE, *, required: bool = False) ->
             return None
         lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         raise Unavailable(
-            f"git cannot tell the commit of this checkout: {lines[0][:200]}\nMend that, or install the package."
+            f"git cannot tell the commit of this checkout: {lines[0][:200]}\nFix that, or install the package."
         ) from error
     return commit + ("-dirty" if changed else "")

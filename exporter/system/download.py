@@ -139,7 +139,7 @@ def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
     """Complete the part file and rename it; bytes left by an earlier run that turn out wrong are fetched anew, once."""
     for path in (transfer.part, transfer.state):
         if os.path.lexists(path) and not (path.is_file() and not path.is_symlink()):
-            raise InvalidInput(f"{path} is a link or no file, and stands where the download goes. Move it away.")
+            raise InvalidInput(f"{path} is not a regular file, and is where the download must go. Move it away.")
     went_on = transfer.size > 0
     problem = _mismatch(transfer.part, digests) if went_on else "nothing is there"
     if problem:
@@ -153,7 +153,7 @@ def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
         transfer.forget()
         raise GateFailed(
             f"{without_secrets(transfer.url)} is not the expected file: {problem}.\n"
-            "It was dropped. Run it again; if it stays so, the server or something on the way to it is at fault."
+            "It was removed. Run this again; if that doesn't help, the server or something between is at fault."
         )
     transfer.part.replace(transfer.destination)
     transfer.forget()

@@ -38,12 +38,14 @@ def check_url(url: str) -> None:
         supported = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
         supported = False
-    # of what is no URL nobody knows where a password in it would end
+    # Not parseable as a URL, so we cannot tell which part is a password: show nothing.
     shown = "what was given (not shown: it may hold a password)" if set("@?") & set(url) else repr(url)
     if not supported:
         raise InvalidInput(f"cannot download {shown}: only http and https URLs with a host name are supported.")
     if any(letter.isspace() or not letter.isprintable() for letter in url):
-        raise InvalidInput(f"cannot download {shown}: there is a blank in it. Write it as %20.")
+        raise InvalidInput(
+            f"cannot download {shown}: it contains a blank or an unprintable character. Write a blank as %20."
+        )
 
 
 def without_secrets(text: str) -> str:
@@ -109,7 +111,7 @@ def response_to(url: str, timeout: float, more: Mapping[str, str] | None = None)
         except ValueError as error:
             if isinstance(error, urllib3.exceptions.HTTPError):
                 raise
-            raise urllib3.exceptions.HTTPError("it redirects to an address that is none") from error
+            raise urllib3.exceptions.HTTPError("it redirects to something that is not an address") from error
         with contextlib.closing(request) as response:
             yield response
 

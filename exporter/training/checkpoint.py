@@ -58,8 +58,8 @@ class Identity:
             if here != there:
                 raise InvalidInput(
                     f"{path} is the checkpoint of another run: its {what} is {_short(there)}, not {_short(here)}.\n"
-                    "Resume with the same options (without --initial-weights and --teacher if you like), or name "
-                    "another --output."
+                    "Resume with the same options (--initial-weights and --teacher may be left out), or name another "
+                    "--output."
                 )
 
 

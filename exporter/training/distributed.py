@@ -67,20 +67,22 @@ def processes(device: torch.device) -> Iterator[Processes]:
         )
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_PORT"):
         if not os.environ.get(name, "0").isdecimal():
-            raise InvalidInput(f"{name} in the environment is no number: {os.environ[name]!r}. torchrun sets it.")
+            raise InvalidInput(f"{name} in the environment is not a number: {os.environ[name]!r}. torchrun sets it.")
     if device.type not in ("cpu", "cuda"):
         raise InvalidInput(f"several processes train on cpu or cuda, not on {device.type}.")
     if device.type == "cuda":
         local, present = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= present:
-            raise Unavailable(f"process {local + 1} here has no GPU of its own: there are {present}. Start no more.")
+            raise Unavailable(f"process {local + 1} here has no GPU of its own: there are only {present}. Start fewer.")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     try:
         torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:  # nobody there, a port that is taken, a rank that is too high
         cause = f"the processes do not find each other: {first_line(error)}."
-        raise Unavailable(f"{cause}\nStart them with torchrun, and no other run at the same port.") from error
+        raise Unavailable(
+            f"{cause}\nStart them with torchrun, and make sure that no other run uses the same port."
+        ) from error
     try:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
     finally:

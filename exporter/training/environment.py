@@ -29,9 +29,9 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InvalidInput(f"no device {name!r}. Use auto, cpu or cuda.") from error
+        raise InvalidInput(f"there is no device {name!r}. Use auto, cpu or cuda.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise Unavailable("no usable CUDA GPU: torch finds none. Use --device cpu, or see `cifar-export doctor`.")
+        raise Unavailable("torch finds no usable CUDA GPU. Use --device cpu, or see what `cifar-export doctor` says.")
     if device.type not in ("cpu", "cuda"):
         raise InvalidInput(f"training runs on cpu or cuda, not on {device.type}.")
     return device

@@ -157,7 +157,7 @@ class Trainer:
             ("losses", self.job.recipe.prune),
         ):
             if needed and getattr(saved, part) is None:
-                raise InvalidInput(f"the checkpoint lacks a part that its recipe wants: {part}. {REMOVE}")
+                raise InvalidInput(f"the checkpoint lacks a part that its recipe needs: {part}. {REMOVE}")
         self.identity = saved.identity  # it knows initial weights and teachers, which need not be given again
         try:
             self.network.load_state_dict(saved.model)
@@ -170,7 +170,7 @@ class Trainer:
                 shape = (len(self._labels), self.job.network.dataset.classes)
                 self._targets = saved.targets.to(self._labels.device).reshape(shape)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidInput(f"the checkpoint is damaged: a part of it is not of this run. {REMOVE}") from error
+            raise InvalidInput(f"the checkpoint is damaged: a part of it does not fit this run. {REMOVE}") from error
         self.epochs_done, self.seconds = saved.epochs_done, saved.seconds
 
     def checkpoint(self, events: list[dict[str, Any]]) -> Checkpoint:

@@ -221,5 +221,5 @@ PRESETS: dict[str, Recipe] = {recipe.name: recipe for recipe in (SEED, QUICK, RE
 def preset(name: str) -> Recipe:
     """Find the preset of that name. Raises `InvalidInput` naming the known ones."""
     if name not in PRESETS:
-        raise InvalidInput(f"no recipe {name!r}. Known: {', '.join(PRESETS)}.")
+        raise InvalidInput(f"there is no recipe {name!r}. Known recipes: {', '.join(PRESETS)}.")
     return PRESETS[name]

@@ -89,7 +89,7 @@ def train(
         except torch.OutOfMemoryError as error:
             raise Unavailable(
                 f"the memory of {environment.hardware(here.device, 1)} is full: {first_line(error)}\n"
-                "End what else uses it, or train with --device cpu; --resume goes on after the last complete epoch."
+                "Stop what else uses it, or train with --device cpu. --resume continues after the last complete epoch."
             ) from error
         result = write_result(trainer, log) if here.is_first else None
         here.wait()  # others must not leave while the first still computes: their exit would end it
@@ -145,7 +145,7 @@ def fit(
     if not here.agree(trainer.epochs_done):
         raise InvalidInput(f"the processes see different checkpoints. {output} must be one folder for all of them.")
     if trainer.why_not_compiled and on_note:
-        on_note(f"training is not compiled, and slower for that: {trainer.why_not_compiled}.")
+        on_note(f"training is slower than it could be, because torch.compile fails here: {trainer.why_not_compiled}.")
     if saved is None and job.initial is None and job.recipe.name in CONTINUING and on_note:
         on_note(
             f"recipe {job.recipe.name} is meant for trained weights, but this run begins with random ones. "

@@ -30,7 +30,10 @@ def refuse_unless_usable(teachers: Sequence[Weights | NamedWeights], network: Ne
     if recipe.distill and not teachers:
         raise InvalidInput(f"recipe {recipe.name} distills, but there are no teachers. Name some with --teacher.")
     if teachers and not recipe.distill:
-        raise InvalidInput(f"recipe {recipe.name} does not distill. Name no teachers, or a recipe that does.")
+        raise InvalidInput(
+            f"recipe {recipe.name} does not distill, so it takes no teachers. "
+            "Leave --teacher out, or choose a recipe that distills."
+        )
     for teacher in teachers:
         if teacher.network.dataset.name != network.dataset.name:
             raise InvalidInput(f"{network.name} can't learn from {teacher.network.name}: it tells other classes apart.")

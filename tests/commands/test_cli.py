@@ -131,6 +131,17 @@ def test_an_error_that_came_of_an_interruption_counts_as_one():
     assert (result.exit_code, result.stderr) == (130, "interrupted: nothing was left half-written.\n")
 
 
+def test_what_the_file_system_refuses_is_named():
+    @click.command(cls=Command)
+    @click.argument("path")
+    def refused(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    result = CliRunner().invoke(refused, ["/a/path"])
+    assert result.exit_code == 2
+    assert result.stderr == "error: cannot use /a/path: Permission denied. Check the path and its permissions.\n"
+
+
 def test_an_error_of_its_own_is_not_taken_for_an_interruption():
     @click.command(cls=Command)
     def broken():

@@ -310,14 +310,14 @@ def test_a_file_needs_no_options_of_a_model(exported: Subject, predict: Predict)
     for option in (("--dataset", "cifar10"), ("--weights", "bundled"), ("--mean", "0,0,0"), ("--std", "1,1,1")):
         done = predict(exported.file("-uint8.onnx"), exported.pictures["noise"], *option)
         assert done.exit_code == 2
-        assert f"{option[0]} goes with a model" in done.stderr
+        assert f"{option[0]} is for a model, but" in done.stderr
 
 
 def test_what_is_neither_model_nor_file_is_wrong_usage(exported: Subject, predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "noise.onnx").write_bytes(b"\x08")
     picture = exported.pictures["noise"]
     for arguments, expected in (
-        (["resnet18", picture], "no model 'resnet18', nor a file by its name. Models: resnet20"),
+        (["resnet18", picture], "'resnet18' is neither a model nor the name of a file. Models: resnet20"),
         (["model.bin", picture], "not an exported file by its name"),
         (["missing.onnx", picture], "missing.onnx: No such file"),
         (["noise.onnx", picture], "noise.onnx"),
@@ -382,8 +382,8 @@ def test_many_pictures_go_in_batches_and_stay_in_order(exported: Subject, tmp_pa
     files = [save(Image.fromarray(values), tmp_path / f"{i}.png") for i, values in enumerate(pixels)]
     files.insert(30, tmp_path / "missing.png")
     seen: list[tuple[int, int | None]] = []
-    classifier = classifier_of_file(exported.file("-uint8.onnx"))
-    result = predict_pictures(classifier, files, 1, progress=lambda done, total: seen.append((done, total)))
+    with classifier_of_file(exported.file("-uint8.onnx")) as classifier:
+        result = predict_pictures(classifier, files, 1, progress=lambda done, total: seen.append((done, total)))
     expected = [top[0][0] for top in reference(exported.weights, pixels)]
     assert [picture.top[0].label for picture in result.pictures] == expected
     assert seen == [(64, 71), (71, 71)]

@@ -152,25 +152,25 @@ TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
     "linked folder": (lambda release: (release / "more").symlink_to(release / NETWORK), "symlink"),
     "pipe": (lambda release: os.mkfifo(release / "pipe"), "special file"),
     "no signature": (lambda release: (release / SIGNATURE).unlink(), "is not signed"),
-    "empty signature": (lambda release: (release / SIGNATURE).write_bytes(b""), "no JSON"),
+    "empty signature": (lambda release: (release / SIGNATURE).write_bytes(b""), "is not JSON"),
     "truncated signature": (
         lambda release: (release / SIGNATURE).write_bytes((release / SIGNATURE).read_bytes()[:-200]),
-        "no JSON",
+        "is not JSON",
     ),
-    "signature is binary": (lambda release: (release / SIGNATURE).write_bytes(os.urandom(900)), "no JSON"),
-    "signature is a list": (lambda release: (release / SIGNATURE).write_text("[1]"), "no Sigstore bundle"),
-    "signature is deep": (lambda release: (release / SIGNATURE).write_text("[" * 100_000), "no JSON"),
+    "signature is binary": (lambda release: (release / SIGNATURE).write_bytes(os.urandom(900)), "is not JSON"),
+    "signature is a list": (lambda release: (release / SIGNATURE).write_text("[1]"), "is not a Sigstore bundle"),
+    "signature is deep": (lambda release: (release / SIGNATURE).write_text("[" * 100_000), "is not JSON"),
     "signature is huge": (lambda release: os.truncate(release / SIGNATURE, 1 << 30), "at most 16 MiB"),
     "signature is a folder": (
         lambda release: ((release / SIGNATURE).unlink(), (release / SIGNATURE).mkdir()),
-        "no regular file",
+        "is not a regular file",
     ),
     "signature is a link": (
         lambda release: (
             (release / SIGNATURE).rename(release.parent / "sig")
             and (release / SIGNATURE).symlink_to(release.parent / "sig")
         ),
-        "no regular file",
+        "is not a regular file",
     ),
 }
 
@@ -298,9 +298,9 @@ def unusable_keys(folder: Path) -> dict[str, tuple[Path, Path, str]]:
     }
     return {
         **{name: (*pair, said.get(name, "in PEM|is a private key")) for name, pair in one.items()},
-        "other curve": (*write_keys(folder, "p384", ec.generate_private_key(ec.SECP384R1())), "no P-256 key"),
-        "rsa": (*write_keys(folder, "rsa", rsa.generate_private_key(65537, 2048)), "no P-256 key"),
-        "ed25519": (*write_keys(folder, "ed", ed25519.Ed25519PrivateKey.generate()), "no P-256 key"),
+        "other curve": (*write_keys(folder, "p384", ec.generate_private_key(ec.SECP384R1())), "is not a P-256 key"),
+        "rsa": (*write_keys(folder, "rsa", rsa.generate_private_key(65537, 2048)), "is not a P-256 key"),
+        "ed25519": (*write_keys(folder, "ed", ed25519.Ed25519PrivateKey.generate()), "is not a P-256 key"),
         "mixed up": (good_public, good, "is a (public|private) key"),
     }
 
@@ -337,8 +337,8 @@ def test_an_unreadable_key_is_refused(release: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda release: shutil.rmtree(release), "is no release"),
-        (lambda release: (release / INDEX).unlink(), "is no release"),
+        (lambda release: shutil.rmtree(release), "is not a release"),
+        (lambda release: (release / INDEX).unlink(), "is not a release"),
         (lambda release: (release / INDEX).write_text("{}"), "names no version"),
         (link, "symlink"),
     ],

@@ -66,9 +66,9 @@ def bundled_in(folder: Path) -> Iterator[None]:
     """What is bundled is what stands in `folder`; parity takes four images of each set."""
     few = {name: pixels[:_FEW] for name, pixels in input_sets().items()}
     with contextlib.ExitStack() as stack:
-        for module in ("weights_index", "weights.sources", "release.network"):
-            stack.enter_context(mock.patch(f"exporter.{module}.bundled_folder", return_value=folder))
-        for module in ("gate", "describe"):
+        for module in ("weights.index", "weights.sources", "release.build.network"):
+            stack.enter_context(mock.patch(f"cifar_export.{module}.bundled_folder", return_value=folder))
+        for module in ("build.gate", "documents.config"):
             stack.enter_context(mock.patch(f"cifar_export.release.{module}.input_sets", return_value=few))
         yield
 

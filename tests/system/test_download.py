@@ -480,7 +480,7 @@ def test_a_link_in_the_place_of_the_part_is_not_written_through(
     precious.write_text("precious")
     target.parent.mkdir(exist_ok=True)
     target.with_name(f"{target.name}{suffix}").symlink_to(precious)
-    with pytest.raises(InvalidInput, match="is a link"):
+    with pytest.raises(InvalidInput, match="is not a regular file, and is where the download must go"):
         download(url, target, sha256=SHA256)
     assert precious.read_text() == "precious"
     assert http_server.requests == []

@@ -254,7 +254,7 @@ def test_training_goes_on_without_compiling_where_that_is_impossible(monkeypatch
 @pytest.mark.parametrize("name", ["WORLD_SIZE", "RANK", "MASTER_PORT"])
 def test_an_environment_that_is_no_torchruns_is_refused(monkeypatch, name):
     of_torchrun(monkeypatch, **{name: "x"})
-    with pytest.raises(InvalidInput, match=f"{name} in the environment is no number: 'x'"), processes(ALONE.device):
+    with pytest.raises(InvalidInput, match=f"{name} in the environment is not a number: 'x'"), processes(ALONE.device):
         pass
 
 

@@ -341,7 +341,7 @@ def test_a_checkpoint_that_lost_what_its_recipe_keeps_is_refused(tmp_path, part)
     run.fit(JOB, tmp_path, ALONE)  # to its end, where a random average would be the result
     path = tmp_path / "checkpoint.pt"
     checkpoint.save(path, replace(checkpoint.load(path), **{part: None}))
-    with pytest.raises(InvalidInput, match=f"lacks a part that its recipe wants: {part}"):
+    with pytest.raises(InvalidInput, match=f"lacks a part that its recipe needs: {part}"):
         run.fit(JOB, tmp_path, ALONE, resume=True)
 
 

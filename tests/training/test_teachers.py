@@ -106,7 +106,7 @@ def test_a_run_goes_on_without_its_teachers_to_the_same_weights_but_not_with_oth
     with pytest.raises(KeyboardInterrupt):
         run.fit(job, tmp_path / "run", ALONE, on_progress=stop_in_epoch(2))
     other = replace(job, teachers=job.teachers[:1])
-    with pytest.raises(InvalidInput, match=r"its teachers' sha256 is(.|\n)*--teacher if you like"):
+    with pytest.raises(InvalidInput, match=r"its teachers' sha256 is(.|\n)*--teacher may be left out"):
         run.fit(other, tmp_path / "run", ALONE, resume=True)
     shuffled = Split(job.train.images[::-1], job.train.labels[::-1])
     with pytest.raises(InvalidInput, match="its training images' sha256 is"):  # answers are kept in the images' order
@@ -154,7 +154,7 @@ def test_a_checkpoint_that_lost_its_answers_is_refused(job, tmp_path):
     run.fit(job, tmp_path, ALONE)
     path = tmp_path / run.CHECKPOINT
     checkpoint.save(path, replace(checkpoint.load(path), targets=None))
-    with pytest.raises(InvalidInput, match=r"lacks a part that its recipe wants: targets\. Remove it"):
+    with pytest.raises(InvalidInput, match=r"lacks a part that its recipe needs: targets\. Remove it"):
         run.fit(job, tmp_path, ALONE, resume=True)
 
 

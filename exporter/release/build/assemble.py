@@ -41,7 +41,7 @@ def assemble(release: Path, origin: Origin) -> None:
         write_json(release / INDEX, index_document(release, networks, origin))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise GateFailed(
-            f"a network in {release} is not as this version describes one ({type(error).__name__}: {error}).\n"
+            f"a network in {release} is not described as this version does it ({type(error).__name__}: {error}).\n"
             "Package it again with this version."
         ) from error
     write_sums(release)

@@ -127,7 +127,7 @@ class NetworkCache:
     def _load(self, entry: Path, key: str) -> tuple[dict[str, bytes], dict[str, Any]]:
         """The files (some 20 MB) and measurements of `entry`. Raises OSError, ValueError, RecursionError if wrong."""
         if not stat.S_ISDIR(entry.lstat().st_mode):
-            raise ValueError("its entry is no folder")
+            raise ValueError("its entry is not a folder")
         document = json.loads(_read(entry / _RECORD, _MOST))
         body = document.get("record") if isinstance(document, dict) else None
         mac = document.get("hmac") if isinstance(document, dict) else None
@@ -138,7 +138,7 @@ class NetworkCache:
         ):
             raise ValueError("its record was not written by this user")
         if body.get("key") != key:
-            raise ValueError("it is another network's")
+            raise ValueError("it belongs to another network")
         # From here on the record is one of ours: its shape is known.
         contents = {}
         for name, facts in body["files"].items():
@@ -196,7 +196,7 @@ class NetworkCache:
         if not stat.S_ISREG(facts.st_mode) or (
             os.name == "posix" and (facts.st_mode & 0o077 or facts.st_uid != os.geteuid())
         ):
-            raise ValueError(f"{self._key_file} is not this user's alone")
+            raise ValueError(f"{self._key_file} is open to others than this user")
         data = _read(self._key_file, _KEY_BYTES)
         if len(data) != _KEY_BYTES:
             raise ValueError(f"{self._key_file} is damaged")
@@ -224,7 +224,7 @@ def _read(path: Path, most: int) -> bytes:
     with os.fdopen(os.open(path, flags), "rb") as stream:
         facts = os.fstat(stream.fileno())
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
-            raise ValueError(f"{path.name} is no file of that size")
+            raise ValueError(f"{path.name} is not a file of that size")
         return stream.read(most + 1)
 
 

@@ -63,7 +63,8 @@ def gate_accuracy(
     claimed = int(entry.metrics.get("images", weights.network.dataset.test_images))
     if len(split.images) != claimed:
         raise GateFailed(
-            f"{entry.network}: the index's accuracy is that on {claimed} test images, and {len(split.images)} are here."
+            f"{entry.network}: the accuracy in the index was measured on {claimed} test images, "
+            f"but there are {len(split.images)} here."
         )
     with open_runtime(JUDGE, file) as judge:
         found = evaluate(
@@ -80,7 +81,7 @@ def gate_accuracy(
         raise GateFailed(
             f"{entry.network}: top-1 / top-5 of the ONNX file are {found.top1:.2f} / {found.top5:.2f} %, "
             f"but the index of weights says {entry.top1:.2f} / {entry.top5:.2f} %. The network is not released.\n"
-            "See whether the test set is the official one: cifar-export data check."
+            "Check that the test set is the official one: cifar-export data check."
         )
     return found
 

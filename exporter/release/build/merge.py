@@ -63,7 +63,7 @@ def merge(
             if value != first.agreed[what]:
                 raise GateFailed(
                     f"the parts differ in {what}: {first.agreed[what]} in {first.path}, {value} in {part.path}.\n"
-                    "Build them from one source, with one version of everything."
+                    "Build all of them from the same source, with the same versions of everything."
                 )
     networks = _networks(read)
     measurements = {name: facts for part in read for name, facts in part.measurements.items() if name in networks}
@@ -84,7 +84,9 @@ def _read_part(path: Path) -> Part:
         more = f" (the first of {len(result.problems)} problems)" if len(result.problems) > 1 else ""
         raise GateFailed(f"{path} does not verify: {result.problems[0]}{more}. Nothing was merged.")
     if result.kind != "release":
-        raise InvalidInput(f"{path} is no release folder, but a {result.kind}. Name the folder with {INDEX}.")
+        raise InvalidInput(
+            f"{path} is not a release folder, but one {result.kind}. Name the folder that holds {INDEX}."
+        )
     index = json.loads((path / INDEX).read_bytes())
     try:
         created = calendar.timegm(time.strptime(index["created"], "%Y-%m-%dT%H:%M:%SZ"))
@@ -101,14 +103,14 @@ def _read_part(path: Path) -> Part:
     except (KeyError, TypeError, ValueError, InvalidInput) as error:
         raise GateFailed(f"{path / INDEX} lacks what a merge needs ({error!r}). Build that part again.") from error
     if not networks:
-        raise InvalidInput(f"{path} has no network. Leave it away.")
+        raise InvalidInput(f"{path} holds no network. Leave it out.")
     return Part(path, origin, agreed, networks, _measurements(path, origin.version))
 
 
 def _agree(path: Path, agreed: dict[str, str], what: str, value: object) -> None:
     text = json.dumps(value, sort_keys=True)
     if agreed.setdefault(what, text) != text:
-        raise GateFailed(f"the networks of {path} are of different {what}. Build that part again.")
+        raise GateFailed(f"the networks in {path} differ in {what}. Build that part again.")
 
 
 def _measurements(part: Path, version: str) -> dict[str, Any]:
@@ -122,7 +124,9 @@ def _measurements(part: Path, version: str) -> dict[str, Any]:
         document = None
     networks = document.get("networks") if isinstance(document, dict) else None
     if not isinstance(networks, dict):
-        raise InvalidInput(f"{path} is damaged: it is no measurements of a release. Copy it again, or delete it.")
+        raise InvalidInput(
+            f"{path} is damaged: it does not hold the measurements of a release. Copy it again, or delete it."
+        )
     return networks
 
 
@@ -139,8 +143,8 @@ def _networks(parts: Sequence[Part]) -> dict[str, NetworkRecord]:
             if other.files != network.files:
                 changed = sorted(other.files.items() ^ network.files.items(), key=lambda item: item[0])
                 raise GateFailed(
-                    f"{network.name} comes twice with different bytes ({changed[0][0]}, for one): in "
-                    f"{other.folder.parent} and {part.path}.\nLeave one away, or find out why they differ."
+                    f"{network.name} has different bytes in {other.folder.parent} and in {part.path} "
+                    f"({changed[0][0]}, for one).\nLeave one of them out, or find out why they differ."
                 )
     return found
 

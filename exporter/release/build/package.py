@@ -89,7 +89,7 @@ def package(
     version = release_version(version)
     names = tuple(name for name in NETWORKS if not networks or name in networks)
     if unknown := [name for name in networks if name not in NETWORKS]:
-        raise InvalidInput(f"no network {unknown[0]!r}. Known: {', '.join(NETWORKS)}.")
+        raise InvalidInput(f"there is no network {unknown[0]!r}. Known networks: {', '.join(NETWORKS)}.")
     epoch = source_date_epoch(dict(os.environ))
     refuse_taken(output, version)
     _require_weights(names)
@@ -135,8 +135,8 @@ def _require_unchanged(origin: Origin, source: str) -> None:
     """Refuse a release whose code was exchanged under it; one of a changed checkout claims no commit anyway."""
     if origin.commit and not origin.commit.endswith("-dirty") and source_digest() != source:
         raise GateFailed(
-            f"the source has changed while the release was built, which is no longer that of {origin.commit[:12]}. "
-            "Nothing was published. Build it again."
+            "the source has changed while the release was built, and is no longer that of commit "
+            f"{origin.commit[:12]}. Nothing was published. Build the release again."
         )
 
 
@@ -188,7 +188,7 @@ def release_commit(say: Callable[[str], None]) -> str | None:
     """The commit that a release names; `say` hears what keeps others from building the same."""
     commit = source_commit(_MADE_OF, required=True)
     if commit is None:
-        say("note: this is no git checkout: the release names no commit, so others can't rebuild it from source.")
+        say("note: this is not a git checkout, so the release names no commit and others cannot rebuild it.")
     elif commit.endswith("-dirty"):
-        say("note: tracked files have changed since the last commit: nobody can rebuild this release from source.")
+        say("note: tracked files have changed since the last commit, so nobody can rebuild this release from source.")
     return commit

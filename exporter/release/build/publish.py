@@ -88,7 +88,7 @@ def publish(
             beside.unlink(missing_ok=True)
             if (output / origin.version).exists():
                 raise InvalidInput(
-                    f"{output / origin.version} has come to exist meanwhile. Nothing was done."
+                    f"{output / origin.version} was made by somebody else in the meantime. Nothing was published."
                 ) from error
             raise
         sync(output)

@@ -47,9 +47,9 @@ def read_shelf(output: Path) -> list[Listed]:
     except OSError as error:
         raise from_os_error(error, f"read {path}") from error
     except (ValueError, RecursionError):
-        raise _damaged(path, "it is no JSON") from None
+        raise _damaged(path, "it is not JSON") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise _damaged(path, f"it is no list of releases of schema {SCHEMA}")
+        raise _damaged(path, f"it is not a list of releases of schema {SCHEMA}")
     items = document.get("releases")
     listed = [_entry(path, item) for item in (items if isinstance(items, list) else [None])]
     if len({entry.version for entry in listed}) < len(listed):
@@ -67,11 +67,11 @@ def _entry(path: Path, item: object) -> Listed:
                     return Listed(version, sha256, tuple(networks))
             except InvalidInput as error:
                 raise _damaged(path, str(error)) from None
-    raise _damaged(path, "it has an entry that is no release")
+    raise _damaged(path, "it has an entry that is not a release")
 
 
 def _damaged(path: Path, why: str) -> InvalidInput:
-    return InvalidInput(f"{path} is damaged: {why}. Delete it: the next build lists the releases that stand there.")
+    return InvalidInput(f"{path} is damaged: {why}. Delete it; the next build lists the releases that are there.")
 
 
 def _sorted(listed: Iterable[Listed]) -> list[Listed]:
@@ -87,16 +87,18 @@ def refuse_taken(output: Path, version: str) -> None:
     listed = read_shelf(output)
     if any(entry.version == version for entry in listed):
         raise InvalidInput(
-            f"{output / INDEX} lists {version}, whose folder is gone: a version is never made twice.\n"
+            f"{output / INDEX} lists {version}, but its folder is gone, and a version is never made twice.\n"
             "Choose another --version or --output."
         )
     same = [entry.version for entry in listed if Version(entry.version) == Version(version)]
     if same:
-        raise InvalidInput(f"{version} is {same[0]}, which {output} has (PEP 440). Choose another --version.")
+        raise InvalidInput(
+            f"{version} is the same version as {same[0]} (PEP 440), which {output} has. Choose another --version."
+        )
     if listed and Version(version) < Version(listed[-1].version):
         raise InvalidInput(
-            f"{version} is below {listed[-1].version}, the newest release in {output}: releases do not go backwards.\n"
-            "Choose a higher --version, or another --output."
+            f"{version} is lower than {listed[-1].version}, the newest release in {output}, and releases do not go "
+            "backwards.\nChoose a higher --version, or another --output."
         )
 
 
@@ -116,7 +118,7 @@ def heal(output: Path, say: Callable[[str], None]) -> None:
         entry = None if problems else describe(folder)
         if entry is None or entry.version != folder.name:
             reason = problems[0] if problems else "it is of another version than its name says"
-            say(f"note: {folder} is no intact release ({reason}); it is not listed.")
+            say(f"note: {folder} is not an intact release ({reason}); it is not listed.")
         else:
             found.append(entry)
     if found:
@@ -124,7 +126,10 @@ def heal(output: Path, say: Callable[[str], None]) -> None:
     for entry in listed:
         sums = output / entry.version / SUMS
         if sums.is_file() and sha256_file(sums) != entry.sha256:
-            say(f"note: {sums.parent} is not what {INDEX} lists: somebody changed it. Check it with verify.")
+            say(
+                f"note: {sums.parent} is not what {INDEX} lists: somebody has changed it. "
+                "Check it with `cifar-export verify`."
+            )
 
 
 def _is_release_folder(folder: Path) -> bool:

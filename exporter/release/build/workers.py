@@ -94,7 +94,8 @@ def _in_processes(
             progress(f"{done} of {len(jobs)} networks built")
     except BrokenExecutor as error:
         raise Unavailable(
-            "a process that built a network died (out of memory?). Give fewer --jobs; what is finished is kept."
+            "a process that built a network died (out of memory?). "
+            "Use fewer --jobs; networks that are finished are kept."
         ) from error
     finally:
         for child in multiprocessing.active_children():

@@ -159,7 +159,7 @@ def _tolerance(golden: Mapping[str, Any], logits: NDArray[Any]) -> float:
     atol = golden["atol"]
     largest = float(np.abs(logits).max(initial=0.0))
     if type(atol) not in (int, float) or not 0 <= atol <= LOOSEST * largest or golden.get("rtol", 0.0) != 0.0:
-        raise _Wrong(f"a tolerance of {shown(atol)} for logits up to {largest:g} shows nothing")
+        raise _Wrong(f"a tolerance of {shown(atol)} for logits up to {largest:g} is too large to show anything")
     return float(atol)
 
 

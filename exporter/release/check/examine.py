@@ -69,7 +69,7 @@ def _check_origin(result: Result, signer: Signer) -> Result:
 
     if result.kind != "release":
         return replace(
-            result, problems=[f"model.sig: missing: only a whole release is signed, this is a {result.kind}"]
+            result, problems=[f"model.sig: missing: only a whole release is signed, and this is one {result.kind}"]
         )
     try:
         check_signature(Path(result.path), public_key=signer.public_key, identity=signer.identity, issuer=signer.issuer)

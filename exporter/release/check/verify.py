@@ -116,7 +116,7 @@ def verify(path: str | os.PathLike[str], threads: int | None = None) -> Result:
         return _verify_folder(root, threads or min(16, os.cpu_count() or 1))
     if not stat.S_ISREG(mode) or not root.name.endswith((".tar.gz", ".tgz")):
         raise ValueError(
-            f"{shown(root)} is no folder and no .tar.gz. Name a release, a network's folder or its archive."
+            f"{shown(root)} is neither a folder nor a .tar.gz. Name a release, a network's folder or its archive."
         )
     problems = _Problems()
     packed = _read_archive(root, None, problems)
@@ -256,7 +256,7 @@ def parse_sums(content: bytes) -> tuple[dict[str, str], list[str]]:
             problems.append(f"line {number}: {shown(name)} is not UTF-8")
             continue
         if not re.fullmatch(rb"[0-9a-f]{64}", digest) or gap != b"  ":
-            problems.append(f"line {number} is no `<sha256>  <path>`")
+            problems.append(f"line {number} is not `<sha256>  <path>`")
             continue
         problem = name_problem(name)
         if problem:
@@ -476,7 +476,7 @@ def _document(files: Mapping[str, _File], name: str, problems: _Problems) -> dic
         return dict(pairs)
 
     def no_constant(text: str) -> Any:
-        raise ValueError(f"{text} is no JSON")
+        raise ValueError(f"{text} is not JSON")
 
     content = files.get(name, _File()).content
     if content is None:
@@ -484,7 +484,7 @@ def _document(files: Mapping[str, _File], name: str, problems: _Problems) -> dic
     try:
         document = json.loads(content.decode(), object_pairs_hook=once, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
-        problems.add(name, f"no JSON document: {shown(error)}")
+        problems.add(name, f"not a JSON document: {shown(error)}")
         return None
     if not isinstance(document, dict) or document.get("schema") is True or document.get("schema") != SCHEMA:
         problems.add(name, f"not of schema {SCHEMA}. A newer verify may know it")
@@ -661,7 +661,7 @@ def _read_members(stream: _Unzipped, into: Path | None, packed: _Packed) -> None
     for path, size in _headers(stream):
         top, _, name = path.partition("/")
         if not name or top != (packed.top or top):
-            raise _Refused(f"{shown(path)} does not stand in the one folder {shown(packed.top or 'of a network')}")
+            raise _Refused(f"{shown(path)} is not in the one folder {shown(packed.top or 'of a network')}")
         if name in packed.files:
             raise _Refused(f"{shown(path)} comes twice")
         clash = names.clash(path)
@@ -739,7 +739,7 @@ def _headers(stream: _Unzipped) -> Iterator[tuple[str, int]]:
 
 def _octal(text: bytes) -> int:
     if not re.fullmatch(rb"[0-7]{1,11}[ \0]{1,2}", text):
-        raise _Refused("damaged: a header with a number that is none")
+        raise _Refused("damaged: a header with a number that cannot be read")
     return int(text.rstrip(b" \0"), 8)
 
 
@@ -839,11 +839,11 @@ def onnx_problem(content: bytes, root: str = "Model") -> str | None:
                     return "takes data from another file (external data)"
                 if number in _ONNX[kind]:
                     if wire != 2:
-                        raise _Refused("a message that is none")
+                        raise _Refused("a message that cannot be read")
                     todo.append((_ONNX[kind][number], start, at, depth + 1))
     except _Refused as error:
-        return f"damaged, or no ONNX file: {error}"
-    return "damaged, or no ONNX file: there is no graph in it" if root == "Model" and not graphs else None
+        return f"damaged, or not an ONNX file: {error}"
+    return "damaged, or not an ONNX file: there is no graph in it" if root == "Model" and not graphs else None
 
 
 def _field(content: bytes, at: int, end: int) -> tuple[int, int, int, int]:

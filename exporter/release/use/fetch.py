@@ -76,7 +76,7 @@ def fetch(
     require_known(network)
     source = open_release(release, sha256=sha256, signer=signer)
     if source.single:
-        raise InvalidInput(f"{source.location} is one network's folder, and not packed. Name a release.")
+        raise InvalidInput(f"{source.location} is the folder of one network already. Name a release.")
     folder = (output or Path()) / network
     fetched = install(source, network, folder, progress=progress)
     return Fetched(network, source.version(network), folder, fetched, source, source.files(network))
@@ -85,7 +85,7 @@ def fetch(
 def require_known(network: str) -> None:
     """Raise `InvalidInput`, naming the eight, where `network` is none of them."""
     if network not in NETWORKS:
-        raise InvalidInput(f"no network {network!r}. Known: {', '.join(NETWORKS)}.")
+        raise InvalidInput(f"there is no network {network!r}. Known networks: {', '.join(NETWORKS)}.")
 
 
 def open_release(
@@ -103,7 +103,7 @@ def open_release(
     try:
         folder = Path(release).expanduser()  # shells leave --release=~/x alone
     except RuntimeError as error:
-        raise InvalidInput(f"no folder {release}: {error}") from error
+        raise InvalidInput(f"there is no folder {release}: {error}") from error
     return open_folder(folder, sha256=sha256, signer=signer)
 
 
@@ -139,7 +139,7 @@ def install(
             was_there = os.path.lexists(path)
             if was_there and not replace and _is_other(path, digest):
                 raise InvalidInput(
-                    f"{path} is there already, and is not that of this release.\n"
+                    f"{path} is there already, and is not the archive of this release.\n"
                     "Move it away, or choose another --output."
                 )
             download(url, path, sha256=digest, progress=progress, max_bytes=MAX_ARCHIVE)
@@ -165,7 +165,7 @@ def difference(folder: Path, files: Mapping[str, str]) -> str:
     """
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
-            return "it is no folder"
+            return "it is not a folder"
         found = dict(_walk(folder))
         for name in sorted(found.keys() | files.keys()):
             if name not in files:
@@ -173,7 +173,7 @@ def difference(folder: Path, files: Mapping[str, str]) -> str:
             if name not in found:
                 return f"{name} is missing"
             if not found[name]:
-                return f"{name} is no regular file"
+                return f"{name} is not a regular file"
             if sha256_file(folder / name) != files[name]:
                 return f"{name} differs"
     except OSError as error:

@@ -61,7 +61,9 @@ def load(
     require_known(name)
     if release is None:
         if (sha256, public_key, identity, issuer) != (None, None, None, None):
-            raise InvalidInput("sha256, public_key and identity are a release's. Name it: release=URL or folder.")
+            raise InvalidInput(
+                "sha256, public_key and identity describe a release. Name it too: release=URL or folder."
+            )
         return _bundled(name)
     signer = signer_of(None if public_key is None else Path(public_key), identity, issuer)
     kept = cache_folder() / "releases"
@@ -80,7 +82,9 @@ def _bundled(name: str) -> BundledNetwork:
 
     entry = bundled_entries().get(name)
     if entry is None:
-        raise InvalidInput(f"no weights of {name} come with this installation. Name a release that has it: release=.")
+        raise InvalidInput(
+            f"no weights of {name} come with this installation. Name a release that has them: release=URL or folder."
+        )
     return BundledNetwork(name, NETWORKS[name].dataset.labels, entry.normalization)
 
 
@@ -92,14 +96,14 @@ def _released(name: str, source: Source, folder: Path) -> ReleasedNetwork:
     if problem:
         raise GateFailed(f"{folder} is not what {source.location} says: {problem}.")
     if CONFIG not in files:
-        raise GateFailed(f"{folder} is no network of a release: it has no {CONFIG}.")
+        raise GateFailed(f"{folder} is not a network of a release: it has no {CONFIG}.")
     try:
         config = json.loads(read_checked(folder, CONFIG, files[CONFIG]))
         if config["schema"] != CONFIG_SCHEMA:
-            raise ValueError(f"schema {config['schema']}, known is {CONFIG_SCHEMA}")
+            raise ValueError(f"schema {config['schema']}, but only {CONFIG_SCHEMA} is known")
         held, version, labels = config["network"], config["version"], config["labels"]
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise ValueError("its labels are no list of names")
+            raise ValueError("its labels are not a list of names")
         normalization = normalization_from(config["normalization"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GateFailed(f"{folder / CONFIG} does not describe a network of a release ({error}).") from error

@@ -124,9 +124,9 @@ def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | Non
     expected = _digest(sha256)
     path = folder / SUMS
     if not folder.is_dir():
-        raise InvalidInput(f"{folder} is no folder of a release. Name one, or the URL of one.")
+        raise InvalidInput(f"{folder} is not the folder of a release. Name one, or the URL of one.")
     if not path.is_file() or path.is_symlink():
-        raise InvalidInput(f"{folder} is no release: it has no {SUMS}.")
+        raise InvalidInput(f"{folder} is not a release: it has no {SUMS}.")
     result = check(folder)
     if result.problems:
         more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
@@ -153,7 +153,7 @@ def _digest(sha256: str | None) -> str | None:
     if sha256 is None:
         return None
     if not _SHA256.fullmatch(sha256.lower()):
-        raise InvalidInput(f"{sha256!r} is no sha256. Give the 64 hex digits that `sha256sum {SUMS}` prints.")
+        raise InvalidInput(f"{sha256!r} is not a sha256. Give the 64 hex digits that `sha256sum {SUMS}` prints.")
     return sha256.lower()
 
 
@@ -181,7 +181,8 @@ def _read_signature(url: str) -> bytes:
         return read_url(below(url, SIGNATURE), max_bytes=MAX_SIGNATURE, hint=_HINT)
     except NotFound as error:
         raise GateFailed(
-            f"{without_secrets(url)} is not signed: it has no {SIGNATURE}. Check by --sha256, or ask its maker."
+            f"{without_secrets(url)} is not signed: it has no {SIGNATURE}. "
+            "Check it by --sha256 instead, or ask its maker."
         ) from error
 
 

@@ -139,7 +139,7 @@ def test_an_entry_under_another_key_is_refused(store, entry, tmp_path, said):
     other = entry.with_name("cd" * 32)
     entry.rename(other)
     assert store.fetch(other.name, NAME, tmp_path / "copy") is None
-    assert "it is another network's" in said[0]
+    assert "it belongs to another network" in said[0]
 
 
 @settings(max_examples=50, deadline=None)

@@ -97,9 +97,9 @@ def test_the_summary_says_what_was_checked(http_server: Server, sha256: str, out
     again = run("fetch", NAME, "--release", http_server.root, "--output", output)
     assert (first.exit_code, again.exit_code) == (0, 0)
     assert "state    fetched\n" in first.stdout
-    assert "by the sha256 given" in first.stdout
-    assert "already there, intact" in again.stdout
-    assert "not checked: intact in itself" in again.stdout
+    assert "origin   has the sha256 given\n" in first.stdout
+    assert "state    it was there already, intact\n" in again.stdout
+    assert "origin   not checked; the files are intact\n" in again.stdout
 
 
 def test_the_current_folder_is_the_default(
@@ -160,7 +160,7 @@ def test_other_urls_are_refused(url: str, output: Path) -> None:
 def test_a_name_of_no_network(http_server: Server, release: Path, sha256: str, run: Run) -> None:
     result = run("fetch", "resnet20", "--release", http_server.url, "--sha256", sha256)
     assert result.exit_code == 2
-    assert "no network 'resnet20'. Known: cifar10_resnet20, cifar10_resnet32" in result.stderr
+    assert "there is no network 'resnet20'. Known networks: cifar10_resnet20, cifar10_resnet32" in result.stderr
     assert http_server.requests == []
 
 
@@ -478,8 +478,8 @@ def test_a_folder_is_verified_first(made: Path, tmp_path: Path, output: Path) ->
 
 
 def test_folders_that_are_no_release(made: Path, tmp_path: Path, output: Path) -> None:
-    refused(InvalidInput, "no folder of a release", output, release=tmp_path / "none")
-    refused(InvalidInput, "no folder of a release", output, release=made / ARCHIVE)
+    refused(InvalidInput, "is not the folder of a release", output, release=tmp_path / "none")
+    refused(InvalidInput, "is not the folder of a release", output, release=made / ARCHIVE)
     refused(InvalidInput, "it has no SHA256SUMS", output, release=tmp_path)
     refused(InvalidInput, "Name a release", output, release=made / NAME)
 
@@ -490,9 +490,9 @@ def test_difference_opens_no_pipe(made: Path, tmp_path: Path) -> None:
     assert difference(folder, files) == ""
     (folder / "labels.txt").unlink()
     os.mkfifo(folder / "labels.txt")
-    assert difference(folder, files) == "labels.txt is no regular file"
+    assert difference(folder, files) == "labels.txt is not a regular file"
     (tmp_path / "link").symlink_to(made / NAME)
-    assert difference(tmp_path / "link", files) == "it is no folder"
+    assert difference(tmp_path / "link", files) == "it is not a folder"
 
 
 class TestSigned:

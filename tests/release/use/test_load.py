@@ -143,13 +143,13 @@ def test_the_folder_that_fetch_makes(release: Path) -> None:
 
 
 def test_names_that_are_not_there(release: Path) -> None:
-    with pytest.raises(InvalidInput, match="Known: cifar10_resnet20"):
+    with pytest.raises(InvalidInput, match="Known networks: cifar10_resnet20"):
         cifar_export.load("resnet20", release)
     with pytest.raises(InvalidInput, match="It has cifar10_resnet20, cifar100_resnet20"):
         cifar_export.load("cifar10_resnet56", release)
     with pytest.raises(InvalidInput, match=r"It has .*model\.onnx"):
         cifar_export.load(NAME, release).path("../index.json")
-    with pytest.raises(InvalidInput, match="Name it: release="):
+    with pytest.raises(InvalidInput, match="Name it too: release="):
         cifar_export.load(NAME, sha256="0" * 64)
     with pytest.raises(InvalidInput, match="no folder ~nobody-of-that-name/x"):
         cifar_export.load(NAME, "~nobody-of-that-name/x")
@@ -326,9 +326,9 @@ def test_without_a_release_it_is_what_is_installed(monkeypatch: pytest.MonkeyPat
 def test_torch_is_imported_for_torch_alone(release: Path) -> None:
     """Importing the package imports nothing heavy; running an ONNX file imports no torch."""
     program = f"""
-import sys, exporter
+import sys, cifar_export
 assert not {{"torch", "onnx", "numpy", "onnxruntime"}} & set(sys.modules)
-assert "load" in dir(exporter)
+assert "load" in dir(cifar_export)
 import numpy as np
 network = cifar_export.load({NAME!r}, {str(release)!r})
 network.predict(np.zeros((1, 32, 32, 3), np.uint8))

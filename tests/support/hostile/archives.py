@@ -66,8 +66,8 @@ for _name, _says, _more in (
     ("drive", "C:x is an absolute path", entry("C:x", b"x")),
     ("backslash", "is a path that leaves the folder", entry(f"{NETWORK}\\..\\x", b"x")),
     ("dot", "is a name that no release has", entry(f"./{NETWORK}/x", b"x")),
-    ("outside", "cifar10_resnet32/x does not stand in the one folder", entry("cifar10_resnet32/x", b"x")),
-    ("beside", "x does not stand in the one folder", entry("x", b"x")),
+    ("outside", "cifar10_resnet32/x is not in the one folder", entry("cifar10_resnet32/x", b"x")),
+    ("beside", "x is not in the one folder", entry("x", b"x")),
     ("twice", f"{NETWORK}/config.json comes twice", entry(f"{NETWORK}/config.json", b"{}")),
     ("case", "are one path on some systems", entry(f"{NETWORK}/CONFIG.json", b"{}")),
     ("file_and_folder", "are one path on some systems", entry(f"{NETWORK}/config.json/x", b"{}")),
@@ -158,9 +158,15 @@ _bytes("tar_cut", "damaged: it is cut short", lambda _, plain: _packed(plain[: l
 _bytes("tar_without_end", "damaged: it is cut short", lambda _, plain: _packed(plain.rstrip(b"\0").ljust(512, b"\0")))
 _bytes("no_tar", "a header that is not ustar's", lambda *_: _packed(b"hello" * 1000))
 _bytes("header_checksum", "a header with a wrong checksum", lambda _, plain: _packed(b"X" + plain[1:]))
-_bytes("negative_size", "a header with a number that is none", lambda _, p: _packed(_header(p, 124, b"-0000000001\0")))
 _bytes(
-    "base256_size", "a header with a number that is none", lambda _, p: _packed(_header(p, 124, b"\x80" + bytes(11)))
+    "negative_size",
+    "a header with a number that cannot be read",
+    lambda _, p: _packed(_header(p, 124, b"-0000000001\0")),
+)
+_bytes(
+    "base256_size",
+    "a header with a number that cannot be read",
+    lambda _, p: _packed(_header(p, 124, b"\x80" + bytes(11))),
 )
 _bytes("endless_size", "larger than", lambda _, plain: _packed(_header(plain, 124, b"77777777777\0")))
 _bytes("name_after_nul", "a name that goes on after its end", lambda _, plain: _packed(_header(plain, 90, b"evil")))

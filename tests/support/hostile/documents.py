@@ -45,12 +45,12 @@ for _name, _line, _says in (
     ("sums_case_of_folder", f"{DIGEST}  {NETWORK.upper()}/x\n", f"and {NETWORK} are one path on some systems"),
     ("sums_file_and_folder", f"{DIGEST}  index.json/x\n", "index.json/x and index.json are one path on some systems"),
     ("sums_out_of_order", f"{DIGEST}  a\n", "a is out of order"),
-    ("sums_binary", f"{DIGEST} *zz\n", "is no `<sha256>  <path>`"),
-    ("sums_upper", f"{'A' * 64}  zz\n", "is no `<sha256>  <path>`"),
-    ("sums_md5", f"{'0' * 32}  zz\n", "is no `<sha256>  <path>`"),
-    ("sums_escaped", f"\\{DIGEST}  zz\n", "is no `<sha256>  <path>`"),
-    ("sums_comment", "# all is well\n", "is no `<sha256>  <path>`"),
-    ("sums_blank", "\n", "is no `<sha256>  <path>`"),
+    ("sums_binary", f"{DIGEST} *zz\n", "is not `<sha256>  <path>`"),
+    ("sums_upper", f"{'A' * 64}  zz\n", "is not `<sha256>  <path>`"),
+    ("sums_md5", f"{'0' * 32}  zz\n", "is not `<sha256>  <path>`"),
+    ("sums_escaped", f"\\{DIGEST}  zz\n", "is not `<sha256>  <path>`"),
+    ("sums_comment", "# all is well\n", "is not `<sha256>  <path>`"),
+    ("sums_blank", "\n", "is not `<sha256>  <path>`"),
     ("sums_cut", f"{DIGEST}  zz", "is empty or its last line has no end"),
     ("sums_lists_itself", f"{DIGEST}  SHA256SUMS\n", "SHA256SUMS is never listed"),
     ("sums_lists_signature", f"{DIGEST}  model.sig\n", "model.sig is never listed"),
@@ -181,18 +181,18 @@ def _index_text(name: str, says: str, change: Callable[[str], str]) -> None:
     CASES.append(Case(name, make, says))
 
 
-_index_text("index_no_json", "index.json: no JSON document", lambda text: text[:-10])
-_index_text("index_empty", "index.json: no JSON document", lambda _: "")
+_index_text("index_no_json", "index.json: not a JSON document", lambda text: text[:-10])
+_index_text("index_empty", "index.json: not a JSON document", lambda _: "")
 _index_text("index_list", "index.json: not of schema 1", lambda _: "[1]")
 _index_text(
-    "index_key_twice", "index.json: no JSON document: a key comes twice", lambda text: '{"schema": 9,' + text[1:]
+    "index_key_twice", "index.json: not a JSON document: a key comes twice", lambda text: '{"schema": 9,' + text[1:]
 )
-_index_text("index_nan", "index.json: no JSON document: NaN is no JSON", lambda text: '{"x": NaN,' + text[1:])
-_index_text("index_deep", "index.json: no JSON document", lambda _: "[" * 100_000)
-_index_text("index_big_number", "index.json: no JSON document", lambda text: '{"x": ' + "9" * 5000 + "," + text[1:])
+_index_text("index_nan", "index.json: not a JSON document: NaN is not JSON", lambda text: '{"x": NaN,' + text[1:])
+_index_text("index_deep", "index.json: not a JSON document", lambda _: "[" * 100_000)
+_index_text("index_big_number", "index.json: not a JSON document", lambda text: '{"x": ' + "9" * 5000 + "," + text[1:])
 
 
-@case("index.json: no JSON document")
+@case("index.json: not a JSON document")
 def index_not_utf8(release: Path) -> None:
     path = release / "index.json"
     path.write_bytes(path.read_bytes().replace(b'"name"', b'"\xff\xfe"'))

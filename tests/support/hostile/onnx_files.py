@@ -14,7 +14,7 @@ from support.hostile.case import NETWORK, Case, reseal
 CASES: list[Case] = []
 
 EXTERNAL = f"{NETWORK}/model.onnx: takes data from another file (external data)"
-DAMAGED = f"{NETWORK}/model.onnx: damaged, or no ONNX file"
+DAMAGED = f"{NETWORK}/model.onnx: damaged, or not an ONNX file"
 
 
 def _model(name: str, change: Callable[[onnx.ModelProto], object], says: str = EXTERNAL) -> None:
@@ -132,7 +132,7 @@ _bytes(
 _bytes(
     "damaged_golden_vector",
     lambda data: data[:-1],
-    f"{NETWORK}/uint8/test_data_set_0/output_0.pb: damaged, or no ONNX file",
+    f"{NETWORK}/uint8/test_data_set_0/output_0.pb: damaged, or not an ONNX file",
     "uint8/test_data_set_0/output_0.pb",
 )
 _bytes("too_deep", lambda data: data + _nested(50), f"{DAMAGED}: nested too deep")
