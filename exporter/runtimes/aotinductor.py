@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
-from . import Runtime, unreadable
+from . import Missing, Runtime, unreadable
 from .pytorch import full_float32
 
 _COMPILERS = ("g++", "clang++", "cl")
@@ -64,9 +64,9 @@ def open_cpu(path: Path) -> AotInductor:
     return AotInductor(path)
 
 
-def missing_cpu() -> str | None:
-    """Why nothing can be compiled here."""
+def missing_cpu() -> Missing | None:
+    """What is missing to compile something here."""
     chosen = os.environ.get("CXX")
     if any(shutil.which(name) for name in ([chosen] if chosen else _COMPILERS)):
         return None
-    return "it needs a C++ compiler. Install g++ (Debian: apt install g++), or name one in CXX."
+    return Missing("it needs a C++ compiler", "Install g++ (Debian: apt install g++), or name one in CXX.")
