@@ -83,7 +83,7 @@ def _located(
     progress: Progress | None,
 ) -> ParityReport:
     """`report`, with the first node that diverges where a runtime of the ONNX file failed, or why it is not known."""
-    failed = [row for row in report.runtimes if row.passed is False and spec_of(row.runtime).reads == "onnx"]
+    failed = [row for row in report.runtimes if row.state == "failed" and spec_of(row.runtime).reads == "onnx"]
     wanted = bool(failed) or (layers and "onnx" in files)
     if not wanted or why_missing("onnxruntime-cpu"):
         return report

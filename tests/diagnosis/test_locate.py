@@ -328,7 +328,7 @@ def test_the_table_names_the_first_wrong_node(run, weights20_file, exported, tmp
 
 
 def test_a_fault_of_the_runtime_alone_blames_no_node(weights20, exported, monkeypatch):
-    row = RuntimeResult("onnxruntime-cpu", "CPUExecutionProvider", passed=False, reason="crashed: RuntimeError: x")
+    row = RuntimeResult("onnxruntime-cpu", "CPUExecutionProvider", "failed", "crashed: RuntimeError: x")
     failed = ParityReport("cifar10_resnet20", "float32", weights20.sha256, {}, {}, (row,))
     monkeypatch.setattr("cifar_export.diagnosis.prove.check", lambda *args, **kwargs: failed)
     monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: {"noise": input_sets()["noise"][:4]})

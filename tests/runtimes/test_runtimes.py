@@ -15,16 +15,16 @@ import onnxruntime
 import pytest
 
 import cifar_export.runtimes as table
-from cifar_export.errors import GateFailed, InvalidInput
+from cifar_export.errors import GateFailed, InvalidInput, Unavailable
 from cifar_export.gate.check import check
 from cifar_export.gate.forward import places
 from cifar_export.gate.inputs import bundled_images, plan
 from cifar_export.networks.preprocess import as_variant
-from cifar_export.runtimes import RUNTIMES, RuntimeSpec, node, open_runtime, why_missing
+from cifar_export.runtimes import RUNTIMES, Missing, RuntimeSpec, node, open_runtime, why_missing
 from cifar_export.runtimes.onnxruntime import CPU, CUDA, open_cuda, profiled_nodes, start
 from cifar_export.runtimes.onnxruntime_cuda import BoundSession, open_bound, open_float16, open_tf32, to_float16
 
-from support.paths import ROOT
+from support.bad_runtimes import put_into_table
 
 FEW = {"real": bundled_images()[:12]}
 
@@ -33,13 +33,8 @@ FEW = {"real": bundled_images()[:12]}
 def bad(monkeypatch):
     """Put a runtime of tests/support/bad_runtimes.py into the table, under the name of its class."""
 
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
-
     def add(*names, **more):
-        for name in names:
-            spec = RuntimeSpec(name, name, "onnx", f"support.bad_runtimes:{name}", **more)
-            monkeypatch.setitem(table.RUNTIMES, name, spec)
-        return list(names)
+        return [put_into_table(monkeypatch, name, name, **more).name for name in names]
 
     return add
 
@@ -64,28 +59,38 @@ def test_runtimes_that_die_raise_or_print_are_rows_and_the_others_run(bad, check
     assert rows["Raise"].reason == "crashed: RuntimeError: out of cheese"
     assert rows["Objects"].reason == "logits are object, not float32"
     assert "exceeds" in rows["Chatter"].reason  # it ran, and its zeros are wrong
-    assert [rows[name].passed for name in names] == [False] * 5 + [True]
+    assert [rows[name].state for name in names] == ["failed"] * 5 + ["passed"]
     assert rows["onnxruntime-cpu"].images == 12
     assert not report.passed
 
 
 def test_a_runtime_that_hangs_is_a_row_and_the_others_run(bad, checked):
     _, rows = checked([*bad("Hang", patience_s=0.5), "onnxruntime-cpu"])
-    assert (rows["Hang"].passed, rows["Hang"].reason) == (False, "no answer within 0.5 s")
-    assert rows["onnxruntime-cpu"].passed
+    assert (rows["Hang"].state, rows["Hang"].reason) == ("failed", "no answer within 0.5 s")
+    assert rows["onnxruntime-cpu"].state == "passed"
 
 
 def test_a_runtime_that_is_only_reported_fails_nothing(bad, checked):
     report, rows = checked([*bad("Zeros", "Raise", gated=False), "onnxruntime-cpu"])
     assert report.passed
-    assert (rows["Zeros"].passed, rows["Zeros"].gated) == (None, False)
-    assert rows["Zeros"].reason.startswith("reported, not gated: error ")
-    assert (rows["Raise"].passed, rows["Raise"].reason) == (None, "crashed: RuntimeError: out of cheese")
+    assert rows["Zeros"].state == "reported"
+    assert rows["Zeros"].reason.startswith("error ")
+    assert (rows["Raise"].state, rows["Raise"].reason) == ("reported", "crashed: RuntimeError: out of cheese")
+
+
+def test_a_runtime_is_closed_after_it_ran_in_the_process_of_its_own_and_in_this_one(bad, checked, weights20, exported):
+    file, names = exported("onnx", "uint8", 17).path, bad("Closes")
+    note = file.with_name("closed")
+    for isolated in (True, False):
+        note.unlink(missing_ok=True)
+        check(weights20, "uint8", {"onnx": file}, names, FEW, isolated=isolated)
+        assert note.exists()
+    note.unlink()
 
 
 def test_nodes_that_ran_elsewhere_fail_the_row_and_are_named(bad, checked):
     _, rows = checked(bad("Misplaced"))
-    assert rows["Misplaced"].passed is False
+    assert rows["Misplaced"].state == "failed"
     assert rows["Misplaced"].reason == "not on zeros: layer2.0.conv1 (Conv), fc (Gemm)"
 
 
@@ -116,8 +121,12 @@ def test_larger_batches_repeat_the_set_and_few_images_are_few():
 def test_every_runtime_has_its_functions_and_a_reason_where_it_is_missing():
     for name, spec in RUNTIMES.items():
         assert callable(table.resolve(spec.open))
-        reason = why_missing(name)
-        assert reason is None or (reason.endswith(".") and "\n" not in reason), (name, reason)
+        missing = why_missing(name)
+        if missing is not None:
+            assert isinstance(missing, Missing)
+            assert not missing.cause.endswith("."), missing
+            assert missing.fix.endswith("."), missing
+            assert "\n" not in str(missing), missing
 
 
 # Which runtimes there are
@@ -140,7 +149,7 @@ def test_further_runtimes_of_onnx_files_compute_the_same(variant, weights20, exp
     rows = {row.runtime: row for row in report.runtimes}
     assert report.passed, report.failures
     for name in names:
-        assert rows[name].passed is (True if RUNTIMES[name].gated else None), rows[name]
+        assert rows[name].state == ("passed" if RUNTIMES[name].gated else "reported"), rows[name]
         assert rows[name].images == (8 if name == "onnx-reference" else 12)
 
 
@@ -172,11 +181,13 @@ def test_what_is_missing_is_said_with_the_fix(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install cifar-export[opencv]" in why_missing("opencv")
-    assert "Install g++" in why_missing("aotinductor")
-    assert "Node.js is not installed" in why_missing("onnxruntime-node")
+    assert "pip install cifar-export[opencv]" in why_missing("opencv").fix
+    assert why_missing("aotinductor").fix.startswith("Install g++")
+    assert why_missing("onnxruntime-node").cause == "Node.js is not installed"
+    with pytest.raises(Unavailable, match=r"^opencv cannot run here: opencv.* is not installed\. `pip install .*`\.$"):
+        open_runtime("opencv", tmp_path / "a.onnx")
     monkeypatch.setattr(node, "_EXAMPLES", tmp_path)
-    assert "in the source checkout only" in why_missing("onnxruntime-web")
+    assert why_missing("onnxruntime-web").cause.endswith("in the source checkout only")
 
 
 # What ONNX Runtime really ran where. What needs a GPU runs on the CPU provider or on stand-ins here.
@@ -293,7 +304,8 @@ def test_reduced_precision_is_asked_for_by_its_rows_alone(profiling, monkeypatch
 
 def test_tensorrt_that_is_not_there_is_said_in_a_sentence(monkeypatch):
     monkeypatch.setattr("cifar_export.runtimes.onnxruntime_cuda.has_driver", lambda: False)
-    assert "GPU" in why_missing("onnxruntime-tensorrt") or "provider" in why_missing("onnxruntime-tensorrt")
+    cause = why_missing("onnxruntime-tensorrt").cause
+    assert "GPU" in cause or "provider" in cause
 
 
 @pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("3", 3), ("", 0), ("2,1", 0)])
