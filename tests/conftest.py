@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -122,3 +122,14 @@ def run() -> Callable[..., Result]:
         return CliRunner().invoke(cli.main, [str(argument) for argument in arguments], env=without_data)
 
     return invoke
+
+
+@pytest.fixture
+def bad(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Put runtimes of tests/support/bad_runtimes.py into the table, under the names of their classes."""
+    from support.bad_runtimes import put_into_table
+
+    def add(*names: str, **more: Any) -> list[str]:
+        return [put_into_table(monkeypatch, name, name, **more).name for name in names]
+
+    return add

@@ -22,7 +22,7 @@ from cifar_export.errors import GateFailed, InvalidInput, from_os_error
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.system.files import staged
 from cifar_export.training.log import read
-from cifar_export.training.run import LOG, WEIGHTS
+from cifar_export.training.options import LOG, WEIGHTS
 from cifar_export.weights.index import INDEX, BundledEntry, add_to_index, bundled_entries
 from cifar_export.weights.sources import load_weights
 

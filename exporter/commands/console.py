@@ -1,17 +1,17 @@
 """What all commands share: options declared once, errors as exit codes, one JSON document on stdout.
 
-Only `cli.py` imports this. Nothing heavy is imported here: `--help` must stay instant.
+Nothing heavy is imported here: `--help` must stay instant.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -19,13 +19,16 @@ import click
 
 from ..errors import CifarExportError, InvalidInput, from_os_error
 from ..networks.normalization import parse_normalization
-from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, network
+from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, NetworkSpec, Normalization, network
+from ..runtimes import RUNTIMES
 
 if TYPE_CHECKING:
     from ..weights.core import Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
 INTERRUPTED = 130  # 128 + SIGINT, what shells report
+KEPT = "what has arrived is kept, and the next run goes on from there."
+"""What an interrupted download means."""
 
 
 class Command(click.Command):
@@ -48,15 +51,14 @@ class Command(click.Command):
         except CifarExportError as error:
             fail(error, as_json=as_json)
         except KeyboardInterrupt:
-            _leave_interrupted()
+            leave_interrupted()
         except BrokenPipeError:
             raise  # the reader has gone (`| head`): click knows what to do
         except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            fail(from_os_error(error, f"go on{where}"), as_json=as_json)
+            fail(from_os_error(error, f"use {error.filename}" if error.filename else "go on"), as_json=as_json)
         except Exception as error:
             if _was_interrupted(error):
-                _leave_interrupted()
+                leave_interrupted()
             raise
 
 
@@ -91,9 +93,9 @@ def _end_stdout(message: str, exit_code: int, *, as_json: bool) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _leave_interrupted() -> NoReturn:
-    """Say so and leave with the exit code of Ctrl-C."""
-    click.echo("interrupted: nothing was left half-written.", err=True)
+def leave_interrupted(what_now: str = "nothing was left half-written.") -> NoReturn:
+    """Say that the command was interrupted, and what that means; leave with the exit code of Ctrl-C."""
+    click.echo(f"interrupted: {what_now}", err=True)
     sys.exit(INTERRUPTED)
 
 
@@ -129,7 +131,18 @@ def end_on_termination() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Declare several options by one decorator; `--help` lists them in this order."""
+
+    def declare(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return declare
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 dataset_option = click.option(
     "--dataset",
     type=click.Choice(list(DATASETS)),
@@ -144,61 +157,91 @@ data_dir_option = click.option(
     envvar="CIFAR_DATA",
     show_default=True,
     show_envvar=True,
-    help="Folder of cifar-10-batches-bin/ and cifar-100-binary/.",
+    help="Folder that holds cifar-10-batches-bin/ and cifar-100-binary/.",
 )
 input_option = click.option(
     "--input",
     "variant",
     type=click.Choice(INPUT_VARIANTS),
-    help="float32: normalized (batch, 3, 32, 32). uint8: pixels (batch, 32, 32, 3), normalized inside.",
+    help="What the network takes. float32: normalized images, (batch, 3, 32, 32). uint8: pixels, (batch, 32, 32, 3), "
+    "which it normalizes itself.",
+)
+trust_option = click.option(
+    "--trust-file",
+    is_flag=True,
+    help="Run a TorchScript or .pt2 file even though no sidecar vouches for it. Such files contain code.",
+)
+model_argument = click.argument("model", metavar="MODEL", type=click.Choice(list(MODELS)))
+network_options = together(
+    model_argument,
+    dataset_option,
+    click.option(
+        "--weights",
+        metavar="SOURCE",
+        default="bundled",
+        show_default=True,
+        help="Weights to use: bundled, upstream, or the path of a checkpoint.",
+    ),
+    click.option("--mean", metavar="R,G,B", help="Mean that the weights were trained with, for pixels in 0..1."),
+    click.option("--std", metavar="R,G,B", help="Standard deviation that the weights were trained with."),
+)
+"""MODEL, --dataset, --weights, --mean and --std, for `Asked`."""
+file_options = together(
+    click.option("--file", type=click.Path(path_type=Path), help="Use this exported file instead of a fresh export."),
+    trust_option,
 )
 
 
-def network_options(command: F) -> F:
-    """MODEL, --dataset, --weights, --mean and --std; the command gets `spec` and `load`, which reads the weights."""
-
-    @click.argument("model", metavar="MODEL", type=click.Choice(list(MODELS)))
-    @dataset_option
-    @click.option("--weights", default="bundled", show_default=True, help="bundled, upstream, or a checkpoint's path.")
-    @click.option("--mean", metavar="R,G,B", help="Mean that the weights were trained with, pixels in 0..1.")
-    @click.option("--std", metavar="R,G,B", help="Standard deviation likewise.")
-    @functools.wraps(command)
-    def wrapper(
-        *args: Any, model: str, dataset: str, weights: str, mean: str | None, std: str | None, **kwargs: Any
-    ) -> Any:
-        spec = network(model, dataset)
-        normalization = parse_normalization(mean, std)
-
-        def load() -> Weights:
-            from ..weights.sources import load_weights
-            from .display import bar
-
-            with bar("downloading", quiet=bool(kwargs.get("as_json"))) as progress:
-                return load_weights(spec, weights, normalization, progress)
-
-        return command(*args, spec=spec, load=load, **kwargs)
-
-    return wrapper  # type: ignore[return-value]
+signer_options = together(
+    click.option(
+        "--public-key",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Public key (PEM) that the release must be signed with.",
+    ),
+    click.option("--identity", help="Identity that must have signed the release without a key; needs --issuer."),
+    click.option("--issuer", metavar="URL", help="Issuer that must vouch for the identity; needs --identity."),
+)
+"""Who must have signed a release, for `signer_of`."""
 
 
-def output_option(suffix: str) -> Callable[[F], F]:
-    """--output for a format whose file names end with `suffix`."""
+@dataclass(frozen=True)
+class Asked:
+    """The network that a user asked for, and the weights to use with it."""
+
+    spec: NetworkSpec
+    source: str
+    normalization: Normalization | None
+
+    def load(self, *, quiet: bool) -> Weights:
+        """Load the weights, downloading what must be. Raises what `load_weights` raises."""
+        from ..weights.sources import load_weights
+        from .display import bar
+
+        with bar("downloading", quiet=quiet) as progress:
+            return load_weights(self.spec, self.source, self.normalization, progress)
+
+
+def asked(model: str, dataset: str, weights: str, mean: str | None, std: str | None) -> Asked:
+    """Read the values of `network_options`. Raises `InvalidInput` for a mean or a deviation that is none."""
+    return Asked(network(model, dataset), weights, parse_normalization(mean, std))
+
+
+def runtime_option(*names: str, multiple: bool = False, default: str | None = None, help: str) -> Callable[[F], F]:
+    """--runtime, whose long list of names `cifar-export doctor` shows."""
     return click.option(
-        "--output",
-        type=click.Path(path_type=Path),
-        help=f"File to write, ending with {suffix}.  [default: artifacts/exports/<dataset>_<model>[-uint8]{suffix}]",
+        "--runtime",
+        *names,
+        metavar="NAME",
+        type=click.Choice(list(RUNTIMES)),
+        multiple=multiple,
+        default=default,
+        show_default=default is not None,
+        help=f"{help} `cifar-export doctor` lists all names.",
     )
 
 
-def file_options(command: F) -> F:
-    """--file and --trust-file: an exported file in place of a fresh export."""
-
-    @click.option("--file", type=click.Path(path_type=Path), help="An exported file instead of a fresh export.")
-    @click.option("--trust-file", is_flag=True, help="Run a TorchScript or .pt2 file, which is code, unvouched for.")
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if kwargs["trust_file"] and kwargs["file"] is None:
-            raise InvalidInput("--trust-file without --file. Name the file that you trust.")
-        return command(*args, **kwargs)
-
-    return wrapper  # type: ignore[return-value]
+def refuse_trust_without_file(file: Path | None, trust_file: bool) -> None:
+    """Raise `InvalidInput` for --trust-file without --file."""
+    if trust_file and file is None:
+        raise InvalidInput("--trust-file without --file. Name the file that you trust.")

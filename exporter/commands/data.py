@@ -8,16 +8,21 @@ from pathlib import Path
 import click
 
 from ..networks.zoo import DATASETS
-from .console import INTERRUPTED, Group, data_dir_option, echo_json, json_option
+from .console import KEPT, Group, data_dir_option, echo_json, json_option, leave_interrupted
 
 
 @click.group(cls=Group)
 def data() -> None:
-    """Get CIFAR-10 and CIFAR-100, and tell what is there."""
+    """Download CIFAR-10 and CIFAR-100, and check them."""
 
 
 datasets_option = click.option(
-    "--dataset", "names", type=click.Choice([*DATASETS, "all"]), default="all", show_default=True, help="Which of them."
+    "--dataset",
+    "names",
+    type=click.Choice([*DATASETS, "all"]),
+    default="all",
+    show_default=True,
+    help="Data set to work on.",
 )
 
 
@@ -26,9 +31,10 @@ datasets_option = click.option(
 @data_dir_option
 @json_option
 def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
-    """Download the official binary archives, check and unpack them; what is complete stays as it is.
+    """Download the data sets, check them and unpack them.
 
-    An archive that lies in the folder already is used without a network. CIFAR_EXPORT_DATA_URL names a mirror.
+    The official binary archives are used. A data set that is complete stays as it is, and an archive that is in the
+    folder already is used without a network. CIFAR_EXPORT_DATA_URL names a mirror.
     """
     from ..data.fetch import fetch
     from .display import bar, data_summary
@@ -40,8 +46,7 @@ def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
                 with bar(f"downloading {dataset.title}", quiet=as_json) as progress:
                     reports.append(fetch(dataset, data_dir, progress=progress))
             except KeyboardInterrupt:
-                click.echo("interrupted: what has arrived is kept, and the next run goes on from there.", err=True)
-                sys.exit(INTERRUPTED)
+                leave_interrupted(KEPT)
             if not as_json:
                 data_summary(reports[-1].data, "fetched" if reports[-1].fetched else "already there")
     if as_json:
@@ -53,10 +58,10 @@ def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
 @data_dir_option
 @json_option
 def data_check(names: str, data_dir: Path, as_json: bool) -> None:
-    """Tell whether the data sets are complete, and whether they are the official bytes.
+    """Check whether the data sets are complete and official.
 
-    Missing, short and foreign files and labels out of range end with exit code 1; other bytes than the official ones,
-    such as another order of the images, do not.
+    The exit code is 1 if files are missing, too short or foreign, or if labels are out of range. It is 0 for complete
+    data that is not the official one byte by byte, such as the same images in another order.
     """
     from ..data.check import check
     from .display import data_summary

@@ -15,9 +15,10 @@ from .console import Command, data_dir_option, echo_json, json_option
 @data_dir_option
 @json_option
 def doctor(data_dir: Path, as_json: bool) -> None:
-    """Tell what of this machine will or won't work, and how to mend it.
+    """Show what works on this machine, and how to fix the rest.
 
-    Ends with exit code 3 if something that should work here does not.
+    Lists packages, libraries, every runtime by its name, data and folders. The exit code is 3 if something that should
+    work here does not.
     """
     from ..doctor import diagnose
     from .display import diagnosis_table, steps

@@ -6,36 +6,44 @@ import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..errors import InvalidInput
-from ..networks.zoo import InputVariant, NetworkSpec
-from ..runtimes import RUNTIMES
-from .console import Command, data_dir_option, echo_json, file_options, input_option, json_option, network_options
-
-if TYPE_CHECKING:
-    from ..weights.core import Weights
-
-Load = Callable[[], "Weights"]
+from ..networks.zoo import InputVariant
+from .console import (
+    Asked,
+    Command,
+    asked,
+    data_dir_option,
+    echo_json,
+    file_options,
+    input_option,
+    json_option,
+    network_options,
+    refuse_trust_without_file,
+    runtime_option,
+)
 
 
 @click.command(cls=Command)
 @network_options
-@click.option(
-    "--runtime", default="onnxruntime-cpu", show_default=True, type=click.Choice(list(RUNTIMES)), help="What runs it."
-)
-@click.option("--all-runtimes", is_flag=True, help="In every runtime, and where two of them disagree.")
+@runtime_option(default="onnxruntime-cpu", help="Runtime to evaluate in.")
+@click.option("--all-runtimes", is_flag=True, help="Evaluate in every runtime, and show where two of them disagree.")
 @input_option
 @file_options
 @data_dir_option
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N test images.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=250, show_default=True, help="Images a forward pass.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test images.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=250,
+    show_default=True,
+    help="Number of images per forward pass.",
+)
 @json_option
 def evaluate(
-    spec: NetworkSpec,
-    load: Load,
     runtime: str,
     all_runtimes: bool,
     variant: InputVariant | None,
@@ -45,56 +53,50 @@ def evaluate(
     limit: int | None,
     batch_size: int,
     as_json: bool,
+    **network: Any,
 ) -> None:
-    """Top-1 and top-5 accuracy of MODEL on the test set, in any runtime.
+    """Measure the accuracy of MODEL on the test set.
 
-    With --all-runtimes, exit code 1 tells that float32 runtimes name different classes where the float64 margin is
-    clear.
+    Reports top-1 and top-5 accuracy in the runtime that you name. With --all-runtimes, exit code 1 means that float32
+    runtimes name different classes for an image whose class is clear in float64.
     """
+    wanted = asked(**network)
+    refuse_trust_without_file(file, trust_file)
+    how: dict[str, Any] = {"variant": variant, "file": file, "trust_file": trust_file}
+    how |= {"batch_size": batch_size, "limit": limit}
     if all_runtimes:
-        asked = {"variant": variant, "file": file, "trust_file": trust_file, "batch_size": batch_size, "limit": limit}
-        return _evaluate_all(spec, load, data_dir, as_json, **asked)
+        return _evaluate_all(wanted, data_dir, as_json, **how)
     from ..accuracy.score import score
     from ..data import load_split
     from .display import bar, evaluation_summary
 
-    split = load_split(data_dir, spec.dataset, "test")
+    split = load_split(data_dir, wanted.spec.dataset, "test")
     with bar("evaluating", quiet=as_json) as progress:
-        result = score(
-            load(),
-            split,
-            runtime,
-            variant=variant,
-            file=file,
-            trust_file=trust_file,
-            batch_size=batch_size,
-            limit=limit,
-            progress=progress,
-        )
+        result = score(wanted.load(quiet=as_json), split, runtime, progress=progress, **how)
     if as_json:
         echo_json(result.as_dict())
     else:
-        evaluation_summary(spec.name, result)
+        evaluation_summary(wanted.spec.name, result)
     return None
 
 
-def _evaluate_all(spec: NetworkSpec, load: Load, data_dir: Path, as_json: bool, **asked: Any) -> None:
+def _evaluate_all(wanted: Asked, data_dir: Path, as_json: bool, **how: Any) -> None:
     """`evaluate --all-runtimes`."""
     source = click.get_current_context().get_parameter_source("runtime")
     if source != click.core.ParameterSource.DEFAULT:
-        raise InvalidInput("--runtime with --all-runtimes. Leave one of them away.")
+        raise InvalidInput("--runtime with --all-runtimes. Leave one of them out.")
     from ..accuracy.agreement import score_all
     from ..data import load_split
     from .display import agreement_table, bar
 
-    split = load_split(data_dir, spec.dataset, "test")
+    split = load_split(data_dir, wanted.spec.dataset, "test")
     with contextlib.ExitStack() as stack:
 
         def progress(runtime: str) -> Callable[[int, int], None]:
             stack.close()  # one bar at a time
             return stack.enter_context(bar(runtime, quiet=as_json))
 
-        agreement = score_all(load(), split, progress=progress, **asked)
+        agreement = score_all(wanted.load(quiet=as_json), split, progress=progress, **how)
     if as_json:
         echo_json(agreement.as_dict())
     else:

@@ -2,109 +2,105 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ..formats import FORMATS
-from ..networks.zoo import InputVariant, NetworkSpec
-from .console import Command, F, echo_json, input_option, json_option, network_options, output_option
-
-if TYPE_CHECKING:
-    from ..weights.core import Weights
+from ..networks.zoo import InputVariant
+from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
 
 
 def export_options(format_name: str) -> Callable[[F], F]:
-    """The options that all formats share; the command gets `run`, which exports and takes the options of its own."""
-
-    def decorate(command: F) -> F:
-        @network_options
-        @input_option
-        @output_option(FORMATS[format_name].suffix)
-        # negated by hand: what flag_value=False with default=True means differs between versions of click
-        @click.option(
-            "--no-check",
-            "checked",
-            is_flag=True,
-            callback=lambda _context, _option, no_check: not no_check,
-            help="Skip parity; the file's metadata says so.",
-        )
-        @click.option(
+    """The options that all formats share, for `_export`."""
+    suffix = FORMATS[format_name].suffix
+    return together(
+        network_options,
+        input_option,
+        click.option(
+            "--output",
+            type=click.Path(path_type=Path),
+            help=f"File to write; its name must end with {suffix}.  "
+            f"[default: artifacts/exports/<dataset>_<model>[-uint8]{suffix}]",
+        ),
+        click.option("--no-check", is_flag=True, help="Skip the parity check. The file's metadata will say so."),
+        click.option(
             "--golden",
             metavar="DIR",
             type=click.Path(path_type=Path, file_okay=False),
-            help="Write test inputs and their logits there, in ONNX's test-data convention.",
-        )
-        @json_option
-        @functools.wraps(command)
-        def wrapper(
-            spec: NetworkSpec,
-            load: Callable[[], Weights],
-            variant: InputVariant | None,
-            output: Path | None,
-            checked: bool,
-            golden: Path | None,
-            as_json: bool,
-            **own: Any,
-        ) -> None:
-            shared = {"variant": variant or "float32", "output": output, "checked": checked}
-
-            def run(**more: Any) -> None:
-                _export(spec, load, format_name, golden, as_json, **shared, **more)
-
-            command(run, **own)
-
-        return wrapper  # type: ignore[return-value]
-
-    return decorate
+            help="Also write test inputs and the logits expected for them to this folder, as ONNX test data.",
+        ),
+        json_option,
+    )
 
 
 @click.command(cls=Command)
 @click.option("--opset", type=int, help="Version of the ONNX operators, 13 to 26.  [default: 18]")
 @export_options("onnx")
-def onnx(run: Callable[..., None], opset: int | None) -> None:
-    """Export MODEL to one ONNX file, proved in ONNX Runtime before it appears."""
+def onnx(opset: int | None, **shared: Any) -> None:
+    """Export MODEL to an ONNX file, and check its results.
+
+    The file appears only after ONNX Runtime has computed the same with it as PyTorch in float64.
+    """
     if opset is not None:
         from ..formats.onnx import check_opset
 
         check_opset(opset)
-    run(opset=opset)
+    _export("onnx", opset=opset, **shared)
 
 
 @click.command(cls=Command)
 @export_options("torchscript")
-def torchscript(run: Callable[..., None]) -> None:
-    """Export MODEL to a TorchScript file for C++ (torch::jit::load), proved before it appears."""
-    run()
+def torchscript(**shared: Any) -> None:
+    """Export MODEL to a TorchScript file, and check its results.
+
+    C++ loads it by torch::jit::load. The file appears only after TorchScript has computed the same with it as PyTorch
+    in float64.
+    """
+    _export("torchscript", **shared)
 
 
 @click.command("torch-export", cls=Command)
 @export_options("torch-export")
-def torch_export(run: Callable[..., None]) -> None:
-    """Export MODEL to a .pt2 file (torch.export, dynamic batch), proved before it appears."""
-    run()
+def torch_export(**shared: Any) -> None:
+    """Export MODEL to a .pt2 file, and check its results.
+
+    The file holds a program of torch.export that takes batches of any size. It appears only after it has computed the
+    same as PyTorch in float64.
+    """
+    _export("torch-export", **shared)
 
 
 def _export(
-    spec: NetworkSpec,
-    load: Callable[[], Weights],
     format_name: str,
+    *,
+    variant: InputVariant | None,
+    output: Path | None,
+    no_check: bool,
     golden: Path | None,
     as_json: bool,
-    **options: Any,
+    opset: int | None = None,
+    **network: Any,
 ) -> None:
+    wanted = asked(**network)
     from ..exporting.artifact import export
+    from ..exporting.golden import write_golden
     from .display import artifact_summary, steps
 
     with steps(quiet=as_json) as progress:
-        progress(f"loading {spec.name}")
-        artifact = export(load(), format_name, progress=progress, **options)
+        progress(f"loading {wanted.spec.name}")
+        artifact = export(
+            wanted.load(quiet=as_json),
+            format_name,
+            variant=variant or "float32",
+            opset=opset,
+            output=output,
+            checked=not no_check,
+            progress=progress,
+        )
         if golden is not None:
-            from ..exporting.golden import write_golden
-
             progress("golden vectors")
             write_golden(artifact, golden)
     if as_json:

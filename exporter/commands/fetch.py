@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from .console import INTERRUPTED, Command, echo_json, json_option
+from .console import KEPT, Command, echo_json, json_option, leave_interrupted, signer_options
 
 
 @click.command(cls=Command)
@@ -16,22 +15,16 @@ from .console import INTERRUPTED, Command, echo_json, json_option
     "--release",
     required=True,
     metavar="URL|PATH",
-    help="Where the release's SHA256SUMS lies: a folder, or an address that serves it.",
+    help="The release: its folder, or the address under which its SHA256SUMS is served.",
 )
-@click.option("--sha256", metavar="HEX", help="The sha256 that the release's SHA256SUMS must have.")
-@click.option(
-    "--public-key",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Key (PEM) that the release must be signed with.",
-)
-@click.option("--identity", help="Who must have signed the release without a key, with --issuer.")
-@click.option("--issuer", metavar="URL", help="Who vouches for that identity.")
+@click.option("--sha256", metavar="HEX", help="sha256 that the release's SHA256SUMS must have.")
+@signer_options
 @click.option(
     "--output",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
     default=".",
-    help="Folder that gets the folder NAME.  [default: the current one]",
+    help="Folder in which the folder NAME will appear.  [default: the current one]",
 )
 @json_option
 def fetch(
@@ -44,15 +37,16 @@ def fetch(
     output: Path,
     as_json: bool,
 ) -> None:
-    """Get one network of a release, checked, into DIR/NAME (as in cifar100_resnet20).
+    """Download one network of a release, and check it.
 
-    A URL needs --sha256, or a signer (--public-key, or --identity and --issuer): nothing else tells the maker's files
-    from anybody's. What is there already and intact stays; a download that was cut off goes on.
+    It appears as the folder DIR/NAME, where NAME is for instance cifar100_resnet20. A URL needs --sha256 or a signer
+    (--public-key, or --identity and --issuer), because nothing else tells the maker's files from anybody else's. A
+    network that is there already and intact stays as it is; a download that was cut off goes on.
 
     Example: cifar-export fetch cifar100_resnet20 --release https://host/1.0.0 --sha256 HEX
     """
+    from ..release.signer import signer_of
     from ..release.use.fetch import fetch as fetch_network
-    from ..release.use.source import signer_of
     from .display import bar, fields
 
     signer = signer_of(public_key, identity, issuer)
@@ -60,18 +54,18 @@ def fetch(
         with bar(f"downloading {network}", quiet=as_json) as progress:
             done = fetch_network(network, release, sha256=sha256, signer=signer, output=output, progress=progress)
     except KeyboardInterrupt:
-        click.echo("interrupted: what has arrived is kept, and the next run goes on from there.", err=True)
-        sys.exit(INTERRUPTED)
+        leave_interrupted(KEPT)
     if as_json:
         echo_json(done.as_dict())
         return
-    checked = {"sha256": "by the sha256 given", "signature": f"signed by {signer}"}
+    how = {"sha256": "has the sha256 given", "signature": f"signed by {signer}"}
+    origin = " and ".join(how[checked] for checked in done.source.vouched)
     fields(
         [
             ("network", f"{done.network} {done.version}"),
             ("folder", str(done.folder)),
-            ("state", "fetched" if done.fetched else "already there, intact"),
+            ("state", "fetched" if done.fetched else "it was there already, intact"),
             ("sha256", f"{done.source.sha256} (of the release's SHA256SUMS)"),
-            ("origin", " and ".join(checked[how] for how in done.source.vouched) or "not checked: intact in itself"),
+            ("origin", origin or "not checked; the files are intact"),
         ]
     )

@@ -10,7 +10,10 @@ from .console import Command, echo_json, json_option
 @click.command(cls=Command)
 @json_option
 def models(as_json: bool) -> None:
-    """List the eight networks: size, accuracy, where their weights come from."""
+    """List the eight networks with their sizes and accuracies.
+
+    Also tells where their weights come from, and what their images are normalized with.
+    """
     from ..weights.catalog import catalog
 
     rows = catalog()

@@ -9,8 +9,7 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS, NETWORKS
-from ..runtimes import RUNTIMES
-from .console import Command, data_dir_option, echo_json, json_option
+from .console import Command, data_dir_option, echo_json, json_option, runtime_option
 
 if TYPE_CHECKING:
     from ..release.build.package import Published
@@ -20,36 +19,39 @@ output_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default="artifacts/releases",
     show_default=True,
-    help="Folder of releases; this one appears as <output>/<version>.",
+    help="Folder of releases; this one will be <output>/<version>.",
 )
 sign_key_option = click.option(
-    "--sign-key", type=click.Path(path_type=Path), metavar="KEY", help="Sign with this private EC key (PEM)."
+    "--sign-key",
+    type=click.Path(path_type=Path),
+    metavar="KEY",
+    help="Sign the release with this private EC key (PEM).",
 )
 
 
 @click.command(cls=Command)
 @click.argument("models", metavar="[MODEL]...", nargs=-1, type=click.Choice(list(MODELS)))
-@click.option("--dataset", type=click.Choice(list(DATASETS)), help="Only the networks of this data set.")
+@click.option("--dataset", type=click.Choice(list(DATASETS)), help="Build only the networks of this data set.")
 @click.option(
     "--only",
     multiple=True,
     metavar="NETWORK",
     type=click.Choice(list(NETWORKS)),
-    help="Only this network, as cifar100_resnet20; repeat.",
+    help="Build only this network, such as cifar100_resnet20; may be given several times.",
 )
-@click.option("--version", required=True, help="Of the release: PEP 440, as 1.0.0 or 1.1rc1.")
+@click.option("--version", required=True, help="Version of the release, such as 1.0.0 or 1.1rc1 (PEP 440).")
 @output_option
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Networks built at once.")
 @click.option(
-    "--runtime",
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of networks to build at once."
+)
+@runtime_option(
     "runtimes",
     multiple=True,
-    type=click.Choice(list(RUNTIMES)),
-    help="Must agree, too, beside PyTorch, TorchScript, torch-export and ONNX Runtime on the CPU; repeat.",
+    help="Runtime that must pass parity too, besides those that always must; may be given several times.",
 )
 @data_dir_option
 @sign_key_option
-@click.option("--no-cache", is_flag=True, help="Build every network, also one that was finished before.")
+@click.option("--no-cache", is_flag=True, help="Build every network, even one that was finished before.")
 @json_option
 def package(
     models: tuple[str, ...],
@@ -64,10 +66,11 @@ def package(
     no_cache: bool,
     as_json: bool,
 ) -> None:
-    """Make a versioned release of all eight networks, or of MODELs: built, proved, described, verified.
+    """Build a release of all eight networks, or of some.
 
-    The folder <output>/<version> appears at once and complete, or not at all, and is never overwritten. The time in it
-    is SOURCE_DATE_EPOCH, else 1980-01-01. Its bytes depend on nothing but source, weights and libraries.
+    Each network is exported, proved, scored and described, and the whole is verified. The folder <output>/<version>
+    appears complete or not at all, and is never overwritten. The time in it is that of SOURCE_DATE_EPOCH, or else
+    1980-01-01. Its bytes depend only on the source, the weights and the libraries.
     """
     from ..release.build.package import package as build
     from .display import steps
@@ -94,9 +97,10 @@ def package(
 @sign_key_option
 @json_option
 def merge(parts: tuple[Path, ...], output: Path, sign_key: Path | None, as_json: bool) -> None:
-    """Merge releases of single networks, made by `package --only` anywhere, into one with the bytes of a single build.
+    """Merge releases of single networks into one release.
 
-    Each DIR is a whole release folder. All must verify and be of one version, commit, date and set of libraries.
+    Each DIR is a release folder made by `package --only`, on any machine. All must verify, and be of the same version,
+    commit, date and libraries. The result has the bytes of a single build.
     """
     from ..release.build.merge import merge as merge_parts
     from .display import steps
@@ -109,7 +113,7 @@ def merge(parts: tuple[Path, ...], output: Path, sign_key: Path | None, as_json:
 def _chosen(models: tuple[str, ...], dataset: str | None, only: tuple[str, ...]) -> list[str]:
     """The networks asked for; all where nothing is."""
     if only and (models or dataset):
-        raise InvalidInput("--only names networks by itself. Leave MODEL and --dataset away.")
+        raise InvalidInput("--only names whole networks. Leave MODEL and --dataset out.")
     if only:
         return list(only)
     return [

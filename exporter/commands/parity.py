@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from ..errors import Unavailable
-from ..networks.zoo import InputVariant, NetworkSpec
-from ..runtimes import RUNTIMES
-from .console import Command, echo_json, file_options, input_option, json_option, network_options
-
-if TYPE_CHECKING:
-    from ..weights.core import Weights
-
-Load = Callable[[], "Weights"]
+from ..networks.zoo import InputVariant
+from .console import (
+    Command,
+    asked,
+    echo_json,
+    file_options,
+    input_option,
+    json_option,
+    network_options,
+    refuse_trust_without_file,
+    runtime_option,
+)
 
 
 @click.command(cls=Command)
 @network_options
-@click.option("--runtime", "runtimes", multiple=True, type=click.Choice(list(RUNTIMES)), help="Only this one; repeat.")
+@runtime_option("runtimes", multiple=True, help="Run only this runtime; may be given several times.")
 @input_option
 @file_options
 @click.option(
@@ -30,26 +33,24 @@ Load = Callable[[], "Weights"]
     type=click.Path(path_type=Path, file_okay=False),
     envvar="CIFAR_DATA",
     show_envvar=True,
-    help="Add the whole test set of that folder to the images compared.",
+    help="Also compare on the whole test set in this folder.",
 )
 @click.option(
     "--save-repro",
     "repro",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where an ONNX file fails, write its first wrong node there, as a model with test data.",
+    help="If an ONNX file fails, write its first wrong node to this folder, as a model with test data.",
 )
 @click.option(
     "--report",
     "page",
     metavar="FILE.html",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write a page: verdict, errors, the worst images as pictures.",
+    help="Also write an HTML page with the verdict, the errors and the worst images.",
 )
 @json_option
 def parity(
-    spec: NetworkSpec,
-    load: Load,
     runtimes: tuple[str, ...],
     variant: InputVariant | None,
     file: Path | None,
@@ -58,8 +59,15 @@ def parity(
     repro: Path | None,
     page: Path | None,
     as_json: bool,
+    **network: Any,
 ) -> None:
-    """Compare every runtime with PyTorch in float64 on MODEL, on the bundled images and more."""
+    """Compare every runtime with PyTorch in float64.
+
+    MODEL is run on the images that come with cifar-export, on generated ones, and on the test set if there is one.
+    """
+    wanted = asked(**network)
+    refuse_trust_without_file(file, trust_file)
+    spec = wanted.spec
     from ..diagnosis.prove import prove
     from .display import parity_table, steps
 
@@ -73,11 +81,12 @@ def parity(
             source = click.get_current_context().get_parameter_source("data_dir")
             if source is not click.core.ParameterSource.ENVIRONMENT:
                 raise
-            click.echo(f"note: no {spec.dataset.title} in CIFAR_DATA={data_dir}; the bundled images do.", err=True)
+            where = f"CIFAR_DATA={data_dir}"
+            click.echo(f"note: there is no {spec.dataset.title} in {where}; the bundled images are used.", err=True)
     with steps(quiet=as_json) as progress:
         progress(f"loading {spec.name}")
         report = prove(
-            load(),
+            wanted.load(quiet=as_json),
             variant=variant,
             runtimes=runtimes,
             file=file,
@@ -99,8 +108,8 @@ def parity(
     for line in report.failures:
         click.echo(f"error: {line}", err=True)
     if page is not None:
-        click.echo(f"report written to {page}", err=True)
+        click.echo(f"the report was written to {page}", err=True)
     if repro is not None:
-        wrote = f"repro written to {repro}" if report.divergence else "no repro written: no node diverges"
-        click.echo(wrote, err=True)
+        written = f"the repro was written to {repro}"
+        click.echo(written if report.divergence else "no repro was written, because no node is wrong", err=True)
     sys.exit(0 if report.passed else 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import secrets
 import shutil
 import tarfile
 import zlib
@@ -15,6 +14,7 @@ from typing import Any
 from ..errors import GateFailed, InvalidInput, from_os_error
 from ..networks.zoo import CIFAR10, CIFAR100, DatasetSpec
 from ..system.download import Progress, download
+from ..system.files import staged_folder
 from .check import STATES, DataReport, check
 from .layout import BINARY, SPLITS, image_count
 
@@ -106,21 +106,14 @@ def unpack(archive: Path, dataset: DatasetSpec, data_dir: Path) -> None:
     as it was.
     """
     target = data_dir / BINARY[dataset.name].folder
-    staging = data_dir / f".{secrets.token_hex(4)}.tmp.{target.name}"
     try:
-        staging.mkdir(parents=True)
-        _unpack_into(staging, archive, dataset)
-        if target.is_dir():  # what else lies there is not ours to remove
-            for file in sorted(staging.iterdir()):
-                file.replace(target / file.name)
-        else:
-            staging.rename(target)
+        with staged_folder(target, merge=True) as staging:  # what else lies there is not ours to remove
+            staging.mkdir()
+            _unpack_into(staging, archive, dataset)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InvalidInput(f"{archive} is damaged: {error}. Remove it and fetch it again.") from error
     except OSError as error:
         raise from_os_error(error, f"unpack {archive} into {data_dir}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _unpack_into(staging: Path, archive: Path, dataset: DatasetSpec) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..networks.resnet import BasicBlock, ResNet, Uint8ResNet, with_input
 from ..networks.zoo import InputVariant, Normalization
-from ..runtimes.pytorch import full_float32
+from ..runtimes.pytorch import as_tensor
+from ..system.torch_state import full_float32
 
 
 class BothPrecisions:
@@ -24,12 +25,11 @@ class BothPrecisions:
         self._single = with_input(network, variant, normalization).eval()
 
     def activations(self, images: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-        """All tensors of one forward pass of `images`, in that input variant: in float64, and in full float32."""
-        exact = activations(self._double, images)
-        with full_float32():
-            return exact, activations(self._single, images)
+        """All tensors of one forward pass of `images`, in that input variant: in float64, and in float32."""
+        return activations(self._double, images), activations(self._single, images)
 
 
+@full_float32()
 def activations(module: nn.Module, images: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """The tensors of one forward pass by the names that they have in an exported ONNX file, in order of computation.
 
@@ -37,7 +37,7 @@ def activations(module: nn.Module, images: NDArray[Any]) -> dict[str, NDArray[An
     `layer2.0.conv1` is what batch norm makes of the convolution, as the exporter folds the two.
     """
     found: dict[str, NDArray[Any]] = {}
-    batch = torch.from_numpy(images)
+    batch = as_tensor(images)
     network = module
     if isinstance(module, Uint8ResNet):
         batch = _normalize(module, batch, found)

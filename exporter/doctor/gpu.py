@@ -103,7 +103,7 @@ def check_float32() -> Check:
     import torch
 
     from ..runtimes.onnxruntime import CUDA_OPTIONS
-    from ..runtimes.pytorch import full_float32
+    from ..system.torch_state import full_float32
 
     def state() -> dict[str, str]:
         conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ and an older file of that name is untouched.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from torch import nn
 from ..errors import GateFailed, InvalidInput
 from ..formats import FORMATS, FileFacts, FormatSpec, Request
 from ..formats.metadata import describe
-from ..formats.ports import described_ports
 from ..gate.check import check
 from ..gate.inputs import input_sets
 from ..gate.report import ParityReport
@@ -26,6 +24,7 @@ from ..networks.zoo import InputVariant, NetworkSpec
 from ..runtimes.pytorch import refuse_training_mode
 from ..system.files import sha256_file, staged_together
 from ..weights.core import Weights, build_network
+from .sidecar import sidecar_path, sidecar_text
 
 EXPORTS = Path("artifacts") / "exports"
 Progress = Callable[[str], None]
@@ -94,9 +93,7 @@ def export(
     module = module if module is not None else with_input(build_network(weights), variant, weights.normalization).eval()
     refuse_training_mode(module)
     _tell(progress, f"exporting to {spec.title}")
-    metadata = describe(weights, variant, checked=checked)
-    sidecar = path.with_name(f"{path.name}.json")
-    with staged_together(path, sidecar) as (temporary, temporary_sidecar):
+    with staged_together(path, sidecar_path(path)) as (temporary, temporary_sidecar):
         facts = write_file(temporary, weights, format_name, variant, module, opset=opset, checked=checked)
         report = None
         if checked:
@@ -105,7 +102,8 @@ def export(
                 raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
         size, sha256 = temporary.stat().st_size, sha256_file(temporary)
         artifact = Artifact(path, format_name, sha256, size, variant, facts.opset, facts.ir_version, weights, report)
-        temporary_sidecar.write_text(_sidecar(artifact, metadata), encoding="utf-8")
+        text = sidecar_text(facts, weights.network.dataset.classes, sha256=sha256, size=size)
+        temporary_sidecar.write_text(text, encoding="utf-8")
     return artifact
 
 
@@ -138,20 +136,6 @@ def write_file(
 def _check_name(path: Path, spec: FormatSpec) -> None:
     if not path.name.endswith(spec.suffix) or path.name == spec.suffix:
         raise InvalidInput(f"{path}: the file's name must end with {spec.suffix} ({spec.title}).")
-
-
-def _sidecar(artifact: Artifact, metadata: dict[str, Any]) -> str:
-    """The metadata beside the file, for readers that cannot look inside: no names of folders, nothing of this run."""
-    document = {
-        **metadata,
-        "format": artifact.format,
-        "sha256": artifact.sha256,
-        "bytes": artifact.bytes,
-        "opset": artifact.opset,
-        "ir_version": artifact.ir_version,
-        **described_ports(artifact.input, artifact.weights.network.dataset.classes),
-    }
-    return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
 def _tell(progress: Progress | None, what: str) -> None:

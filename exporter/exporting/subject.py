@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,9 +20,10 @@ from ..formats.metadata import contradictions, describe
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
 from ..runtimes import RUNTIMES, Runtime, open_runtime, require_runtime, spec_of
-from ..system.files import require_file, sha256_file
+from ..system.files import require_file
 from ..weights.core import Weights, build_network
 from .artifact import export
+from .sidecar import require_vouched
 
 
 class Subject:
@@ -105,17 +105,8 @@ def require_trusted(path: Path, *, trust: bool) -> None:
     damaged, mixed up or replaced since the export, not against someone who can write both.
     """
     require_file(path)
-    if trust or format_of(path).name == "onnx":
-        return
-    how = "Pass --trust-file only if you know who made it."
-    sidecar = path.with_name(f"{path.name}.json")
-    try:
-        described = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise InvalidInput(f"{path} is code, and no sidecar {sidecar.name} of ours vouches for it. {how}") from None
-    expected = described.get("sha256") if isinstance(described, dict) else None
-    if expected != sha256_file(path):
-        raise InvalidInput(f"{path} is code, and not the file that its sidecar describes. {how}")
+    if not trust and format_of(path).name != "onnx":
+        require_vouched(path)
 
 
 def require_reader(runtime: str, file: Path, format_name: str) -> None:

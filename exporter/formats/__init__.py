@@ -66,15 +66,15 @@ class FormatSpec:
 
     def load(self) -> FormatModule:
         """Import the format's module, which brings torch and maybe onnx."""
-        return importlib.import_module(self.module)
+        return importlib.import_module(f"{__name__}.{self.module}")
 
 
 FORMATS: dict[str, FormatSpec] = {
     spec.name: spec
     for spec in (
-        FormatSpec("onnx", "ONNX", ".onnx", "cifar_export.formats.onnx", "onnxruntime-cpu"),
-        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "cifar_export.formats.torchscript", "torchscript"),
-        FormatSpec("torch-export", "torch.export", ".pt2", "cifar_export.formats.torch_export", "torch-export"),
+        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu"),
+        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript"),
+        FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export"),
     )
 }
 

@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from ..errors import GateFailed, InvalidInput, first_line, from_os_error
-from ..runtimes.deprecations import torchscript_deprecations
+from ..system.torch_state import tracing
 from ..system.version import __version__
 from . import FileFacts, Request
 from .metadata import contradictions
@@ -83,6 +83,7 @@ def inspect(path: Path) -> FileFacts:
     return FileFacts("onnx", _variant(model), _from_properties(model), opset, model.ir_version)
 
 
+@tracing()
 def _by_torch_export(request: Request, opset: int) -> onnx.ModelProto:
     port = input_port(request.variant)
     # the exporter logs its progress and notes on versions; what matters of them is read back from the file
@@ -110,20 +111,20 @@ def _by_torch_export(request: Request, opset: int) -> onnx.ModelProto:
     return program.model_proto
 
 
+@tracing()
 def _by_torchscript(request: Request, opset: int) -> onnx.ModelProto:
     port = input_port(request.variant)
     buffer = io.BytesIO()
-    with torchscript_deprecations():
-        torch.onnx.export(
-            request.module,
-            (example(request.variant),),
-            buffer,  # type: ignore[arg-type]  # takes file objects, says its own test
-            dynamo=False,
-            opset_version=opset,
-            input_names=[port.name],
-            output_names=[OUTPUT],
-            dynamic_axes={port.name: {0: BATCH}, OUTPUT: {0: BATCH}},
-        )
+    torch.onnx.export(
+        request.module,
+        (example(request.variant),),
+        buffer,  # type: ignore[arg-type]  # takes file objects, says its own test
+        dynamo=False,
+        opset_version=opset,
+        input_names=[port.name],
+        output_names=[OUTPUT],
+        dynamic_axes={port.name: {0: BATCH}, OUTPUT: {0: BATCH}},
+    )
     return onnx.load_model_from_string(buffer.getvalue())
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch._dynamo.exc  # later, inside the exporter, Ctrl-C would leave it half imported and end in an AttributeError
 
+from ..system.torch_state import tracing
 from . import FileFacts, Request
 from .archive import canonical_archive
 from .metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
@@ -17,6 +18,7 @@ from .ports import BATCH, example
 _SOURCE_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
 
 
+@tracing()
 def serialize(request: Request) -> bytes:
     """The whole file, metadata and labels inside as the extra file `metadata.json`."""
     program = torch.export.export(

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import torch
 
-from ..runtimes.deprecations import torchscript_deprecations
+from ..system.torch_state import tracing
 from . import FileFacts, Request
 from .archive import canonical_archive
 from .metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
 from .ports import example
 
 
+@tracing()
 def serialize(request: Request) -> bytes:
     """The whole file, metadata and labels inside as the extra file `metadata.json`."""
     buffer = io.BytesIO()  # a path would put its stem into the file
-    with torchscript_deprecations(), torch.no_grad():
+    # no torch functions of Python's: with a mode of the caller's (a default device) a trace names values otherwise
+    with torch.no_grad(), torch._C.DisableTorchFunction():
         # check_trace would run the trace once more; parity runs it far more thoroughly
         traced = torch.jit.trace(request.module, (example(request.variant),), check_trace=False)
         torch.jit.save(traced, buffer, _extra_files={EXTRA_FILE: dumps(request.metadata)})

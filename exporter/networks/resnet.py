@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..system.torch_state import plain
 from .zoo import InputVariant, ModelSpec, NetworkSpec, Normalization
 
 STAGE_WIDTHS = (16, 32, 64)
@@ -102,6 +103,7 @@ def build(spec: NetworkSpec) -> ResNet:
     return ResNet(spec.model, spec.dataset.classes)
 
 
+@plain()
 def with_input(network: ResNet, variant: InputVariant, normalization: Normalization) -> nn.Module:
     """`network` behind one of the two input contracts: `float32` is itself, `uint8` takes raw pixels."""
     return Uint8ResNet(network, normalization) if variant == "uint8" else network

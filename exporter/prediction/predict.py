@@ -69,8 +69,9 @@ def classifier_of_weights(weights: Weights, runtime: str | None = None) -> Itera
         yield Classifier(ready, weights.network.dataset.labels, "uint8", weights.normalization)
 
 
-def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bool = False) -> Classifier:
-    """Open an exported `file`, whose own metadata gives input, normalization and labels.
+@contextlib.contextmanager
+def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bool = False) -> Iterator[Classifier]:
+    """Yield an exported `file` in `runtime`; its own metadata gives input, normalization and labels.
 
     `runtime` is by default the one whose parity gates the format. Raises `InvalidInput` for a file that is none of
     ours, that its sidecar does not vouch for although it is code, or that `runtime` does not read, and `Unavailable`
@@ -84,7 +85,8 @@ def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bo
     if facts.variant is None or facts.metadata is None:
         raise InvalidInput(f"{file}: carries no labels and no normalization of ours. Export it with cifar-export.")
     labels, normalization = _from_metadata(file, facts.metadata)
-    return Classifier(open_runtime(name, file), labels, facts.variant, normalization)
+    with open_runtime(name, file) as ready:
+        yield Classifier(ready, labels, facts.variant, normalization)
 
 
 def predict(

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
+from ..system.torch_state import full_float32, tracing
 from . import Missing, Runtime, unreadable
-from .pytorch import full_float32
+from .pytorch import as_tensor
 
 _COMPILERS = ("g++", "clang++", "cl")
 
@@ -31,13 +32,13 @@ class AotInductor(Runtime):
         from torch._inductor import aoti_compile_and_package, aoti_load_package
 
         try:
-            with path.open("rb") as stream:
+            with path.open("rb") as stream, tracing():
                 program = torch.export.load(stream)
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             raise unreadable(path, self.name, error) from error
         program.example_inputs = ((_example(program),), {})  # our exports carry none
         self._folder = tempfile.TemporaryDirectory(prefix="cifar-export-")
-        with torch.inference_mode(), full_float32():
+        with tracing(), torch.no_grad():
             package = aoti_compile_and_package(program, package_path=str(Path(self._folder.name) / "model.pt2"))
             self._run = aoti_load_package(package)
 
@@ -48,7 +49,7 @@ class AotInductor(Runtime):
     def logits(self, images: Images) -> NDArray[np.float32]:
         """See `Runtime`."""
         with torch.inference_mode(), full_float32():
-            result: NDArray[np.float32] = self._run(torch.from_numpy(images)).numpy()
+            result: NDArray[np.float32] = self._run(as_tensor(images)).numpy()
         return result
 
 

@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,30 +15,13 @@ from torch import nn
 
 from ..errors import GateFailed, first_line
 from ..networks.preprocess import Images
+from ..system.torch_state import full_float32
 from . import Missing, Runtime
 
 
-@contextlib.contextmanager
-def full_float32() -> Iterator[None]:
-    """float32 arithmetic in full precision (no TF32, no bf16 shortcuts) inside the block; the old state after it.
-
-    Uses torch's `fp32_precision` settings alone: mixing them with the older `allow_tf32` flags raises.
-    """
-    # conv and matmul of both back ends; what is set globally is overruled by what is set on these
-    holders: tuple[Any, ...] = (
-        torch.backends.cudnn.conv,  # type: ignore[attr-defined]
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.conv,  # type: ignore[attr-defined]
-        torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
-    )
-    before = [holder.fp32_precision for holder in holders]
-    try:
-        for holder in holders:
-            holder.fp32_precision = "ieee"
-        yield
-    finally:
-        for holder, precision in zip(holders, before, strict=True):
-            holder.fp32_precision = precision
+def as_tensor(images: Images) -> torch.Tensor:
+    """`images` as a tensor on the CPU; it shares their memory unless they are read-only, of which torch warns."""
+    return torch.from_numpy(np.require(images, requirements=["C", "W"]))
 
 
 def refuse_training_mode(module: nn.Module) -> None:
@@ -67,7 +47,7 @@ class Eager(Runtime):
     def logits(self, images: Images) -> NDArray[np.float32]:
         """See `Runtime`."""
         with torch.inference_mode(), full_float32():
-            result: NDArray[np.float32] = self._module(torch.from_numpy(images).to(self._device)).cpu().numpy()
+            result: NDArray[np.float32] = self._module(as_tensor(images).to(self._device)).cpu().numpy()
         return result
 
 
@@ -83,8 +63,8 @@ class Reference:
 
     def logits(self, images: Images) -> NDArray[np.float64]:
         """Logits, float64 (batch, classes); float32 images are taken as they are, exactly."""
-        batch = torch.from_numpy(images)
-        with torch.inference_mode():
+        batch = as_tensor(images)
+        with torch.inference_mode(), full_float32():
             result: NDArray[np.float64] = self._module(batch.double() if batch.is_floating_point() else batch).numpy()
         return result
 

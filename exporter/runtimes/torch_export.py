@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
+from ..system.torch_state import full_float32, tracing
 from . import Runtime, unreadable
-from .pytorch import full_float32
+from .pytorch import as_tensor
 
 
 class TorchExport(Runtime):
@@ -21,7 +22,7 @@ class TorchExport(Runtime):
 
     def __init__(self, path: Path) -> None:
         try:
-            with path.open("rb") as stream:
+            with path.open("rb") as stream, tracing():
                 self._module = torch.export.load(stream).module()
         except Exception as error:
             raise unreadable(path, self.name, error) from error
@@ -29,7 +30,7 @@ class TorchExport(Runtime):
     def logits(self, images: Images) -> NDArray[np.float32]:
         """See `Runtime`."""
         with torch.inference_mode(), full_float32():
-            result: NDArray[np.float32] = self._module(torch.from_numpy(images)).numpy()
+            result: NDArray[np.float32] = self._module(as_tensor(images)).numpy()
         return result
 
 

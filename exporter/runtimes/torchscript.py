@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
+from ..system.torch_state import full_float32, torchscript_deprecations
 from . import Runtime, unreadable
-from .deprecations import torchscript_deprecations
-from .pytorch import full_float32
+from .pytorch import as_tensor
 
 
 class TorchScript(Runtime):
@@ -31,7 +31,7 @@ class TorchScript(Runtime):
         """See `Runtime`."""
         # the profiling executor would compile anew for the first batches of each size
         with torch.inference_mode(), full_float32(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            result: NDArray[np.float32] = self._module(torch.from_numpy(images)).numpy()
+            result: NDArray[np.float32] = self._module(as_tensor(images)).numpy()
         return result
 
 

@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from ..errors import GateFailed, InvalidInput, Unavailable, from_os_error
-from .files import only_one
 from .http import (
     CHECK_ADDRESS,
     CHECK_NETWORK,
@@ -33,6 +32,7 @@ from .http import (
     unavailable,
     without_secrets,
 )
+from .locks import only_one
 
 if TYPE_CHECKING:
     import urllib3

@@ -1,17 +1,19 @@
-"""Files that appear whole or not at all, their checksums, and locks between processes."""
+"""Files and folders that appear whole or not at all, and checksums."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import re
 import secrets
+import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..errors import CifarExportError, InvalidInput, from_os_error
+from ..errors import InvalidInput, from_os_error
 
 
 def require_file(path: Path) -> None:
@@ -55,17 +57,14 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     for path in paths:
         if path.is_dir():
             raise InvalidInput(f"cannot write {path}: it is a folder. Name a file.")
-    token = secrets.token_hex(4)
-    temporaries = tuple(path.with_name(f".{token}.tmp.{path.name}") for path in paths)
-    made = list(dict.fromkeys(parent for path in paths for parent in path.parents if not parent.exists()))
-    try:
+    temporaries = tuple(map(_hidden, paths))
+    with no_empty_parents(*paths):
         try:
             for temporary in temporaries:
-                _make_empty(temporary)
+                _make(temporary, Path.touch)
             yield temporaries
             for temporary in temporaries:
-                with temporary.open("r+b") as stream:  # Windows syncs only what may be written to
-                    os.fsync(stream.fileno())
+                sync(temporary)
             with interrupts_held():
                 for temporary, path in zip(temporaries, paths, strict=True):
                     temporary.replace(path)
@@ -74,29 +73,116 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
             if error.filename is not None and str(error.filename) not in ours:
                 raise  # someone else's file, met inside the `with`
             raise from_os_error(error, f"write {paths[0]}") from error
+        finally:
+            for temporary in temporaries:
+                with contextlib.suppress(OSError):  # it was renamed, or could not even be made
+                    temporary.unlink()
+
+
+@contextlib.contextmanager
+def staged_folder(path: Path, *, merge: bool = False) -> Iterator[Path]:
+    """Yield a path at which the body makes a folder; on success that folder becomes `path`, on any exit else it goes.
+
+    `path` appears by one rename, complete, with everything in it on the disk. A folder of that name that holds anything
+    is not replaced, which is an OSError; with `merge` it gets the new files, each by a rename, and keeps what else it
+    holds. Ctrl-C waits until the last rename. Missing parent folders are made, and removed again if nothing came into
+    them. Raises OSError: only the caller knows what the folder is to a user.
+    """
+    with hidden_folder(path) as made:
+        yield made
+        sync_tree(made)
+        with interrupts_held():
+            if merge and path.is_dir():
+                for file in sorted(made.iterdir()):
+                    file.replace(path / file.name)
+            else:
+                made.rename(path)
+            sync(path.parent)
+
+
+@contextlib.contextmanager
+def hidden_folder(path: Path) -> Iterator[Path]:
+    """Yield where to make what is to become the folder `path`: under the same name in a hidden folder beside it.
+
+    The hidden folder is removed at the end, with whatever is still in it. A killed process leaves it behind, and
+    `leftover_of` knows it. Missing parent folders are made, and removed again if nothing came into them. Raises
+    OSError.
+    """
+    hidden = _hidden(path)
+    with no_empty_parents(path):
+        try:
+            _make(hidden, Path.mkdir)
+            yield hidden / path.name
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
+
+
+def remove_at_once(path: Path) -> None:
+    """Take the file or folder `path` away by a rename, so that nobody finds a part of it, then delete it.
+
+    A link is not followed. Raises OSError.
+    """
+    with hidden_folder(path) as aside:
+        path.rename(aside)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+
+
+def leftover_of(path: Path) -> str:
+    """The name of the file or folder that `path`, by its own name, is a killed process's leftover of; "" if it's none.
+
+    Processes that are alive have such files too: hold their lock before you remove one.
+    """
+    found = re.fullmatch(r"(?:\.[0-9a-f]{8}\.tmp\.)+(.+)", path.name)
+    return found[1] if found else ""
+
+
+@contextlib.contextmanager
+def no_empty_parents(*paths: Path) -> Iterator[None]:
+    """Remove at the end those parent folders of `paths` that did not exist before, if they hold nothing."""
+    missing = list(dict.fromkeys(parent for path in paths for parent in path.parents if not parent.exists()))
+    try:
+        yield
     finally:
-        for temporary in temporaries:
-            with contextlib.suppress(OSError):  # it was renamed, or could not even be made
-                temporary.unlink()
-        for folder in made:  # the deepest first; one that holds anything stays
+        for folder in missing:  # the deepest first; one that holds anything stays
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
-def _make_empty(path: Path) -> None:
-    """Make an empty file and its folders: what is not empty isn't removed by a process that made the folder and failed.
+def _make(path: Path, make: Callable[[Path], None]) -> None:
+    """Make the new file or folder `path` and its parents: one that isn't empty is not removed by a process that failed.
 
     Raises OSError.
     """
     for attempt in range(10):  # so many processes may take the folder away in just this moment
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            path.touch()
+            make(path)
         except FileNotFoundError:
             if attempt == 9:
                 raise
         else:
             return
+
+
+def sync_tree(folder: Path) -> None:
+    """Put `folder` and everything in it on the disk. Raises OSError."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Put the content of a file, or the names in a folder, on the disk. Raises OSError."""
+    if os.name == "nt" and path.is_dir():
+        return  # not possible there
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)  # Windows syncs only what may be written
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -120,27 +206,6 @@ def interrupts_held() -> Iterator[None]:
             signal.signal(number, handler)
         for received in held[:1]:
             signal.raise_signal(received)
-
-
-@contextlib.contextmanager
-def only_one(lock: Path, busy: CifarExportError, *, seconds: float = 0.0) -> Iterator[None]:
-    """Hold the file `lock`, or raise `busy` where another process still holds it after `seconds`.
-
-    A process that dies lets go of it. Nothing of it stays. Raises OSError.
-    """
-    import filelock
-
-    holder = filelock.FileLock(lock, timeout=seconds)
-    try:
-        holder.acquire()
-    except filelock.Timeout:
-        raise busy from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file
-            lock.unlink()
-        holder.release()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..networks.resnet import ResNet
-from ..networks.zoo import NetworkSpec, Normalization
+from ..networks.zoo import UPSTREAM_NORMALIZATION, NetworkSpec
 from ..weights.core import Weights
+from .options import NamedWeights
 
 
 @torch.no_grad()
@@ -24,7 +25,7 @@ def load(network: ResNet, spec: NetworkSpec, initial: Weights) -> None:
     Raises `InvalidInput` where `initial` is of another data set, of a deeper network, or normalized otherwise than
     training normalizes.
     """
-    _refuse_unless_usable(initial, spec)
+    refuse_unless_usable(initial, spec)
     state: dict[str, Tensor] = network.state_dict()  # shares memory with the network
     for name, tensor in state.items():
         if name in initial.state:
@@ -33,28 +34,25 @@ def load(network: ResNet, spec: NetworkSpec, initial: Weights) -> None:
             tensor.zero_()
 
 
-def _refuse_unless_usable(initial: Weights, network: NetworkSpec) -> None:
-    given, here = initial.network, network
-    if given.dataset.name != here.dataset.name:
-        raise InvalidInput(f"{here.name} can't start from weights of {given.name}: they tell other classes apart.")
-    refuse_deeper(given, here)
-    refuse_other_normalization(initial.normalization, here)
+def refuse_unless_usable(given: Weights | NamedWeights, network: NetworkSpec) -> None:
+    """Raise `InvalidInput` where `network` cannot start from `given`.
 
-
-def refuse_deeper(given: NetworkSpec, network: NetworkSpec) -> None:
-    """Raise `InvalidInput` where initial weights are of a deeper network than `network`."""
-    if given.model.blocks_per_stage > network.model.blocks_per_stage:
+    The normalization of weights that are not loaded yet is compared where it is known already.
+    """
+    if given.network.dataset.name != network.dataset.name:
         raise InvalidInput(
-            f"{network.name} can't start from {given.name}, which is deeper: networks only grow.\n"
+            f"{network.name} can't start from weights of {given.network.name}: they tell other classes apart."
+        )
+    if given.network.model.blocks_per_stage > network.model.blocks_per_stage:
+        raise InvalidInput(
+            f"{network.name} can't start from {given.network.name}, which is deeper: networks only grow.\n"
             f"Name a model as deep as {network.model.name} or shallower with --initial-model."
         )
-
-
-def refuse_other_normalization(given: Normalization, network: NetworkSpec) -> None:
-    """Raise `InvalidInput` where initial weights were trained with another normalization than `network` will be."""
-    here = network.dataset.normalization
-    if given != here:
+    theirs, ours = given.normalization, network.dataset.normalization
+    if theirs is None and given.source == "upstream":
+        theirs = UPSTREAM_NORMALIZATION[given.network.dataset.name]
+    if theirs not in (None, ours):
         raise InvalidInput(
-            f"the initial weights expect images normalized with mean {list(given.mean)} and std {list(given.std)},\n"
-            f"but training on {network.dataset.name} uses {list(here.mean)} and {list(here.std)}. Take other weights."
+            f"the initial weights expect images normalized with mean {list(theirs.mean)} and std {list(theirs.std)},\n"
+            f"but training on {network.dataset.name} uses {list(ours.mean)} and {list(ours.std)}. Take other weights."
         )

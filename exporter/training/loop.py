@@ -25,7 +25,7 @@ from ..data import Split
 from ..errors import GateFailed, InvalidInput
 from ..networks import resnet
 from ..networks.zoo import NetworkSpec
-from ..runtimes.pytorch import full_float32
+from ..system.torch_state import full_float32
 from ..weights.core import Weights
 from . import augment, environment, initial, teachers
 from .checkpoint import REMOVE, Checkpoint, Identity

@@ -12,30 +12,27 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..data import Split, load_split
+from ..data import load_split
 from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
-from ..networks.zoo import NetworkSpec
-from ..system.files import only_one
+from ..system.files import leftover_of, no_empty_parents
+from ..system.locks import only_one
 from ..weights.core import Weights
-from ..weights.native import save_weights
-from . import checkpoint, environment, plot, teachers, tensorboard
+from . import checkpoint, environment, teachers, tensorboard
 from .distributed import Processes, processes
+from .holdout import hold_out
 from .log import Log
 from .loop import Job, Progress, ProgressCallback, Trainer
-from .recipe import Recipe
+from .options import CHECKPOINT, CURVE, LOG, WEIGHTS
+from .options import Options as Options
+from .recipe import CONTINUING
+from .result import TrainingResult, write_result
+from .sources import load_sources
 
-CHECKPOINT, LOG, WEIGHTS, CURVE = "checkpoint.pt", "log.jsonl", "weights.safetensors", "curve.png"
-RUNS = Path("artifacts/runs")
-HELD_OUT_IMAGES = 5_000
-HELD_OUT = "held out of the training set"
-"""What the metrics of a run with `holdout` say they are of."""
 _STEPS_BETWEEN_REPORTS = 10
 _LOCK = ".lock"
 _DECISIVE = ("hardware", "processes", "threads", "precision", "versions")
@@ -44,73 +41,18 @@ _DECISIVE = ("hardware", "processes", "threads", "precision", "versions")
 NoteCallback = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for. `output` None: a folder under `artifacts/runs` named after network, recipe and seed.
-
-    `holdout`: train without 5,000 images of the training set and report on them, so that the test set stays
-    unseen while recipes and epochs are chosen. `threads` None: as many as torch finds. `initial`: weights to start
-    from, of this network or a shallower one. `teachers`: for a recipe that distills; a run that is resumed needs none.
-    """
-
-    network: NetworkSpec
-    recipe: Recipe
-    data_dir: Path
-    output: Path | None = None
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    holdout: bool = False
-    resume: bool = False
-    tensorboard: bool = False
-    initial: Weights | None = None
-    teachers: tuple[Weights, ...] = ()
-
-    @property
-    def folder(self) -> Path:
-        """The folder the run is kept in."""
-        held = "-holdout" if self.holdout else ""
-        return self.output or RUNS / f"{self.network.name}-{self.recipe.name}{held}-seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A complete run. `top1` and `top5`: percent of the test images, or of the held-out ones with `holdout`.
-
-    `seconds`: time trained, over all interruptions. `sha256` is that of `weights.safetensors` in `output`.
-    """
-
-    network: str
-    recipe: str
-    seed: int
-    holdout: bool
-    output: Path
-    sha256: str
-    top1: float
-    top5: float
-    seconds: float
-    hardware: str
-
-    @property
-    def weights(self) -> Path:
-        """The file with the weights."""
-        return self.output / WEIGHTS
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {**vars(self), "output": str(self.output), "weights": str(self.weights)}
-
-
 def train(
     options: Options, on_progress: ProgressCallback | None = None, on_note: NoteCallback | None = None
 ) -> TrainingResult | None:
     """Train one network as `options` say; the output folder then holds weights, log, curve and checkpoint.
 
-    `on_note` hears, in a line each, what a user should know about a resumed run. Under torchrun every process calls
-    this; the first one writes, reports and gets the result, the others None. Raises `Unavailable` without data or
-    device, and `InvalidInput` and `GateFailed` as `fit` does, `InvalidInput` also while another process trains in the
-    same folder. Whatever interrupts it, the checkpoint of the last complete epoch is there for `resume`.
+    `on_note` hears, in a line each, what a user should know about how the run begins or goes on. Under torchrun every
+    process calls this; the first one writes, reports and gets the result, the others None. Raises `InvalidInput` for
+    weights that may not be used (see `load_sources`) and while another process trains in the same folder, `Unavailable`
+    without data or device, and what `fit` raises. Whatever interrupts it, the checkpoint of the last complete epoch is
+    there for `resume`.
     """
+    initial, teaching = load_sources(options)
     device = environment.pick_device(options.device)
     environment.keep_freed_memory()
     if options.threads is not None:
@@ -129,8 +71,8 @@ def train(
         holdout=options.holdout,
         # a report costs a CPU some 7 % of an epoch, a GPU next to nothing
         evaluate_every=5 if device.type == "cpu" else 1,
-        initial=options.initial,
-        teachers=options.teachers,
+        initial=initial,
+        teachers=teaching,
     )
     with processes(device) as here, _alone_in(options.folder) if here.is_first else contextlib.nullcontext():
         callbacks = [on_progress] if on_progress and here.is_first else []
@@ -149,7 +91,7 @@ def train(
                 f"the memory of {environment.hardware(here.device, 1)} is full: {first_line(error)}\n"
                 "End what else uses it, or train with --device cpu; --resume goes on after the last complete epoch."
             ) from error
-        result = _finish(trainer, log) if here.is_first else None
+        result = write_result(trainer, log) if here.is_first else None
         here.wait()  # others must not leave while the first still computes: their exit would end it
     return result
 
@@ -158,26 +100,16 @@ def train(
 def _alone_in(folder: Path) -> Iterator[None]:
     """Refuse while another process trains in `folder`; leave nothing of it but what was trained."""
     busy = InvalidInput(f"another process trains in {folder}. Wait until it is done, or name another --output.")
-    try:
-        with contextlib.ExitStack() as stack:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(only_one(folder / _LOCK, busy))
-                for leftover in folder.glob(f".*.tmp.{CHECKPOINT}"):  # of a killed process: nobody else is here
-                    leftover.unlink()
-            except OSError as error:
-                raise from_os_error(error, f"write {folder}") from error
-            yield
-    finally:
-        with contextlib.suppress(OSError):  # a run that was refused leaves no empty folder
-            folder.rmdir()
-
-
-def hold_out(train: Split) -> tuple[Split, Split]:
-    """Split the training set in two: the rest, and 5,000 images to report on. The same for every run and seed."""
-    order = np.random.default_rng(0).permutation(len(train.images))
-    held, kept = np.sort(order[:HELD_OUT_IMAGES]), np.sort(order[HELD_OUT_IMAGES:])
-    return Split(train.images[kept], train.labels[kept]), Split(train.images[held], train.labels[held])
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(no_empty_parents(folder / _LOCK))
+            stack.enter_context(only_one(folder / _LOCK, busy))
+            for path in folder.iterdir():
+                if leftover_of(path) in (CHECKPOINT, LOG, WEIGHTS, CURVE):  # of a killed process: nobody else is here
+                    path.unlink()
+        except OSError as error:
+            raise from_os_error(error, f"write {folder}") from error
+        yield
 
 
 def fit(
@@ -214,6 +146,11 @@ def fit(
         raise InvalidInput(f"the processes see different checkpoints. {output} must be one folder for all of them.")
     if trainer.why_not_compiled and on_note:
         on_note(f"training is not compiled, and slower for that: {trainer.why_not_compiled}.")
+    if saved is None and job.initial is None and job.recipe.name in CONTINUING and on_note:
+        on_note(
+            f"recipe {job.recipe.name} is meant for trained weights, but this run begins with random ones. "
+            "Name some with --initial-weights."
+        )
     if resume and on_note:
         for line in _notes(trainer, log, output):
             on_note(line)
@@ -322,37 +259,3 @@ def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCall
             checkpoint.save(saved_at, trainer.checkpoint(log.events))
             log.write()
         report(1, 1, entry)
-
-
-def _finish(trainer: Trainer, log: Log) -> TrainingResult:
-    """Write the weights that the run yields, the curve and the log's last line."""
-    job, output = trainer.job, log.path.parent
-    epochs = [event for event in log.events if event["event"] == "epoch"]
-    metrics = {key: epochs[-1][key] for key in ("top1", "top5")}
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in trainer.result().state_dict().items()}
-    weights = Weights(
-        network=job.network,
-        state=state,
-        normalization=job.network.dataset.normalization,
-        source="trained",
-        sha256="",  # the file's, known once it is written
-        recipe=job.recipe.as_dict(),
-        metrics=metrics | {"images": HELD_OUT if job.holdout else "test"},
-    )
-    sha256 = save_weights(output / WEIGHTS, weights)
-    reported = "held-out images" if job.holdout else "test images"
-    title = f"{job.network.name}, recipe {job.recipe.name}, seed {job.seed}"
-    plot.save_learning_curve(output / CURVE, epochs, title, reported)
-    log.events.append({"event": "end", "seconds": trainer.seconds, "sha256": sha256, **metrics})
-    log.write()
-    return TrainingResult(
-        network=job.network.name,
-        recipe=job.recipe.name,
-        seed=job.seed,
-        holdout=job.holdout,
-        output=output,
-        sha256=sha256,
-        seconds=trainer.seconds,
-        hardware=environment.hardware(trainer.processes.device, trainer.processes.count),
-        **metrics,
-    )

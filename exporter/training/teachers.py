@@ -15,16 +15,17 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..networks.zoo import NetworkSpec
-from ..runtimes.pytorch import full_float32
+from ..system.torch_state import full_float32
 from ..weights.core import Weights, build_network
 from . import environment
 from .augment import Normalizer
+from .options import NamedWeights
 from .recipe import Recipe
 
 BATCH = 500
 
 
-def refuse_unless_usable(teachers: Sequence[Weights], network: NetworkSpec, recipe: Recipe) -> None:
+def refuse_unless_usable(teachers: Sequence[Weights | NamedWeights], network: NetworkSpec, recipe: Recipe) -> None:
     """Raise `InvalidInput` where a recipe distills and has no teachers, or the other way round, or they can't teach."""
     if recipe.distill and not teachers:
         raise InvalidInput(f"recipe {recipe.name} distills, but there are no teachers. Name some with --teacher.")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..networks.resnet import ResNet, build
 from ..networks.zoo import NetworkSpec, Normalization
+from ..system.torch_state import plain, untouched_random_generator
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Weights:
 
 
 def fresh_network(spec: NetworkSpec) -> ResNet:
-    """Make the network on the CPU without touching torch's global random generator."""
+    """Make the network on the CPU in float32 without touching torch's global random generator."""
     # not on the meta device: initialising there imports 900 modules, 1.3 s
-    with torch.random.fork_rng(devices=[]):
-        return build(spec)
+    with plain(), untouched_random_generator():
+        return build(spec).float()
 
 
 @functools.cache
@@ -53,6 +53,7 @@ def expected_state(spec: NetworkSpec) -> Mapping[str, Tensor]:
 
 def build_network(weights: Weights) -> ResNet:
     """Make the network with copies of `weights`: in eval mode, asking for no gradients, on the CPU in float32."""
-    network = fresh_network(weights.network)
-    network.load_state_dict(weights.state, strict=True)
-    return network.eval().requires_grad_(False)
+    with plain():
+        network = fresh_network(weights.network)
+        network.load_state_dict(weights.state, strict=True)
+        return network.eval().requires_grad_(False)

@@ -247,10 +247,10 @@ def _projections(network: NetworkSpec) -> dict[str, Tensor]:
         if not key.endswith("downsample.0.weight"):
             continue
         outputs, inputs = empty.shape[:2]
-        weight = torch.zeros(empty.shape)
+        weight = torch.zeros(empty.shape, dtype=empty.dtype)
         for channel in range(inputs):
             weight[channel + (outputs - inputs) // 2, channel] = 1.0
-        norm = nn.BatchNorm2d(outputs)
+        norm = nn.BatchNorm2d(outputs, dtype=empty.dtype)
         nn.init.constant_(norm.running_var, 1.0 - norm.eps)  # type: ignore[arg-type]  # it tracks statistics
         state[key] = weight
         prefix = key.removesuffix("0.weight") + "1."

@@ -13,6 +13,7 @@ from ..networks.normalization import normalization_from
 from ..networks.zoo import NETWORKS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization
 from ..system.download import cache_folder, download
 from ..system.files import sha256_bytes
+from ..system.torch_state import plain
 from .core import Weights
 from .foreign import fit
 from .index import bundled_entries, bundled_folder
@@ -101,6 +102,7 @@ def _from_file(path: Path, network: NetworkSpec, normalization: Normalization | 
     return _parse(path, read_bytes(path), network, normalization)
 
 
+@plain()
 def _parse(path: Path, data: bytes, network: NetworkSpec, normalization: Normalization | None) -> Weights:
     """Make `Weights` of the bytes of the file at `path`, with `normalization` or what the file says of it."""
     sha256 = sha256_bytes(data)

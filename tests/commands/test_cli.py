@@ -166,7 +166,7 @@ def test_parity_adds_the_test_set_where_the_environment_has_it(weights20_file, e
     command += ["--file", str(exported("onnx", "float32", 17).path)]
     result = CliRunner().invoke(cli.main, command, env={"CIFAR_DATA": str(tmp_path)})
     assert (result.exit_code, json.loads(result.stdout)["passed"]) == (0, True)
-    assert result.stderr.startswith("note: no CIFAR-10 in CIFAR_DATA=")
+    assert result.stderr.startswith("note: there is no CIFAR-10 in CIFAR_DATA=")
     result = CliRunner().invoke(cli.main, [*command, "--data-dir", str(tmp_path)])
     assert (result.exit_code, json.loads(result.stdout)["exit_code"]) == (3, 3)
 

@@ -24,7 +24,7 @@ from cifar_export.networks.zoo import NETWORKS
 from cifar_export.weights.core import build_network
 from cifar_export.weights.seeded import random_weights
 
-from support.planting import attribute, edit, node, nudge, plant, remove
+from support.planting import attribute, edit, node, nudge, plant, remove, together
 
 BLOCKS = ["layer1.1", "layer2.0", "layer3.2"]  # one of each stage, one of them with a projection
 
@@ -95,6 +95,26 @@ def test_a_divergence_says_what_is_wrong_with_the_node(weights20, exported, pixe
     assert found.max_abs_error > 100 * found.allowed
     assert found.ulp_error > 100
     assert "layer2.0.conv2.weight is not the network's" in found.reason
+
+
+def test_a_weight_that_is_off_by_a_hundred_roundings_is_named_and_one_that_is_off_by_four_is_not(
+    weights20, exported, pixels, tmp_path
+):
+    """In units in the last place of the layer's largest weight; the divergence itself is the bias's."""
+
+    def off_by(ulps):
+        def change(array):
+            array.flat[5] += np.float32(ulps) * np.spacing(np.abs(array).max())
+            return array
+
+        return change
+
+    for ulps, named in ((4, False), (100, True)):
+        change = together(edit("layer2.1.conv1.weight", off_by(ulps)), edit("layer2.1.conv1.bias", nudge))
+        file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
+        kernel, bias = locate(weights20, file, "float32", pixels).divergence.weights
+        assert bias.max_abs_difference == pytest.approx(1e-2, rel=1e-3)
+        assert (kernel.max_abs_difference is not None) is named
 
 
 def test_wrong_geometry_is_put_in_words(weights20, exported, pixels, tmp_path):

@@ -87,6 +87,15 @@ def test_logits_are_float64_rounded_once(weights20):
     assert np.array_equal(exact.astype(np.float32), logits)
 
 
+@pytest.mark.parametrize(
+    ("largest", "allowed"),
+    # 64 units in the last place: of 2^-23 for logits from 1 on, of 2^-20 from 8 on, of 2^-14 from 512 on
+    [(1.5, 7.62939453125e-06), (-12.0, 6.103515625e-05), (1000.0, 3.90625e-03)],
+)
+def test_the_tolerance_is_64_units_in_the_last_place_of_the_largest_logit(largest, allowed):
+    assert tolerance(np.array([[0.25, largest], [0.125, 0.5]], np.float32)) == allowed
+
+
 def network_of(weights):
     from cifar_export.weights.core import build_network
 

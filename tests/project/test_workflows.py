@@ -62,7 +62,7 @@ def test_actionlint_finds_nothing_but_what_was_planted(tmp_path: Path) -> None:
     planted = WORKFLOWS[0].read_text().replace("timeout-minutes", "timeout-hours", 1)
     (folder / "planted.yml").write_text(planted)
     done = subprocess.run(actionlint(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
+    assert done.returncode == 1, done.stderr
     found = re.findall(r"^(\S+\.yml):\d+:\d+", done.stdout, re.MULTILINE)
     assert set(found) == {".github/workflows/planted.yml"}, done.stdout
     assert "timeout-hours" in done.stdout

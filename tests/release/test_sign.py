@@ -99,15 +99,15 @@ def test_what_the_standard_command_signed_is_accepted(release: Path, signed: tup
 def test_the_signature_can_be_checked_without_this_tool_as_documented(
     release: Path, public: Path, tmp_path: Path
 ) -> None:
-    page = (ROOT / "docs" / "support.releases.md").read_text()
-    script = page.partition("<!-- tests/test_release_sign.py runs this -->\n```sh\n")[2].partition("```")[0]
+    page = (ROOT / "docs" / "releases.md").read_text()
+    script = page.partition("<!-- tests/release/test_sign.py runs this -->\n```sh\n")[2].partition("```")[0]
     shutil.copy(public, release.parent / "key.pub.pem")
     command = ["bash", "-e", "-o", "pipefail", "-c", script.replace("/tmp/", f"{tmp_path}/")]
     done = subprocess.run(command, cwd=release, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "Verified OK"), done.stderr
     flip(release / NETWORK / "model.onnx")
     done = subprocess.run(command, cwd=release, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
+    assert done.returncode == 1, done.stderr
 
 
 def test_another_key_is_refused(release: Path, tmp_path: Path) -> None:

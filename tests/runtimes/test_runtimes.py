@@ -1,4 +1,4 @@
-"""Runtimes: each in a process that may die, and what each of them is."""
+"""Which runtimes there are, and what each of them is."""
 
 from __future__ import annotations
 
@@ -17,105 +17,13 @@ import pytest
 import cifar_export.runtimes as table
 from cifar_export.errors import GateFailed, InvalidInput, Unavailable
 from cifar_export.gate.check import check
-from cifar_export.gate.forward import places
-from cifar_export.gate.inputs import bundled_images, plan
+from cifar_export.gate.inputs import bundled_images
 from cifar_export.networks.preprocess import as_variant
-from cifar_export.runtimes import RUNTIMES, Missing, RuntimeSpec, node, open_runtime, why_missing
+from cifar_export.runtimes import RUNTIMES, Missing, node, open_runtime, why_missing
 from cifar_export.runtimes.onnxruntime import CPU, CUDA, open_cuda, profiled_nodes, start
 from cifar_export.runtimes.onnxruntime_cuda import BoundSession, open_bound, open_float16, open_tf32, to_float16
 
-from support.bad_runtimes import put_into_table
-
 FEW = {"real": bundled_images()[:12]}
-
-
-@pytest.fixture
-def bad(monkeypatch):
-    """Put a runtime of tests/support/bad_runtimes.py into the table, under the name of its class."""
-
-    def add(*names, **more):
-        return [put_into_table(monkeypatch, name, name, **more).name for name in names]
-
-    return add
-
-
-@pytest.fixture
-def checked(weights20, exported):
-    def run(names, **more):
-        files = {"onnx": exported("onnx", "uint8", 17).path}
-        report = check(weights20, "uint8", files, names, FEW, isolated=True, **more)
-        return report, {row.runtime: row for row in report.runtimes}
-
-    return run
-
-
-def test_runtimes_that_die_raise_or_print_are_rows_and_the_others_run(bad, checked):
-    names = [*bad("Segfault", "Exit", "Raise", "Objects", "Chatter"), "onnxruntime-cpu"]
-    report, rows = checked(names)
-    assert list(rows) == names
-    if sys.platform != "win32":
-        assert rows["Segfault"].reason == "crashed: signal 11 (SIGSEGV)"
-    assert rows["Exit"].reason == "crashed: exit code 3: the library gave up"
-    assert rows["Raise"].reason == "crashed: RuntimeError: out of cheese"
-    assert rows["Objects"].reason == "logits are object, not float32"
-    assert "exceeds" in rows["Chatter"].reason  # it ran, and its zeros are wrong
-    assert [rows[name].state for name in names] == ["failed"] * 5 + ["passed"]
-    assert rows["onnxruntime-cpu"].images == 12
-    assert not report.passed
-
-
-def test_a_runtime_that_hangs_is_a_row_and_the_others_run(bad, checked):
-    _, rows = checked([*bad("Hang", patience_s=0.5), "onnxruntime-cpu"])
-    assert (rows["Hang"].state, rows["Hang"].reason) == ("failed", "no answer within 0.5 s")
-    assert rows["onnxruntime-cpu"].state == "passed"
-
-
-def test_a_runtime_that_is_only_reported_fails_nothing(bad, checked):
-    report, rows = checked([*bad("Zeros", "Raise", gated=False), "onnxruntime-cpu"])
-    assert report.passed
-    assert rows["Zeros"].state == "reported"
-    assert rows["Zeros"].reason.startswith("error ")
-    assert (rows["Raise"].state, rows["Raise"].reason) == ("reported", "crashed: RuntimeError: out of cheese")
-
-
-def test_a_runtime_is_closed_after_it_ran_in_the_process_of_its_own_and_in_this_one(bad, checked, weights20, exported):
-    file, names = exported("onnx", "uint8", 17).path, bad("Closes")
-    note = file.with_name("closed")
-    for isolated in (True, False):
-        note.unlink(missing_ok=True)
-        check(weights20, "uint8", {"onnx": file}, names, FEW, isolated=isolated)
-        assert note.exists()
-    note.unlink()
-
-
-def test_nodes_that_ran_elsewhere_fail_the_row_and_are_named(bad, checked):
-    _, rows = checked(bad("Misplaced"))
-    assert rows["Misplaced"].state == "failed"
-    assert rows["Misplaced"].reason == "not on zeros: layer2.0.conv1 (Conv), fc (Gemm)"
-
-
-def test_an_interruption_ends_the_process_that_hangs(bad, checked):
-    def interrupt(what):
-        if what == "Hang":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        checked(bad("Hang", patience_s=600.0), progress=interrupt)  # would wait ten minutes otherwise
-
-
-def test_isolated_and_not_are_the_same_numbers(checked, weights20, exported):
-    _, rows = checked(["onnxruntime-cpu"])
-    files = {"onnx": exported("onnx", "uint8", 17).path}
-    here = check(weights20, "uint8", files, ["onnxruntime-cpu"], FEW)
-    assert here.runtimes == (rows["onnxruntime-cpu"],)
-
-
-def test_larger_batches_repeat_the_set_and_few_images_are_few():
-    cut = plan(12, (256,))
-    assert [len(batch) for batch in cut] == [1, 2, 7, 2, 256]
-    assert np.array_equal(cut[-1][:24], [*range(12), *range(12)])
-    few = RuntimeSpec("few", "few", "onnx", "x:y", images=4)
-    assert [len(batch) for batch in places(few, FEW)["real"]] == [1, 2, 1]
 
 
 def test_every_runtime_has_its_functions_and_a_reason_where_it_is_missing():
@@ -127,9 +35,6 @@ def test_every_runtime_has_its_functions_and_a_reason_where_it_is_missing():
             assert not missing.cause.endswith("."), missing
             assert missing.fix.endswith("."), missing
             assert "\n" not in str(missing), missing
-
-
-# Which runtimes there are
 
 
 QUICK = ["openvino", "openvino-default", "opencv", "onnx-reference", "onnxruntime-node"]

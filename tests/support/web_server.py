@@ -20,6 +20,8 @@ class Server:
     ranges: bool = True
     """Honour Range and If-Range."""
     etag: str = '"1"'
+    modified: str = ""
+    """The Last-Modified header, if there is to be one."""
     cut_after: int | None = None
     """Hang up after so many bytes of a body, the announced length notwithstanding."""
     cuts: int | None = None
@@ -66,8 +68,10 @@ def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None
     if not file.is_file():
         return head(404, {"Content-Length": "0"})
     body, status, fields = file.read_bytes(), 200, {"ETag": server.etag}
+    if server.modified:
+        fields["Last-Modified"] = server.modified
     asked = headers.get("range", "")
-    if asked and server.ranges and headers.get("if-range", server.etag) == server.etag:
+    if asked and server.ranges and headers.get("if-range", server.etag) in (server.etag, server.modified):
         first = int(asked.removeprefix("bytes=").rstrip("-")) + server.range_error
         if first >= len(body):
             return head(416, {"Content-Range": f"bytes */{len(body)}", "Content-Length": "0"})

@@ -230,6 +230,26 @@ def test_going_on_names_the_version(url: str, target: Path, http_server: Server)
     assert [(h.get("range"), h.get("if-range")) for _, h in http_server.requests] == [("bytes=500-", '"1"')]
 
 
+@pytest.mark.parametrize(
+    ("etag", "modified", "sent"),
+    [
+        ('"1"', "Sun, 06 Nov 1994 08:49:37 GMT", '"1"'),
+        ('W/"1"', "Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ('W/"1"', "", None),
+        ("", "", None),
+    ],
+)
+def test_only_a_strong_etag_or_a_date_names_the_version(
+    url: str, target: Path, http_server: Server, etag: str, modified: str, sent: str | None
+) -> None:
+    """RFC 9110, 13.1.5: a weak one may stay the same over a change; then the digest alone decides."""
+    http_server.etag, http_server.modified = etag, modified
+    http_server.cut_after, http_server.cuts = 300_000, 1
+    download(url, target, sha256=SHA256)
+    assert target.read_bytes() == DATA
+    assert [headers.get("if-range") for _, headers in http_server.requests][1:] == [sent]
+
+
 def test_a_file_that_changed_meanwhile_is_taken_from_its_start(url: str, target: Path, http_server: Server) -> None:
     part_of(target, b"old" * 100, url=url, validator='"0"')
     download(url, target, sha256=SHA256)

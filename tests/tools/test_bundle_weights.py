@@ -14,7 +14,7 @@ from cifar_export.data import Split
 from cifar_export.errors import GateFailed, InvalidInput
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.system.files import sha256_file
-from cifar_export.training import run
+from cifar_export.training import holdout, run
 from cifar_export.training.log import read
 from cifar_export.training.recipe import DISTILL, QUICK
 from cifar_export.weights.index import bundled_entries
@@ -186,7 +186,7 @@ def test_a_run_that_is_not_what_it_should_be_is_not_bundled(finished, scores, tm
     (other / "weights.safetensors").write_bytes((source / "weights.safetensors").read_bytes())
     with pytest.raises(InvalidInput, match="not what its log speaks of"):
         bundle_weights.bundle(other, tmp_path, folder)
-    monkeypatch.setattr(run, "HELD_OUT_IMAGES", 30)
+    monkeypatch.setattr(holdout, "HELD_OUT_IMAGES", 30)
     with pytest.raises(InvalidInput, match="held out"):
         bundle_weights.bundle(finished(holdout=True), tmp_path, folder)
     assert scores.asked == []

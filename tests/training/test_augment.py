@@ -132,6 +132,15 @@ def test_without_pruning_every_image_is_used_and_counts_once(recipe, epoch, loss
     assert bool((draws.weight == 1).all())
 
 
+@pytest.mark.parametrize("images", [7, 100, 1000])
+def test_equal_losses_prune_nothing_whatever_they_are(images):
+    """A mean in float32 is above some of them, by its rounding."""
+    recipe = replace(QUICK, prune=0.9, batch_size=1)
+    for tenths in range(1, 40):
+        draws = augment.draw_epoch(recipe, torch.full((images,), tenths / 10), 0, 0)
+        assert len(draws.order) == images, tenths
+
+
 def test_normalized_images_are_torchvisions_and_channels_last():
     mean, std = CIFAR10.normalization.mean, CIFAR10.normalization.std
     expected = tv.normalize(tv.to_dtype(IMAGES.permute(0, 3, 1, 2), torch.float32, scale=True), mean, std)

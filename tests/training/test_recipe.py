@@ -39,6 +39,16 @@ def test_quick_warms_up_and_then_falls_to_zero():
     assert 0 < rates[-1] < 1e-6
 
 
+def test_the_rate_rises_by_equal_steps_to_the_peak_and_falls_by_the_cosine():
+    """Written out: of 100 steps 9 warm up, by a tenth of the peak each; the cosine begins at the peak itself."""
+    recipe = replace(QUICK, epochs=10, warmup=0.09, peak_lr=2.0, final_lr=0.5, schedule_unit="step")
+    rates = [recipe.learning_rate(step, 10) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0])
+    middle = 9 + 91 / 2
+    assert (rates[54] + rates[55]) / 2 == pytest.approx(1.25 - 0.75 * math.pi / 91 * (54.5 - middle), rel=1e-4)
+    assert rates[99] == pytest.approx(0.5 + 0.75 * (1 - math.cos(math.pi / 91)))
+
+
 @pytest.mark.parametrize("recipe", PRESETS.values(), ids=lambda recipe: recipe.name)
 def test_a_recipe_survives_json(recipe):
     assert from_dict(recipe.as_dict()) == recipe

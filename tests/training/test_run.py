@@ -17,25 +17,14 @@ from PIL import Image
 from cifar_export.data import Split
 from cifar_export.errors import GateFailed, InvalidInput, Unavailable
 from cifar_export.networks.zoo import NETWORKS
-from cifar_export.training import checkpoint, environment, run
-from cifar_export.training.distributed import Processes
+from cifar_export.training import checkpoint, environment, holdout, run
 from cifar_export.training.log import read
 from cifar_export.training.loop import Job, Trainer
-from cifar_export.training.recipe import DISTILL, QUICK, SEED
-from cifar_export.weights.seeded import random_weights
+from cifar_export.training.recipe import DISTILL, PRESETS, SEED
 from cifar_export.weights.sources import load_weights
 
-from support.data_files import noise
 from support.paths import ROOT
-
-NETWORK = NETWORKS["cifar10_resnet20"]
-RECIPE = replace(QUICK, epochs=3, batch_size=32, ema_decay=0.9)
-GENTLE = replace(RECIPE, epochs=1, peak_lr=1e-3, precision="float32")
-ALONE = Processes(0, 1, torch.device("cpu"))
-
-
-JOB = Job(NETWORK, RECIPE, noise(64), noise(64))
-TEACHER = random_weights(NETWORK, seed=1)
+from support.small_run import ALONE, GENTLE, JOB, NETWORK, RECIPE, TEACHER, first_epoch_without_batch_statistics
 
 
 class Interrupted(Exception):
@@ -67,7 +56,8 @@ def child(script: str, *arguments: str, torchrun: bool = False) -> subprocess.Co
     from pathlib import Path
     import torch
     torch.set_num_threads(int(os.environ["THREADS"]))
-    from training.test_run import JOB as job, ALONE, run
+    from cifar_export.training import run
+    from support.small_run import ALONE, JOB as job
     run._STEPS_BETWEEN_REPORTS = 1
     output = Path(sys.argv[1])
     """
@@ -126,19 +116,13 @@ def test_an_average_of_epochs_survives_an_interruption_bit_by_bit(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def first_epoch_without_batch_statistics(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """What an epoch changes where batch norm does not look at the batch: the same in any number of processes."""
-    trainer.network.eval()
-    before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
-    trainer.train_epoch(lambda *_: None)
-    return {f"change of {name}": p.detach() - before[name] for name, p in trainer.network.named_parameters()}
-
-
 def test_two_processes_share_each_batch_and_agree(tmp_path):
     script = """
     from dataclasses import replace
     from cifar_export.training.distributed import processes
-    from test_training_run import DISTILL, GENTLE, TEACHER, Trainer, first_epoch_without_batch_statistics
+    from cifar_export.training.loop import Trainer
+    from cifar_export.training.recipe import DISTILL
+    from support.small_run import GENTLE, TEACHER, first_epoch_without_batch_statistics
     with processes(torch.device("cpu")) as here:
         trainer, log = run.fit(job, output, here)
         weights = {name: p.detach() for name, p in trainer.network.named_parameters()}
@@ -193,7 +177,7 @@ def test_the_command_under_torchrun_leaves_one_run_and_prints_one_document(tmp_p
     weights = load_weights(NETWORK, str(tmp_path / "run" / "weights.safetensors"))
     assert json.loads(result.stdout)["sha256"] == weights.sha256
     result = child(script, str(tmp_path / "run"), *options, "--epochs", "3", "--resume", torchrun=True)
-    assert result.returncode != 0
+    assert result.returncode == 1, result.stderr  # torchrun's own, whatever its processes ended with
     assert "its recipe's epochs is 2, not 3" in json.loads(result.stdout)["error"]
 
 
@@ -229,6 +213,21 @@ def test_who_resumes_is_told_where_the_run_goes_on_and_what_is_different(tmp_pat
         assert len(told) == 2
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_recipes_for_trained_weights_say_so_when_they_begin_with_random_ones(tmp_path, name):
+    job, told = replace(JOB, recipe=replace(RECIPE, name=name)), []
+    for begun in (job, replace(job, initial=TEACHER)):
+        with pytest.raises(Interrupted):
+            run.fit(begun, tmp_path / "run", ALONE, on_note=told.append, on_progress=interrupt_in_epoch(1))
+    expected = [f"recipe {name} is meant for trained weights, but this run begins with random ones."]
+    assert [note.partition(" Name some")[0] for note in told] == expected * (name in ("restart", "swa", "distill"))
+    interrupted_run(tmp_path / "run", job)
+    told.clear()
+    with pytest.raises(Interrupted):
+        run.fit(job, tmp_path / "run", ALONE, resume=True, on_note=told.append, on_progress=interrupt_in_epoch(2))
+    assert told == ["continuing after epoch 1 of 3."]
+
+
 def test_a_device_without_memory_for_it_is_named(options, monkeypatch):
     def no_room(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -255,7 +254,7 @@ def test_one_process_at_a_time_trains_in_a_folder(options):
 
 def test_a_run_that_is_refused_leaves_no_folder(options):
     with pytest.raises(InvalidInput, match="no teachers"):
-        run.train(replace(options, recipe=DISTILL))
+        run.train(replace(options, recipe=DISTILL, teachers=()))
     assert not options.folder.exists()
 
 
@@ -501,7 +500,7 @@ def test_a_complete_run_resumed_gives_the_same_files(options):
 
 
 def test_a_holdout_run_never_reads_the_test_set(options, monkeypatch):
-    monkeypatch.setattr(run, "HELD_OUT_IMAGES", 30)
+    monkeypatch.setattr(holdout, "HELD_OUT_IMAGES", 30)
     (options.data_dir / "cifar-10-batches-bin" / "test_batch.bin").unlink()
     result = run.train(replace(options, holdout=True))
     assert result.holdout
@@ -512,10 +511,10 @@ def test_a_holdout_run_never_reads_the_test_set(options, monkeypatch):
 
 def test_held_out_images_are_a_fixed_tenth_that_is_not_trained_on():
     split = Split(np.arange(50_000).reshape(-1, 1, 1, 1), np.arange(50_000))
-    kept, held = run.hold_out(split)
+    kept, held = holdout.hold_out(split)
     assert (len(kept.images), len(held.images)) == (45_000, 5_000)
     assert sorted([*kept.labels, *held.labels]) == list(range(50_000))
-    assert np.array_equal(held.labels, run.hold_out(split)[1].labels)
+    assert np.array_equal(held.labels, holdout.hold_out(split)[1].labels)
     assert np.array_equal(held.images.ravel(), held.labels)
 
 

@@ -2,21 +2,19 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 
 from cifar_export.data import Split
 from cifar_export.errors import InvalidInput
 from cifar_export.networks import resnet
 from cifar_export.networks.zoo import NETWORKS
-from cifar_export.training import augment, checkpoint, display, run, teachers
+from cifar_export.training import augment, checkpoint, run, teachers
 from cifar_export.training.distributed import Processes
 from cifar_export.training.log import read
-from cifar_export.training.loop import Job, Progress, Trainer
+from cifar_export.training.loop import Job, Trainer
 from cifar_export.training.recipe import DISTILL, QUICK
 from cifar_export.weights.core import build_network
 from cifar_export.weights.seeded import random_weights
@@ -158,17 +156,6 @@ def test_a_checkpoint_that_lost_its_answers_is_refused(job, tmp_path):
     checkpoint.save(path, replace(checkpoint.load(path), targets=None))
     with pytest.raises(InvalidInput, match=r"lacks a part that its recipe wants: targets\. Remove it"):
         run.fit(job, tmp_path, ALONE, resume=True)
-
-
-def test_a_terminal_sees_the_asking(capsys, monkeypatch):
-    monkeypatch.setattr(display, "Console", partial(Console, force_terminal=True, width=100))
-    for progress, shown in (
-        (Progress(0, 40, 100, 400, 250.0, 150.0), "asking the teachers, 250 images/s, 2 min left"),
-        (Progress(1, 40, 10, 390, 330.0, 6000.0), "epoch 1/40, step 10/390, 330 images/s, 1 h 40 min left"),
-    ):
-        with display.live() as show:
-            show(progress)  # what it said last is what it draws when it stops
-        assert shown in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

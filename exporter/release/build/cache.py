@@ -28,6 +28,7 @@ import platformdirs
 from ...data import Split
 from ...system.checkout import PACKAGE
 from ...system.download import cache_folder
+from ...system.files import hidden_folder, remove_at_once
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import record
@@ -148,11 +149,11 @@ class NetworkCache:
 
     def store(self, key: str, folder: Path, measurements: Mapping[str, Any]) -> None:
         """Keep a copy of the finished network in `folder`. Failing to is a note."""
-        temporary = self._folder / f".{secrets.token_hex(4)}.tmp"
+        entry = self._folder / key
         try:
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._prune()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._prune()
+            with hidden_folder(entry) as temporary:  # not put on the disk first: what is read is checked, every byte
                 files = {}
                 for name in files_below(folder):
                     files[name] = record(folder / name).as_dict()
@@ -161,16 +162,10 @@ class NetworkCache:
                 body = {"key": key, "files": files, "measurements": dict(measurements)}
                 document = {"record": body, "hmac": self._mac(body)}
                 (temporary / _RECORD).write_text(json.dumps(document, indent=1), encoding="utf-8")
-                try:
-                    temporary.rename(self._folder / key)
-                except OSError:
-                    if not (self._folder / key / _RECORD).is_file():
-                        raise
-                    # another process was first, with the same
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.rename(entry)
         except (OSError, ValueError) as error:
-            self._say(f"note: {folder.name} cannot be cached ({_reason(error)}); the build goes on.")
+            if not (entry / _RECORD).is_file():  # else another process was first, with the same
+                self._say(f"note: {folder.name} cannot be cached ({_reason(error)}); the build goes on.")
 
     def _prune(self) -> None:
         """Forget what nobody asked for in a month, and what a killed process left a day ago."""
@@ -183,13 +178,7 @@ class NetworkCache:
 
     def _drop(self, entry: Path) -> None:
         with contextlib.suppress(OSError):
-            # renamed first: nobody finds half of an entry
-            aside = self._folder / f".{secrets.token_hex(4)}.tmp"
-            entry.rename(aside)
-            if aside.is_dir() and not aside.is_symlink():
-                shutil.rmtree(aside)
-            else:
-                aside.unlink()
+            remove_at_once(entry)
 
     def _mac(self, body: Mapping[str, Any]) -> str:
         return hmac.new(self._secret(), _canonical(body), "sha256").hexdigest()

@@ -10,24 +10,20 @@ A process that is killed leaves a hidden folder behind, which the next one to ho
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import GateFailed, InvalidInput, Unavailable, from_os_error
-from ...system.files import interrupts_held, only_one
+from ...system.files import hidden_folder, interrupts_held, leftover_of, no_empty_parents, sync, sync_tree
+from ...system.locks import only_one
 from ..check.verify import verify
-from ..layout import measurements_name
+from ..layout import INDEX, measurements_name
 from . import shelf
 from .assemble import Origin, assemble
 
 _LOCK = ".lock"
-_STAGING = ".building-"
-_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp\.(index\.json|.+\.measurements\.json)")
 MEASUREMENTS_SCHEMA = 1
 Say = Callable[[str], None]
 
@@ -40,34 +36,26 @@ def workshop(output: Path, version: str, say: Say) -> Iterator[Path]:
     is gone in any case, and so is `output` if it was made for nothing. Raises `Unavailable` while another build is at
     work there, `InvalidInput` where `output` cannot be written or `version` is taken.
     """
-    made = [folder for folder in (output, *output.parents) if not folder.exists()]
-    staging = output / f"{_STAGING}{secrets.token_hex(4)}"
     busy = Unavailable(f"another build is at work in {output}. Wait until it is done, or choose another --output.")
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with only_one(output / _LOCK, busy):
+        with no_empty_parents(output / _LOCK), only_one(output / _LOCK, busy):
             _clear(output)
             shelf.heal(output, say)
             shelf.refuse_taken(output, version)
-            try:
-                (staging / version).mkdir(parents=True)
-                yield staging / version
-            finally:
-                shutil.rmtree(staging, ignore_errors=True)
+            with hidden_folder(output / version) as staging:
+                staging.mkdir()
+                yield staging
     except OSError as error:
         raise from_os_error(error, f"write {error.filename or output}") from error
-    finally:
-        for folder in made:  # the deepest first; one that holds anything stays
-            with contextlib.suppress(OSError):
-                folder.rmdir()
 
 
 def _clear(output: Path) -> None:
     """Remove what killed builds left: nobody else is at work here."""
     for path in output.iterdir():
-        if path.name.startswith(_STAGING) and path.is_dir() and not path.is_symlink():
+        name = leftover_of(path)
+        if shelf.is_version(name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif _TEMPORARY.fullmatch(path.name) and path.is_file():
+        elif (name == INDEX or name.endswith(measurements_name(""))) and path.is_file():
             path.unlink()
 
 
@@ -103,26 +91,14 @@ def publish(
                     f"{output / origin.version} has come to exist meanwhile. Nothing was done."
                 ) from error
             raise
-        _sync(output)
+        sync(output)
         shelf.add(output, entry)
-        _sync(output)
+        sync(output)
     return entry
 
 
 def _settle(folder: Path) -> None:
     """Give every file and folder its mode, whatever the umask was, and put all on the disk."""
-    for path in sorted(folder.rglob("*"), reverse=True):
+    for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-        _sync(path)
-    folder.chmod(0o755)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # not possible there
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_tree(folder)

@@ -128,11 +128,15 @@ def heal(output: Path, say: Callable[[str], None]) -> None:
 
 
 def _is_release_folder(folder: Path) -> bool:
+    return is_version(folder.name) and folder.is_dir() and not folder.is_symlink() and (folder / SUMS).is_file()
+
+
+def is_version(name: str) -> bool:
+    """Whether a release's folder may be called `name`."""
     try:
-        named = release_version(folder.name) == folder.name
+        return release_version(name) == name
     except InvalidInput:
         return False
-    return named and folder.is_dir() and not folder.is_symlink() and (folder / SUMS).is_file()
 
 
 def describe(release: Path) -> Listed:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -16,9 +13,17 @@ from typing import Any
 from ...errors import GateFailed, InvalidInput, from_os_error
 from ...networks.zoo import NETWORKS
 from ...system.download import Progress, download, one_download
-from ...system.files import require_file, sha256_file
+from ...system.files import (
+    leftover_of,
+    no_empty_parents,
+    remove_at_once,
+    require_file,
+    sha256_file,
+    staged_folder,
+)
 from ..check.verify import extract, shown
-from .source import Signer, Source, below, is_url, open_folder, open_url
+from ..signer import Signer
+from .source import Source, below, is_url, open_folder, open_url
 
 MAX_ARCHIVE = 1 << 28
 """Bytes of an archive; that of the largest network has some 20 million."""
@@ -114,7 +119,7 @@ def install(
     if os.path.lexists(folder) and not difference(folder, files):
         return False
     try:
-        with _folders_for(folder), one_download(folder):
+        with no_empty_parents(folder), one_download(folder):
             _clear(folder)
             if os.path.lexists(folder):
                 problem = difference(folder, files)
@@ -125,7 +130,7 @@ def install(
                         f"{folder} is there already, and is not {network} of this release: {problem}.\n"
                         "Move it away, or choose another --output."
                     )
-                _remove(folder)
+                remove_at_once(folder)
             if source.folder is not None:
                 _unpack(source.folder / archive, files, folder)
                 return True
@@ -189,46 +194,18 @@ def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, bool]]:
 
 
 def _unpack(archive: Path, files: Mapping[str, str], folder: Path) -> None:
-    """Unpack `archive` beside `folder`, compare with `files`, rename; `extract` has put each file on the disk."""
-    staging = folder.with_name(f".{secrets.token_hex(4)}.tmp.{folder.name}")
-    try:
+    """Unpack `archive` as the new `folder`, which appears once it is found to hold exactly `files`."""
+    with staged_folder(folder) as staging:
         problems = extract(archive, staging)
         if problems:
             raise GateFailed(f"{archive} is refused, and was not unpacked: {problems[0]}.")
         problem = difference(staging, files)
         if problem:
             raise GateFailed(f"{archive} is not what the release says, and was not unpacked: {problem}.")
-        staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _folders_for(path: Path) -> Iterator[None]:
-    """Make the parents of `path`; those that are empty in the end are removed again."""
-    made = [parent for parent in path.parents if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    finally:
-        for parent in made:
-            with contextlib.suppress(OSError):
-                parent.rmdir()
 
 
 def _clear(folder: Path) -> None:
     """Remove the hidden folders that killed processes left beside `folder`; whoever holds its lock may."""
-    hidden = re.compile(rf"(\.[0-9a-f]{{8}}\.tmp\.)+{re.escape(folder.name)}")
     for path in folder.parent.iterdir():
-        if hidden.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+        if leftover_of(path) == folder.name and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _remove(folder: Path) -> None:
-    """Take `folder` away by a rename, so that it is never there in part, then delete it."""
-    gone = folder.with_name(f".{secrets.token_hex(4)}.tmp.{folder.name}")
-    folder.rename(gone)
-    if gone.is_dir() and not gone.is_symlink():
-        shutil.rmtree(gone, ignore_errors=True)
-    else:
-        gone.unlink()

@@ -13,9 +13,10 @@ from ...system.download import Progress, cache_folder
 from ...system.files import write_atomically
 from ..contents import CONFIG_SCHEMA
 from ..layout import CONFIG, SUMS
+from ..signer import signer_of
 from .fetch import difference, install, open_release, require_known
 from .loaded import BundledNetwork, LoadedNetwork, ReleasedNetwork, read_checked
-from .source import Source, kept_sums, signer_of
+from .source import Source, kept_sums
 
 
 @overload

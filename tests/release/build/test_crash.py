@@ -188,10 +188,10 @@ def test_an_interrupted_build_leaves_nothing(build, tmp_path, name, code):
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interruption_waits_until_the_release_is_listed(build, output, name):
-    code, _ = build(actions={"after measurements": name})
-    assert code in (130, 143)
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interruption_waits_until_the_release_is_listed(build, output, name, code):
+    found, said = build(actions={"after measurements": name})
+    assert found == code, said
     assert [entry.version for entry in read_shelf(output)][-1] == "1.0.0"
     assert verify(output / "1.0.0").problems == []
     assert hidden(output) == []

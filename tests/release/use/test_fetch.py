@@ -20,9 +20,10 @@ import cifar_export.release.use.source
 from cifar_export.errors import CifarExportError, GateFailed, InvalidInput, Unavailable
 from cifar_export.release.archive import write_archive
 from cifar_export.release.layout import DEFAULT_EPOCH, SIGNATURE, SUMS
+from cifar_export.release.signer import Signer
 from cifar_export.release.sums import files_below, write_sums
 from cifar_export.release.use.fetch import difference, fetch
-from cifar_export.release.use.source import Signer, below
+from cifar_export.release.use.source import below
 from cifar_export.system.files import sha256_file
 
 from support.releases import fake_release

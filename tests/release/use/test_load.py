@@ -340,7 +340,7 @@ assert not {{"torch", "onnx", "rich", "click"}} & set(sys.modules), set(sys.modu
 
 
 def assert_the_documented_program_runs(url: str, sha256: str, images: Any) -> None:
-    page = (ROOT / "docs" / "support.releases.md").read_text()
+    page = (ROOT / "docs" / "releases.md").read_text()
     program = page.partition("## Fetch and load")[2].partition("```python\n")[2].partition("```")[0]
     program = program.replace('"https://host/releases/1.0.0"', repr(url)).replace('"..."', repr(sha256))
     lines = [line for line in program.splitlines() if '"cuda"' not in line]

@@ -106,6 +106,25 @@ _index(
     "sbom.cdx.json: index.json has another size",
     lambda index: index["files"]["sbom.cdx.json"].update(bytes="all"),
 )
+
+
+def _size_of_one_byte(name: str, size: object) -> None:
+    """A case with a file of one byte, whose size in index.json is `size`: Python takes True and 1.0 for 1."""
+
+    def make(release: Path) -> None:
+        (release / NETWORK / "labels.txt").write_bytes(b"x")
+        reseal(release)
+        edit_json(
+            release / "index.json",
+            lambda index: index["networks"][NETWORK]["files"]["labels.txt"].update(bytes=size),
+        )
+        rewrite_sums(release)
+
+    CASES.append(Case(name, make, f"{NETWORK}/labels.txt: index.json has another size"))
+
+
+_size_of_one_byte("index_size_true", True)
+_size_of_one_byte("index_size_with_a_fraction", 1.0)
 _index(
     "index_entry_of_another_type",
     "sbom.cdx.json: index.json has another sha256",

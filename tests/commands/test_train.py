@@ -11,13 +11,14 @@ from click.testing import CliRunner
 
 from cifar_export import __main__ as cli
 from cifar_export.errors import GateFailed
-from cifar_export.networks.zoo import MODELS, NETWORKS
+from cifar_export.networks.zoo import NETWORKS, Normalization
 from cifar_export.training import run
 from cifar_export.training.loop import Progress
+from cifar_export.training.options import CHECKPOINT, NamedWeights, Options
 from cifar_export.training.recipe import PRESETS, QUICK
-from cifar_export.weights.index import bundled_entries
+from cifar_export.training.result import TrainingResult
 
-RESULT = run.TrainingResult(
+RESULT = TrainingResult(
     network="cifar100_resnet32",
     recipe="quick",
     seed=3,
@@ -35,7 +36,7 @@ EPOCH = {"epoch": 1, "loss": 2.5, "train_top1": 41.0, "top1": 43.25, "top5": 70.
 @pytest.fixture
 def asked(monkeypatch):
     """Options that the command asked for; a stand-in reports one epoch and a result."""
-    seen: list[run.Options] = []
+    seen: list[Options] = []
 
     def stand_in(options, on_progress, on_note):
         seen.append(options)
@@ -65,125 +66,70 @@ def test_options_reach_the_library(asked, tmp_path):
 
 
 def test_initial_weights_are_of_the_model_itself_or_of_a_named_one(asked):
-    for given, network in (([], "cifar100_resnet32"), (["--initial-model", "resnet20"], "cifar100_resnet20")):
+    own = [f"--{name}=0.1,0.2,0.3" for name in ("mean", "std")]
+    for given, model, normalization in (
+        ([], "resnet32", None),
+        (["--initial-model", "resnet20"], "resnet20", None),
+        (own, "resnet32", Normalization((0.1, 0.2, 0.3), (0.1, 0.2, 0.3))),
+    ):
         result = invoke("resnet32", "--dataset", "cifar100", "--initial-weights", "bundled", *given)
         assert result.exit_code == 0, result.output
         assert asked[-1].network.name == "cifar100_resnet32"
-        assert asked[-1].initial.network.name == network
-        assert asked[-1].initial.sha256 == bundled_entries()[network].sha256
+        assert asked[-1].initial == NamedWeights("bundled", NETWORKS[f"cifar100_{model}"], normalization)
 
 
 @pytest.mark.parametrize(
-    ("given", "code", "told"),
+    ("given", "told"),
     [
-        (["--initial-model", "resnet20"], 2, "--initial-weights"),
-        (["--mean", "0,0,0", "--std", "1,1,1"], 2, "--initial-weights"),
-        (["--initial-weights", "no/such/file.pt"], 2, "no/such/file.pt"),
-        (["--initial-weights", "bundled", "--mean", "0.5,0.5,0.5"], 2, "--std"),
-        (["--initial-weights", "bundled", "--initial-model", "resnet18"], 2, "resnet18"),
+        (["--initial-model", "resnet20"], "Add --initial-weights"),
+        (["--mean", "0,0,0", "--std", "1,1,1"], "Add --initial-weights"),
+        (["--initial-weights", "bundled", "--mean", "0.5,0.5,0.5"], "--std"),
+        (["--initial-weights", "bundled", "--initial-model", "resnet18"], "resnet18"),
+        (["--recipe", "distill", "--teacher", "resnet18"], "resnet18"),
+        (["--recipe", "distill", "--teacher", ""], "''"),
     ],
 )
-def test_initial_weights_that_cannot_be_had_are_an_error_before_training(asked, given, code, told):
+def test_options_that_do_not_fit_together_are_wrong_usage(asked, given, told):
     result = invoke("resnet32", *given)
-    assert result.exit_code == code
+    assert result.exit_code == 2
     assert told in result.stderr
     assert asked == []
 
 
-def test_published_weights_of_another_normalization_are_refused_before_they_are_downloaded(asked, monkeypatch):
-    monkeypatch.setenv("CIFAR_EXPORT_UPSTREAM_URL", "http://127.0.0.1:9")  # nobody answers there
-    upstream = ("resnet20", "--dataset", "cifar100", "--initial-weights", "upstream")
-    result = invoke(*upstream)
-    assert (result.exit_code, asked) == (2, [])
-    assert "0.2673" in result.stderr
-    assert "0.2009" in result.stderr
-    result = invoke(*upstream, "--initial-model", "resnet56")
-    assert (result.exit_code, asked) == (2, [])
-    assert "cifar100_resnet56, which is deeper" in result.stderr
-    own = NETWORKS["cifar100_resnet20"].dataset.normalization  # who insists gets as far as the download
-    given = [f"--{name}={','.join(map(str, getattr(own, name)))}" for name in ("mean", "std")]
-    assert (invoke(*upstream, *given).exit_code, asked) == (3, [])
-
-
-def test_a_checkpoint_that_does_not_say_its_normalization_is_told_it(asked, tmp_path, weights20):
-    import torch
-
-    path = tmp_path / "foreign.pt"
-    torch.save(weights20.state, path)
-    given = ("resnet20", "--dataset", weights20.network.dataset.name, "--initial-weights", str(path))
-    refused = invoke(*given)
-    assert (refused.exit_code, asked) == (2, [])
-    assert "--mean R,G,B and --std R,G,B" in refused.stderr
-    expected = weights20.network.dataset.normalization
-    options = [f"--{name}={','.join(map(str, getattr(expected, name)))}" for name in ("mean", "std")]
-    assert invoke(*given, *options).exit_code == 0
-    assert asked[0].initial.normalization == expected
-
-
-def test_teachers_are_all_bundled_networks_of_the_data_set_or_the_named_ones(asked):
-    some = ["--teacher", "resnet20", "--teacher", "resnet56", "--teacher", "resnet20"]
-    for given, models in (([], MODELS), (some, ("resnet20", "resnet56"))):
-        result = invoke("resnet32", "--dataset", "cifar100", "--recipe", "distill", *given)
-        assert result.exit_code == 0, result.output
-        names = [f"cifar100_{model}" for model in models]
-        assert [teacher.network.name for teacher in asked[-1].teachers] == names
-        assert [teacher.sha256 for teacher in asked[-1].teachers] == [bundled_entries()[name].sha256 for name in names]
-
-
-def test_a_run_that_is_resumed_needs_no_teachers(asked, tmp_path):
-    given = ("resnet20", "--recipe", "distill", "--resume", "--output", str(tmp_path))
+def test_teachers_are_the_named_ones_each_once_or_those_that_training_takes_by_default(asked):
+    given = ("resnet32", "--dataset", "cifar100", "--recipe", "distill")
     assert invoke(*given).exit_code == 0
-    assert len(asked[-1].teachers) == len(MODELS)  # there is no checkpoint: the run begins anew
-    (tmp_path / run.CHECKPOINT).touch()
-    assert invoke(*given).exit_code == 0
-    assert asked[-1].teachers == ()
-    assert invoke(*given, "--teacher", "resnet20").exit_code == 0
-    assert len(asked[-1].teachers) == 1
+    assert invoke(*given, *(f"--teacher={model}" for model in ("resnet20", "resnet56", "resnet20"))).exit_code == 0
+    named = tuple(NamedWeights("bundled", NETWORKS[f"cifar100_{model}"]) for model in ("resnet20", "resnet56"))
+    assert [options.teachers for options in asked] == [None, named]
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
         (["--recipe", "quick", "--teacher", "resnet20"], "quick does not"),
-        (["--recipe", "distill", "--teacher", "resnet18"], "resnet18"),
-        (["--recipe", "distill", "--teacher", ""], "''"),
-        (["--recipe", "distill", "--holdout"], "it would report too much"),
-        (["--recipe", "quick", "--holdout", "--initial-weights", "bundled"], "it would report too much"),
-        (["--recipe", "quick", "--holdout", "--initial-weights", "upstream"], "it would report too much"),
+        (["--recipe", "distill", "--holdout"], "--holdout sets aside"),
+        (["--recipe", "quick", "--holdout", "--initial-weights", "bundled"], "--holdout sets aside"),
+        (["--initial-weights", "no/such/file.pt"], "no/such/file.pt"),
     ],
 )
-def test_teachers_that_cannot_be_had_or_know_too_much_are_wrong_usage(asked, monkeypatch, given, told):
-    monkeypatch.setenv("CIFAR_EXPORT_UPSTREAM_URL", "http://127.0.0.1:9")  # nobody answers there
-    result = invoke(
-        "resnet20", *(["--initial-weights", "upstream"] if "--initial-weights" not in given else []), *given
-    )
-    assert (result.exit_code, asked) == (2, [])
+def test_what_training_refuses_is_wrong_usage_before_the_data_is_looked_for(given, told, tmp_path):
+    result = invoke("resnet20", "--data-dir", str(tmp_path / "none"), *given)
+    assert result.exit_code == 2, result.output
     assert told in result.stderr
+    assert result.stderr.count("\n") <= 2
 
 
-def test_held_out_images_are_unknown_to_initial_weights_or_they_are_refused(asked, tmp_path, weights20):
-    from cifar_export.weights.native import save_weights
+def test_what_training_has_to_say_is_a_note_on_stderr(monkeypatch):
+    def says(options, on_progress, on_note):
+        on_note("the run begins anew.")
 
-    given = ("resnet20", "--holdout", "--initial-weights", str(tmp_path / "weights.safetensors"))
-    for images, code in (("test", 2), (run.HELD_OUT, 0)):
-        save_weights(tmp_path / "weights.safetensors", replace(weights20, metrics={"top1": 1.0, "images": images}))
-        result = invoke(*given)
-        assert (result.exit_code, len(asked)) == (code, 1 - code // 2), result.output
-        assert ("it would report too much" in result.stderr) == (code == 2)
+    monkeypatch.setattr(run, "train", says)
+    result = invoke("resnet20", "--json")
+    assert (result.stdout, result.stderr) == ("", "note: the run begins anew.\n")
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_recipes_for_trained_weights_say_so_when_they_begin_with_random_ones(asked, tmp_path, name):
-    given = ("resnet20", "--recipe", name, "--output", str(tmp_path))
-    wanted = name in ("restart", "swa", "distill")
-    assert ("note: recipe" in invoke(*given).stderr) == wanted
-    assert "note: recipe" not in invoke(*given, "--initial-weights", "bundled").stderr
-    (tmp_path / run.CHECKPOINT).touch()
-    assert "note: recipe" not in invoke(*given, "--resume").stderr
-    assert [options.initial is None for options in asked] == [True, False, True]
-
-
-def test_refusals_of_this_command_are_json_too(asked):
+def test_refusals_of_this_command_are_json_too():
     result = invoke("resnet20", "--teacher", "resnet20", "--json")
     assert result.exit_code == 2
     assert "quick does not" in json.loads(result.stdout)["error"]
@@ -252,11 +198,11 @@ def test_ctrl_c_says_where_to_go_on(monkeypatch, tmp_path):
     given = ("resnet20", "--output", str(tmp_path))
     result = invoke(*given)
     assert result.exit_code == 130
-    assert result.stderr == "interrupted. No epoch was complete: there is nothing to resume.\n"
-    (tmp_path / run.CHECKPOINT).touch()
+    assert result.stderr == "interrupted: no epoch was complete, so there is nothing to resume.\n"
+    (tmp_path / CHECKPOINT).touch()
     result = invoke(*given)
     assert result.exit_code == 130
-    assert result.stderr == "interrupted. Continue after the last complete epoch with --resume.\n"
+    assert result.stderr == "interrupted: --resume continues after the last complete epoch.\n"
 
 
 def test_a_diverged_run_is_an_error_of_one_or_two_lines(monkeypatch):

@@ -197,7 +197,7 @@ def test_a_hostile_archive_changes_nothing(
     name = getattr(member[0], "name", member[0])
     others = [item for item in files.items() if item[0] != name]  # nothing else is wrong with the archive
     members = [member, *others] if first else [*others, member]
-    archive = pack(tmp_path / "support.hostile.tar.gz", members)
+    archive = pack(tmp_path / "hostile.tar.gz", members)
     data = tmp_path / "data"
     data.mkdir()
     before = contents(tmp_path)
@@ -212,7 +212,7 @@ def test_a_member_that_comes_twice_is_refused(tmp_path: Path, mirror: Mirror) ->
     archive = pack(tmp_path / "twice.tar.gz", [*files.items(), (TEST, bytes(307_300))])
     with pytest.raises(InvalidInput, match="comes twice"):
         unpack(archive, spec, tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
 
 
 def test_an_endless_archive_is_refused(tmp_path: Path, mirror: Mirror) -> None:
@@ -236,7 +236,7 @@ def test_an_archive_that_lacks_a_file(tmp_path: Path, mirror: Mirror, missing: s
     archive = pack(tmp_path / "less.tar.gz", [item for item in files.items() if item[0] != missing])
     with pytest.raises(InvalidInput, match=f"{Path(missing).name} missing"):
         unpack(archive, spec, tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.999])
@@ -247,7 +247,7 @@ def test_a_truncated_archive(tmp_path: Path, mirror: Mirror, http_server: Server
     archive.write_bytes(raw[: int(keep * len(raw))])
     with pytest.raises(InvalidInput, match="is damaged"):
         unpack(archive, spec, tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
 
 
 def test_something_else_than_an_archive(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_json_table_and_exit_code(run, weights20_file, exported, split, only, st
 
 def test_one_runtime_and_all_of_them_exclude_each_other(run):
     result = run("evaluate", "resnet20", "--runtime", "pytorch", "--all-runtimes")
-    assert (result.exit_code, "Leave one of them away" in result.stderr) == (2, True)
+    assert (result.exit_code, "Leave one of them out" in result.stderr) == (2, True)
 
 
 @pytest.mark.data

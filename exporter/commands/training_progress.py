@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from .loop import Progress, ProgressCallback
-from .run import TrainingResult
+from ..training.loop import Progress, ProgressCallback
+from ..training.result import TrainingResult
 
 
 def _left(seconds: float) -> str:

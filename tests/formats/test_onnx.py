@@ -1,0 +1,95 @@
+"""ONNX files: what is asked is delivered, under the contract's names."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from cifar_export.errors import GateFailed
+from cifar_export.exporting.artifact import export
+from cifar_export.networks.zoo import CIFAR10, NETWORKS
+from cifar_export.weights.seeded import random_weights
+
+
+def left_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(13, 7), (17, 8), (18, 8), (21, 10)])
+def test_the_opset_asked_for_is_in_the_file_with_the_lowest_ir_version(exported, opset, ir_version):
+    artifact = exported("onnx", "uint8" if opset < 18 else "float32", opset)
+    model = onnx.load(artifact.path)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+    assert (model.ir_version, artifact.opset, artifact.ir_version) == (ir_version, opset, ir_version)
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_an_exporter_that_delivers_another_opset_is_refused(weights20, tmp_path, monkeypatch):
+    from cifar_export.formats import onnx as onnx_format
+
+    # what torch's exporter does with opsets below 18
+    real = onnx_format._by_torchscript
+    monkeypatch.setattr(onnx_format, "_by_torchscript", lambda request, opset: real(request, 17))
+    with pytest.raises(GateFailed, match=r"asked for opset 15, the exporter delivered ai\.onnx 17"):
+        export(weights20, "onnx", opset=15, output=tmp_path / "a.onnx")
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("opset", [12, 27, -1])
+def test_opsets_that_cannot_be_delivered_are_wrong_usage(run, weights20_file, tmp_path, opset):
+    result = run("onnx", "resnet20", "--weights", weights20_file, "--opset", opset, "--output", tmp_path / "a.onnx")
+    assert result.exit_code == 2
+    assert "Choose one from 13 to 26" in result.stderr
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "elem_type", "shape"),
+    [("float32", "input", 1, ["batch", 3, 32, 32]), ("uint8", "image", 2, ["batch", 32, 32, 3])],
+)
+def test_onnx_ports_are_the_contract(exported, variant, name, elem_type, shape):
+    graph = onnx.load(exported("onnx", variant, 17).path).graph
+    (port,), (output,) = graph.input, graph.output
+    assert (port.name, port.type.tensor_type.elem_type) == (name, elem_type)
+    assert [dim.dim_param or dim.dim_value for dim in port.type.tensor_type.shape.dim] == shape
+    assert output.name == "logits"
+    assert [dim.dim_param or dim.dim_value for dim in output.type.tensor_type.shape.dim] == ["batch", 10]
+    assert not graph.value_info
+
+
+def test_onnx_metadata_says_what_the_file_is(exported, weights20):
+    artifact = exported("onnx", "uint8", 17)
+    model = onnx.load(artifact.path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert (properties["model"], properties["dataset"]) == ("resnet20", "cifar10")
+    assert json.loads(properties["labels"]) == list(CIFAR10.labels)
+    assert json.loads(properties["mean"]) == list(weights20.normalization.mean)
+    assert json.loads(properties["std"]) == list(weights20.normalization.std)
+    assert properties["weights_sha256"] == weights20.sha256
+    assert properties["parity"] == "passed"
+    assert properties["Image.BitmapPixelFormat"] == "Rgb8"
+    assert model.graph.input[0].type.denotation == "IMAGE"
+    assert [dim.denotation for dim in model.graph.input[0].type.tensor_type.shape.dim][-1] == "DATA_CHANNEL"
+
+
+def test_image_metadata_is_for_pixels_only(exported):
+    model = onnx.load(exported("onnx", "float32", 17).path)
+    assert not [entry.key for entry in model.metadata_props if entry.key.startswith("Image.")]
+    assert not model.graph.input[0].type.denotation
+
+
+def test_values_are_named_by_layer_whichever_exporter_made_them(exported):
+    names = [[node.name for node in onnx.load(exported("onnx", "float32", o).path).graph.node] for o in (17, 18)]
+    assert names[0] == names[1]
+    assert {"conv1", "layer2.0.downsample.0", "layer2.0.conv1.relu", "layer3.2.add", "fc"} <= set(names[0])
+
+
+def test_class_count_and_labels_are_the_data_sets(tmp_path):
+    weights = random_weights(NETWORKS["cifar100_resnet20"], seed=1)
+    artifact = export(weights, "onnx", opset=17, output=tmp_path / "a.onnx", checked=False)
+    model = onnx.load(artifact.path)
+    labels = json.loads({entry.key: entry.value for entry in model.metadata_props}["labels"])
+    assert len(labels) == 100 == model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    assert (labels[0], labels[-1]) == ("apple", "worm")
+    assert np.all(np.array(sorted(labels)) == np.array(labels))

@@ -1,0 +1,81 @@
+"""Runtimes in a process of their own: one that dies, hangs or prints is a row, and the others run."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from cifar_export.gate.check import check
+from cifar_export.gate.inputs import bundled_images
+
+FEW = {"real": bundled_images()[:12]}
+
+
+@pytest.fixture
+def checked(weights20, exported):
+    def run(names, **more):
+        files = {"onnx": exported("onnx", "uint8", 17).path}
+        report = check(weights20, "uint8", files, names, FEW, isolated=True, **more)
+        return report, {row.runtime: row for row in report.runtimes}
+
+    return run
+
+
+def test_runtimes_that_die_raise_or_print_are_rows_and_the_others_run(bad, checked):
+    names = [*bad("Segfault", "Exit", "Raise", "Objects", "Chatter"), "onnxruntime-cpu"]
+    report, rows = checked(names)
+    assert list(rows) == names
+    if sys.platform != "win32":
+        assert rows["Segfault"].reason == "crashed: signal 11 (SIGSEGV)"
+    assert rows["Exit"].reason == "crashed: exit code 3: the library gave up"
+    assert rows["Raise"].reason == "crashed: RuntimeError: out of cheese"
+    assert rows["Objects"].reason == "logits are object, not float32"
+    assert "exceeds" in rows["Chatter"].reason  # it ran, and its zeros are wrong
+    assert [rows[name].state for name in names] == ["failed"] * 5 + ["passed"]
+    assert rows["onnxruntime-cpu"].images == 12
+    assert not report.passed
+
+
+def test_a_runtime_that_hangs_is_a_row_and_the_others_run(bad, checked):
+    _, rows = checked([*bad("Hang", patience_s=0.5), "onnxruntime-cpu"])
+    assert (rows["Hang"].state, rows["Hang"].reason) == ("failed", "no answer within 0.5 s")
+    assert rows["onnxruntime-cpu"].state == "passed"
+
+
+def test_a_runtime_that_is_only_reported_fails_nothing(bad, checked):
+    report, rows = checked([*bad("Zeros", "Raise", gated=False), "onnxruntime-cpu"])
+    assert report.passed
+    assert rows["Zeros"].state == "reported"
+    assert rows["Zeros"].reason.startswith("error ")
+    assert (rows["Raise"].state, rows["Raise"].reason) == ("reported", "crashed: RuntimeError: out of cheese")
+
+
+def test_a_runtime_is_closed_when_it_has_run_there_or_here(bad, weights20, exported, tmp_path):
+    file = tmp_path / "a.onnx"
+    file.write_bytes(exported("onnx", "uint8", 17).path.read_bytes())
+    for isolated in (True, False):
+        check(weights20, "uint8", {"onnx": file}, bad("Closes"), FEW, isolated=isolated)
+        (tmp_path / "closed").unlink()
+
+
+def test_nodes_that_ran_elsewhere_fail_the_row_and_are_named(bad, checked):
+    _, rows = checked(bad("Misplaced"))
+    assert rows["Misplaced"].state == "failed"
+    assert rows["Misplaced"].reason == "not on zeros: layer2.0.conv1 (Conv), fc (Gemm)"
+
+
+def test_an_interruption_ends_the_process_that_hangs(bad, checked):
+    def interrupt(what):
+        if what == "Hang":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checked(bad("Hang", patience_s=600.0), progress=interrupt)  # would wait ten minutes otherwise
+
+
+def test_isolated_and_not_are_the_same_numbers(checked, weights20, exported):
+    _, rows = checked(["onnxruntime-cpu"])
+    files = {"onnx": exported("onnx", "uint8", 17).path}
+    here = check(weights20, "uint8", files, ["onnxruntime-cpu"], FEW)
+    assert here.runtimes == (rows["onnxruntime-cpu"],)

@@ -1,0 +1,27 @@
+"""Sizes of the networks, counted from the networks: equal to what is published."""
+
+import pytest
+
+from cifar_export.networks.counting import size_of
+from cifar_export.networks.resnet import build
+from cifar_export.networks.zoo import NETWORKS
+
+# parameters in M, multiply-adds in M, as published for CIFAR-10 by chenyaofo/CIFAR-pretrained-models
+PUBLISHED = {
+    "cifar10_resnet20": (0.27, 40.81), "cifar10_resnet32": (0.46, 69.12), "cifar10_resnet44": (0.66, 97.44),
+    "cifar10_resnet56": (0.85, 125.75), "cifar100_resnet20": (0.28, 40.82), "cifar100_resnet32": (0.47, 69.13),
+    "cifar100_resnet44": (0.66, 97.44), "cifar100_resnet56": (0.86, 125.75),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sizes_are_the_published_ones(name):
+    size = size_of(NETWORKS[name])
+    assert (round(size.parameters / 1e6, 2), round(size.multiply_adds / 1e6, 2)) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_depth_is_the_number_of_weighted_layers_on_the_main_path(name):
+    network = build(NETWORKS[name])
+    layers = [key for key, value in network.named_parameters() if value.ndim in (2, 4) and "downsample" not in key]
+    assert len(layers) == NETWORKS[name].model.depth
