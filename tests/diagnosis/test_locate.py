@@ -333,7 +333,7 @@ def test_a_repro_shows_the_fault_alone(run, weights20_file, exported, tmp_path):
     actual, expected = run_repro(folder)
     assert actual.shape == expected.shape == (1, 32, 16, 16)
     assert np.abs(actual - expected).max() == pytest.approx(document["divergence"]["max_abs_error"], rel=0.1)
-    assert f"repro written to {folder}" in result.stderr
+    assert f"the repro was written to {folder}" in result.stderr
 
 
 def test_the_repro_of_a_missing_node_is_the_node_that_takes_its_input(weights20, exported, pixels, tmp_path):
@@ -350,7 +350,7 @@ def test_a_clean_file_leaves_no_repro(run, weights20_file, exported, tmp_path):
     result = run("parity", "resnet20", "--weights", weights20_file, "--file", file, "--runtime", "onnxruntime-cpu",
                  "--save-repro", folder, "--json")  # fmt: skip
     assert (result.exit_code, json.loads(result.stdout)["divergence"]) == (0, None)
-    assert "no repro written" in result.stderr
+    assert "no repro was written" in result.stderr
     assert not folder.exists()
 
 
