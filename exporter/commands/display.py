@@ -169,7 +169,7 @@ def data_summary(report: DataReport, note: str = "") -> None:
     """Print what stands in a data folder; `note` says what has just been done about it."""
     from ..data.check import STATES
 
-    pairs = [("data set", report.dataset), ("folder", str(report.data_dir / report.files[0].path.split("/")[0]))]
+    pairs = [("data set", report.dataset), ("folder", str(report.data_dir / report.folder))]
     pairs.append(("state", f"{note}; {STATES[report.state]}" if note else STATES[report.state]))
     fields(pairs)
 

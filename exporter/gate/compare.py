@@ -32,9 +32,8 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class Bound:
-    """What one input set allows: the reference's size, the yardstick's error and the largest error that passes."""
+    """What one input set allows: the yardstick's error, and the largest error that passes."""
 
-    largest_logit: float
     yardstick: float
     allowed: float
     yardstick_is_float32: bool
@@ -89,7 +88,7 @@ def bound(reference: NDArray[np.float64], yardsticks: list[NDArray[np.float32]])
     error = max(float(np.abs(logits.astype(np.float64) - reference).max()) for logits in yardsticks)
     ulp = float(np.spacing(np.float32(largest)))
     sane = bool(np.isfinite(error)) and error <= YARDSTICK_LIMIT_ULPS * ulp
-    return Bound(largest, error, MULTIPLE * error + ULPS * ulp, sane)
+    return Bound(error, MULTIPLE * error + ULPS * ulp, sane)
 
 
 def compare(

@@ -46,8 +46,7 @@ def test_the_errors_decide_and_not_the_classes():
     logits = reference.astype(np.float32)
     logits[2, 4] = 1.1e-3
     wide, narrow = (
-        compare("x", reference, logits, Bound(1e-3, 0.0, allowed, yardstick_is_float32=True))
-        for allowed in (1.2e-3, 4.9e-4)
+        compare("x", reference, logits, Bound(0.0, allowed, yardstick_is_float32=True)) for allowed in (1.2e-3, 4.9e-4)
     )
     assert (wide.clear, wide.agreeing, wide.problem) == (0, 3, None)
     assert (narrow.clear, narrow.agreeing, narrow.problem) == (3, 3, "error 1.1e-03 exceeds 4.9e-04")
@@ -62,7 +61,7 @@ def test_an_error_within_the_bound_changes_no_clear_class(seed, allowed):
     worst = np.full_like(reference, 0.99 * allowed)
     np.put_along_axis(worst, reference.argmax(axis=1)[:, None], -0.99 * allowed, axis=1)
     logits = (reference + worst).astype(np.float32)
-    found = compare("x", reference, logits, Bound(1.0, 0.0, allowed, yardstick_is_float32=True))
+    found = compare("x", reference, logits, Bound(0.0, allowed, yardstick_is_float32=True))
     best_two = np.sort(reference, axis=1)[:, -2:]
     clear = best_two[:, 1] - best_two[:, 0] > 2 * allowed
     assert (found.problem, found.clear) == (None, clear.sum())
@@ -73,7 +72,7 @@ def test_an_error_within_the_bound_changes_no_clear_class(seed, allowed):
 def test_each_error_is_counted_in_its_bin(errors):
     reference = np.zeros((len(errors), 2))
     reference[:, 0] = errors
-    limit = Bound(1.0, 1.0, 1.0, yardstick_is_float32=True)
+    limit = Bound(1.0, 1.0, yardstick_is_float32=True)
     counts = compare("x", reference, np.zeros_like(reference, dtype=np.float32), limit).histogram
     assert sum(counts) == 2 * len(errors)
     for place, (low, high) in enumerate(itertools.pairwise(ERROR_EDGES)):
@@ -85,7 +84,7 @@ def test_the_worst_image_is_named_by_its_place_in_the_set():
     reference = np.zeros((3, 10))
     logits = np.zeros((3, 10), np.float32)
     logits[2, 7] = 1.0
-    limit = Bound(1.0, 1e-6, 1e-5, yardstick_is_float32=True)
+    limit = Bound(1e-6, 1e-5, yardstick_is_float32=True)
     worst = compare("x", reference, logits, limit, np.array([5, 6, 40])).worst
     assert (worst.image, worst.max_abs_error) == (40, 1.0)
     assert (7, 0.0, 1.0) in worst.classes
@@ -146,7 +145,7 @@ def test_of_several_yardsticks_the_largest_error_counts():
 
 def test_one_logit_that_is_no_number_fails_its_image():
     reference = np.zeros((3, 10))
-    limit = Bound(1.0, 1e-6, 1e-5, yardstick_is_float32=True)
+    limit = Bound(1e-6, 1e-5, yardstick_is_float32=True)
     for bad in (np.nan, np.inf, -np.inf):
         logits = np.zeros((3, 10), np.float32)
         logits[1, 4] = bad
@@ -158,7 +157,7 @@ def test_one_logit_that_is_no_number_fails_its_image():
 def test_images_whose_margin_is_over_twice_the_bound_are_counted_as_clear():
     reference = np.zeros((4, 3))
     reference[:, 1] = [0.0, 1.9e-3, 2.1e-3, 0.5]
-    found = compare("x", reference, reference.astype(np.float32), Bound(0.5, 0.0, 1e-3, yardstick_is_float32=True))
+    found = compare("x", reference, reference.astype(np.float32), Bound(0.0, 1e-3, yardstick_is_float32=True))
     assert (found.clear, found.agreeing) == (2, 4)
 
 
@@ -167,14 +166,14 @@ def test_the_worst_image_has_the_largest_error_whatever_the_sum_of_its_errors():
     logits = np.zeros((3, 10), np.float32)
     logits[0] = 0.75
     logits[2, 5] = 1.0
-    worst = compare("x", reference, logits, Bound(1.0, 1e-6, 1e-5, yardstick_is_float32=True)).worst
+    worst = compare("x", reference, logits, Bound(1e-6, 1e-5, yardstick_is_float32=True)).worst
     assert (worst.image, worst.max_abs_error) == (2, 1.0)
 
 
 def test_the_bins_are_half_decades_and_an_error_on_an_edge_counts_above_it():
     assert (len(ERROR_EDGES), ERROR_EDGES[:4], ERROR_EDGES[-1]) == (21, (1e-9, 3.16e-9, 1e-8, 3.16e-8), 10.0)
     reference = np.array([ERROR_EDGES])
-    limit = Bound(1.0, 1.0, 1.0, yardstick_is_float32=True)
+    limit = Bound(1.0, 1.0, yardstick_is_float32=True)
     counts = compare("x", reference, np.zeros_like(reference, dtype=np.float32), limit).histogram
     assert counts == (*[1] * 19, 2)  # what is on the last edge, or beyond it, counts in the last bin
     small = compare("x", np.full((1, 5), 1e-12), np.zeros((1, 5), np.float32), limit).histogram

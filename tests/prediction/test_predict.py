@@ -382,8 +382,8 @@ def test_many_pictures_go_in_batches_and_stay_in_order(exported: Subject, tmp_pa
     files = [save(Image.fromarray(values), tmp_path / f"{i}.png") for i, values in enumerate(pixels)]
     files.insert(30, tmp_path / "missing.png")
     seen: list[tuple[int, int | None]] = []
-    classifier = classifier_of_file(exported.file("-uint8.onnx"))
-    result = predict_pictures(classifier, files, 1, progress=lambda done, total: seen.append((done, total)))
+    with classifier_of_file(exported.file("-uint8.onnx")) as classifier:
+        result = predict_pictures(classifier, files, 1, progress=lambda done, total: seen.append((done, total)))
     expected = [top[0][0] for top in reference(exported.weights, pixels)]
     assert [picture.top[0].label for picture in result.pictures] == expected
     assert seen == [(64, 71), (71, 71)]

@@ -34,6 +34,23 @@ from cifar_export.system.files import sha256_file
 from cifar_export.training.recipe import PRESETS
 from cifar_export.weights.index import BundledEntry
 
+NETWORK_FILES = (
+    "model.safetensors",
+    "model.onnx",
+    "model-uint8.onnx",
+    "model.torchscript.pt",
+    "model.pt2",
+    "config.json",
+    "labels.txt",
+    "test_data_set_0/input_0.pb",
+    "test_data_set_0/output_0.pb",
+    "uint8/test_data_set_0/input_0.pb",
+    "uint8/test_data_set_0/output_0.pb",
+    "parity.json",
+    "README.md",
+    "SHA256SUMS",
+)
+"""The files of a network in a release, which strangers' programs name."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
