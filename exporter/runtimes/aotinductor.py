@@ -38,9 +38,13 @@ class AotInductor(Runtime):
             raise unreadable(path, self.name, error) from error
         program.example_inputs = ((_example(program),), {})  # our exports carry none
         self._folder = tempfile.TemporaryDirectory(prefix="cifar-export-")
-        with tracing(), torch.no_grad():
-            package = aoti_compile_and_package(program, package_path=str(Path(self._folder.name) / "model.pt2"))
-            self._run = aoti_load_package(package)
+        try:
+            with tracing(), torch.no_grad():
+                package = aoti_compile_and_package(program, package_path=str(Path(self._folder.name) / "model.pt2"))
+                self._run = aoti_load_package(package)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Remove the compiled package."""
