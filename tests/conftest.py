@@ -127,16 +127,9 @@ def run() -> Callable[..., Result]:
 @pytest.fixture
 def bad(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Put runtimes of tests/support/bad_runtimes.py into the table, under the names of their classes."""
-    from cifar_export.runtimes import RUNTIMES, RuntimeSpec
-
-    from support.paths import ROOT
-
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
+    from support.bad_runtimes import put_into_table
 
     def add(*names: str, **more: Any) -> list[str]:
-        for name in names:
-            spec = RuntimeSpec(name, name, "onnx", f"support.bad_runtimes:{name}", **more)
-            monkeypatch.setitem(RUNTIMES, name, spec)
-        return list(names)
+        return [put_into_table(monkeypatch, name, name, **more).name for name in names]
 
     return add

@@ -22,14 +22,14 @@ import torch
 
 from cifar_export.commands.console import Command
 from cifar_export.doctor import gpu
-from cifar_export.errors import InvalidInput, Unavailable
+from cifar_export.errors import InvalidInput
 from cifar_export.exporting.artifact import export
 from cifar_export.gate.check import check
 from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.report import ParityReport, RuntimeResult
 from cifar_export.gate.versions import versions
 from cifar_export.networks.zoo import INPUT_VARIANTS, NETWORKS, NetworkSpec
-from cifar_export.runtimes import RUNTIMES, why_missing
+from cifar_export.runtimes import RUNTIMES, require_runtime, why_missing
 from cifar_export.system.files import write_atomically
 from cifar_export.weights.core import Weights
 from cifar_export.weights.index import bundled_entries
@@ -40,6 +40,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "parity"
 REQUIRED = "onnxruntime-cuda"
 _DRY_NETWORKS, _DRY_IMAGES, _DRY_OPSET = ("cifar10_resnet20", "cifar100_resnet20"), 10, 17
 _SEED = 0
+SCHEMA = 2  # of the file; in 1, rows had no state
 
 
 def measure(folder: Path, *, dry_run: bool = False) -> tuple[Path, dict[str, Any]]:
@@ -52,7 +53,7 @@ def measure(folder: Path, *, dry_run: bool = False) -> tuple[Path, dict[str, Any
     pixels = {name: full[:_DRY_IMAGES] if dry_run else full for name, full in input_sets().items()}
     path = folder / f"{'dry-run' if dry_run else slug(machine['gpu'])}.json"
     networks = _DRY_NETWORKS if dry_run else tuple(NETWORKS)
-    document: dict[str, Any] = {"schema": 1, "complete": False, **machine, "versions": versions(), "networks": []}
+    document: dict[str, Any] = {"schema": SCHEMA, "complete": False, **machine, "versions": versions(), "networks": []}
     for name in networks:
         weights = _weights(NETWORKS[name])
         for variant in INPUT_VARIANTS:
@@ -83,8 +84,9 @@ def table(document: dict[str, Any]) -> str:
         error = "not a number" if None in errors else f"{max(errors):.1e}"
         share = "" if None in shares else f"{100 * max(shares):,.0f} %"
         agreement = 100 * min(row["top1_agreement"] for row in ran)
-        passed = sum(row["passed"] is True for row in mine)
-        verdict = f"passed {passed} of {len(mine)}" if any(row["gated"] for row in mine) else "reported"
+        passed = sum(row["state"] == "passed" for row in mine)
+        gated = any(row["state"] in ("passed", "failed") for row in mine)
+        verdict = f"passed {passed} of {len(mine)}" if gated else ran[0]["state"]
         lines.append(f"| `{name}` | {error} | {share} | {agreement:.2f} % | {verdict} |")
     return "\n".join(lines)
 
@@ -95,9 +97,7 @@ def slug(gpu_name: str) -> str:
 
 
 def _machine() -> dict[str, Any]:
-    reason = why_missing(REQUIRED)
-    if reason:
-        raise Unavailable(f"{REQUIRED} cannot run here: {reason}")
+    require_runtime(REQUIRED)
     import onnxruntime
 
     found = gpu.find()

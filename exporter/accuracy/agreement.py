@@ -1,8 +1,13 @@
-"""Accuracy of one network in every runtime, and the images on which two of them name another class."""
+"""Accuracy of one network in every runtime, and the images on which two of them name another class.
+
+Runtimes that read files run in a process of their own, as in parity: one that crashes or hangs is a row.
+"""
 
 from __future__ import annotations
 
 import copy
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,36 +18,45 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..data import Split
-from ..errors import CifarExportError, first_line
+from ..errors import CifarExportError
 from ..exporting.subject import Subject, facts_of_export
 from ..gate.compare import bound
+from ..gate.forward import Answer, Inputs, Places, Sign, attempt
+from ..gate.isolation import Isolation
 from ..networks.preprocess import as_variant
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
-from ..runtimes import RUNTIMES, open_runtime, spec_of, why_missing
+from ..runtimes import ONE_BATCH_SIZE, RUNTIMES, RuntimeSpec, open_runtime, spec_of, why_missing
 from ..runtimes.pytorch import Reference
 from ..weights.core import Weights, build_network
-from .evaluation import DEFAULT_BATCH, Evaluation, Progress, evaluate
+from .evaluation import DEFAULT_BATCH, Evaluation, Progress, batches, images_of, scored
 
-SCHEMA = 1
+SCHEMA = 2
+State = Literal["ran", "failed", "not_run"]
+WORDS: dict[State, str] = {"ran": "ran", "failed": "FAILED", "not_run": "not run"}
+"""Each state as the table shows it."""
 Verdict = Literal["failure", "tie", "reduced precision"]
+_TEST = "test"  # the name of the one input set
 _AT_LEAST = 128  # images that the float32 error is measured on, beside those in dispute
 
 
 @dataclass(frozen=True)
 class RuntimeAccuracy:
-    """A runtime's row: its accuracy, or the `reason` why there is none. `failed`: it is here and did not work."""
+    """A runtime's row: its `evaluation` where it ran, else the `reason` why there is none.
+
+    `state`: "ran"; "failed": it is here and did not work; "not_run": it is not here, or too slow for a test set.
+    """
 
     runtime: str
-    evaluation: Evaluation | None
+    state: State
+    evaluation: Evaluation | None = None
     reason: str | None = None
-    failed: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what was not measured is None."""
         unknown = dict.fromkeys(("provider", "top1", "top5", "images_per_second")) | {"images": 0}
         measured = self.evaluation.as_dict() if self.evaluation else unknown
-        return measured | {"runtime": self.runtime, "failed": self.failed, "reason": self.reason}
+        return measured | {"runtime": self.runtime, "state": self.state, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ class Agreement:
     @property
     def failures(self) -> list[str]:
         """One line for each thing that failed."""
-        rows = [f"{row.runtime}: {row.reason}" for row in self.runtimes if row.failed]
+        rows = [f"{row.runtime}: {row.reason}" for row in self.runtimes if row.state == "failed"]
         clear = [found.index for found in self.disagreements if found.verdict == "failure"]
         if clear:
             images = f"{len(clear)} clear image{'s' if len(clear) > 1 else ''}"
@@ -96,7 +110,7 @@ class Agreement:
         return rows
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON; docs/schemas/agreement-1.json describes it."""
+        """For JSON; docs/schemas/agreement-2.json describes it."""
         return {
             "schema": SCHEMA,
             "passed": not self.failures,
@@ -121,9 +135,12 @@ def score_all(
     """Accuracy of `weights` on the first `limit` images of `split`, in every runtime of a parity run.
 
     On fresh exports, or on one exported `file`: then in PyTorch and the runtimes that read it. A runtime that is
-    missing or fails is a row that says so. `progress(runtime)` gives the callback for that runtime's images. Raises
-    `GateFailed` for a `file` of other weights, `InvalidInput` for a wrong option or file.
+    missing, fails, crashes its process or hangs is a row that says so. `progress(runtime)` gives the callback for that
+    runtime's images, which may be called in another thread. Raises `GateFailed` for a `file` of other weights,
+    `InvalidInput` for a wrong option or file.
     """
+    images = images_of(split, limit)
+    where = {_TEST: batches(images, batch_size)}
     specs = [spec for spec in RUNTIMES.values() if spec.by_default]
     chosen: InputVariant = variant or "float32"
     if file is not None:
@@ -132,30 +149,67 @@ def score_all(
         specs = [spec for spec in specs if spec.reads in (facts.format, "network")]
     network = build_network(weights)
     eager = with_input(network, chosen, weights.normalization).eval()
+    inputs = Inputs({_TEST: split.images[:images]}, chosen, weights.normalization)
     rows = []
-    with Subject(weights, chosen, file) as subject:
+    with Subject(weights, chosen, file) as subject, Isolation(inputs) as room:
         for spec in specs:
-            reason = why_missing(spec.name)
-            if reason is None and spec.images is not None:
-                reason = "too slow for a test set"
+            reason = _why_not(spec)
             if reason is not None:
-                rows.append(RuntimeAccuracy(spec.name, None, f"not run: {reason}"))
+                rows.append(RuntimeAccuracy(spec.name, "not_run", reason=reason))
                 continue
-            tell = progress(spec.name) if progress else None
-            try:
-                with subject.open(spec.name) as runtime:
-                    result = evaluate(
-                        runtime, split, weights.normalization, chosen, batch_size=batch_size, limit=limit, progress=tell
-                    )
-                rows.append(RuntimeAccuracy(spec.name, result))
-            except CifarExportError as error:
-                rows.append(RuntimeAccuracy(spec.name, None, str(error), failed=True))
-            except Exception as error:  # noqa: BLE001  runtimes raise what they like; a crash of one is its row
-                reason = f"crashed: {first_line(error, named=True)}"
-                rows.append(RuntimeAccuracy(spec.name, None, reason, failed=True))
+            sign = _counting(progress(spec.name), where[_TEST]) if progress else None
+            answer = _run(spec, subject, room, inputs, where, sign)
+            rows.append(_row(spec, answer, split, images, chosen))
     double = with_input(copy.deepcopy(network).double(), chosen, weights.normalization).eval()
     found = _disagreements(rows, split, weights, chosen, eager, double)
     return Agreement(weights.network.name, chosen, weights.network.dataset.labels, tuple(rows), found)
+
+
+def _why_not(spec: RuntimeSpec) -> str | None:
+    """Why `spec` cannot run here, or not on a test set, in words; None where it can."""
+    missing = why_missing(spec.name)
+    if missing is not None:
+        return str(missing)
+    return None if spec.images is None else "too slow for a test set"
+
+
+def _counting(progress: Progress, cut: Sequence[NDArray[np.intp]]) -> Sign:
+    """What is called when a runtime is open and after each batch of `cut`, and tells `progress` of the images done."""
+    done = iter([0, *itertools.accumulate(len(batch) for batch in cut)])
+    total = sum(len(batch) for batch in cut)
+    return lambda: progress(next(done, total), total)
+
+
+def _run(
+    spec: RuntimeSpec, subject: Subject, room: Isolation, inputs: Inputs, where: Places, sign: Sign | None
+) -> Answer:
+    """PyTorch itself runs here, what reads a file in the room; an export that fails is the answer's problem."""
+    if spec.reads == "network":
+        return attempt(functools.partial(subject.open, spec.name), inputs, where, sign)
+    try:
+        file = subject.file(spec.reads)
+    except Exception as error:  # noqa: BLE001  exporters raise what they like
+        return Answer.of(error)
+    return room.submit(spec, file, where, sign).result()
+
+
+def _row(spec: RuntimeSpec, answer: Answer, split: Split, images: int, variant: InputVariant) -> RuntimeAccuracy:
+    if answer.problem is not None:
+        hint = f", on a batch of {answer.batch} images. {ONE_BATCH_SIZE}" if answer.batch is not None else ""
+        return RuntimeAccuracy(spec.name, "failed", reason=f"{answer.problem}{hint}")
+    try:
+        evaluation = scored(
+            answer.logits[_TEST],
+            split.labels,
+            images=images,
+            runtime=spec.name,
+            provider=answer.provider or "",
+            variant=variant,
+            seconds=answer.seconds,
+        )
+    except CifarExportError as error:
+        return RuntimeAccuracy(spec.name, "failed", reason=str(error))
+    return RuntimeAccuracy(spec.name, "ran", evaluation)
 
 
 def _disagreements(
@@ -177,7 +231,10 @@ def _disagreements(
     places = np.union1d(disputed, np.arange(min(_AT_LEAST, table.shape[1])))
     reference = _logits(Reference(double), split, places, weights, variant)
     yardsticks = [name for name in ran if spec_of(name).reads == "network"] or ["pytorch"]
-    own = [_logits(open_runtime(name, eager), split, places, weights, variant) for name in yardsticks]
+    own = []
+    for name in yardsticks:
+        with open_runtime(name, eager) as yardstick:
+            own.append(_logits(yardstick, split, places, weights, variant))
     clear = 2 * bound(reference, own).allowed
     float32 = [name for name in ran if spec_of(name).gated or spec_of(name).reads == "network"]
     found = []

@@ -67,35 +67,72 @@ def evaluate(
     default enough for the labels. Raises `GateFailed` for NaN or infinite logits, a wrong shape, and for a network that
     does not run at all (one with a fixed batch, say).
     """
-    if batch_size < 1 or (limit is not None and limit < 1):
-        raise InvalidInput("--batch-size and --limit must be at least 1.")
-    total = len(split.images) if limit is None else min(limit, len(split.images))
-    top1 = top5 = 0
+    parts = []
     seconds = 0.0
-    predictions = np.empty(total, dtype=np.int64)
-    for start in range(0, total, batch_size):
-        stop = min(start + batch_size, total)
-        images = as_variant(split.images[start:stop], variant, normalization)
+    total = images_of(split, limit)
+    for places in batches(total, batch_size):
+        images = as_variant(split.images[places], variant, normalization)
         began = time.perf_counter()
         logits = run_batch(runtime, images)
         seconds += time.perf_counter() - began
-        _check(logits, stop - start, int(split.labels.max()), classes)
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
-        hits = best == split.labels[start:stop, None]
-        predictions[start:stop] = best[:, 0]
-        top1 += int(hits[:, 0].sum())
-        top5 += int(hits.any(axis=1).sum())
+        _check(logits, len(places), int(split.labels.max()), classes)
+        parts.append(logits)
         if progress is not None:
-            progress(stop, total)
+            progress(int(places[-1]) + 1, total)
+    logits = np.concatenate(parts)
+    return scored(
+        logits,
+        split.labels,
+        images=total,
+        runtime=runtime.name,
+        provider=runtime.provider,
+        variant=variant,
+        seconds=seconds,
+        classes=classes,
+    )
+
+
+def images_of(split: Split, limit: int | None) -> int:
+    """How many images of `split` are the first `limit`, or all. Raises `InvalidInput` for a limit below 1."""
+    if limit is not None and limit < 1:
+        raise InvalidInput("--limit must be at least 1.")
+    return len(split.images) if limit is None else min(limit, len(split.images))
+
+
+def batches(images: int, batch_size: int) -> list[NDArray[np.intp]]:
+    """Which of `images` images make up each batch, in order. Raises `InvalidInput` for batches of fewer than 1."""
+    if batch_size < 1:
+        raise InvalidInput("--batch-size must be at least 1.")
+    return [np.arange(start, min(start + batch_size, images)) for start in range(0, images, batch_size)]
+
+
+def scored(
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    images: int,
+    runtime: str,
+    provider: str,
+    variant: InputVariant,
+    seconds: float,
+    classes: int | None = None,
+) -> Evaluation:
+    """The accuracy of `logits`, (images, classes), of the first `images` of `labels`; they took so many `seconds`.
+
+    Raises `GateFailed` for NaN or infinite logits and for a wrong shape, as `evaluate` does.
+    """
+    _check(logits, images, int(labels.max()), classes)
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP]
+    hits = best == labels[:images, None]
     return Evaluation(
-        runtime.name,
-        runtime.provider,
+        runtime,
+        provider,
         variant,
-        100.0 * top1 / total,
-        100.0 * top5 / total,
-        total,
-        total / seconds if seconds else float("inf"),
-        predictions,
+        100.0 * int(hits[:, 0].sum()) / images,
+        100.0 * int(hits.any(axis=1).sum()) / images,
+        images,
+        images / seconds if seconds else float("inf"),
+        best[:, 0].copy(),
     )
 
 

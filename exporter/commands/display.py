@@ -76,21 +76,21 @@ def bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None
 
 def parity_table(report: ParityReport) -> None:
     """Print a parity report: one row a runtime, then the verdict."""
-    rows = []
-    for result in report.runtimes:
-        verdict = {True: "passed", False: "FAILED", None: "-"}[result.passed]
-        rows.append(
-            [
-                result.runtime,
-                result.provider or "-",
-                _scientific(result.max_abs_error),
-                _scientific(result.mean_abs_error),
-                "-" if result.top1_agreement is None else f"{100 * result.top1_agreement:.2f} %",
-                str(result.images),
-                verdict,
-                result.reason or "",
-            ]
-        )
+    from ..gate.report import WORDS
+
+    rows = [
+        [
+            result.runtime,
+            result.provider or "-",
+            _scientific(result.max_abs_error),
+            _scientific(result.mean_abs_error),
+            "-" if result.top1_agreement is None else f"{100 * result.top1_agreement:.2f} %",
+            str(result.images),
+            WORDS[result.state],
+            result.reason or "",
+        ]
+        for result in report.runtimes
+    ]
     columns = ["runtime", "provider", "max error", "mean error", "top-1 agrees", "images", "verdict", ""]
     title = f"Parity of {report.network}, {report.input} input, against PyTorch float64"
     table(title, columns, rows, right=("max error", "mean error", "top-1 agrees", "images"))
@@ -169,7 +169,7 @@ def data_summary(report: DataReport, note: str = "") -> None:
     """Print what stands in a data folder; `note` says what has just been done about it."""
     from ..data.check import STATES
 
-    pairs = [("data set", report.dataset), ("folder", str(report.data_dir / report.files[0].path.split("/")[0]))]
+    pairs = [("data set", report.dataset), ("folder", str(report.data_dir / report.folder))]
     pairs.append(("state", f"{note}; {STATES[report.state]}" if note else STATES[report.state]))
     fields(pairs)
 
@@ -223,15 +223,17 @@ def diagnosis_table(diagnosis: Diagnosis) -> None:
 
 def agreement_table(agreement: Agreement) -> None:
     """Print the accuracy of a network in every runtime, then the images on which runtimes disagree."""
+    from ..accuracy.agreement import WORDS
+
     rows = []
     for row in agreement.runtimes:
         result = row.evaluation
-        figures = ["-", "-", "-", "-", "0", "-"]
+        figures = ["-", "-", "-", "-", "0"]
         if result is not None:
             speed = f"{result.images_per_second:,.0f}"
             accuracy = [f"{result.top1:.2f} %", f"{result.top5:.2f} %"]
-            figures = [result.provider, *accuracy, speed, f"{result.images:,}", "ran"]
-        rows.append([row.runtime, *figures[:5], "FAILED" if row.failed else figures[5], row.reason or ""])
+            figures = [result.provider, *accuracy, speed, f"{result.images:,}"]
+        rows.append([row.runtime, *figures, WORDS[row.state], row.reason or ""])
     columns = ["runtime", "provider", "top-1", "top-5", "images a second", "images", "state", ""]
     title = f"Accuracy of {agreement.network}, {agreement.input} input"
     table(title, columns, rows, right=("top-1", "top-5", "images a second", "images"))

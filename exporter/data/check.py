@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InvalidInput, from_os_error
+from ..errors import from_os_error
 from ..networks.zoo import DatasetSpec
 from .layout import BINARY, PYTHON, SPLITS, SplitName, binary_paths, image_count, python_paths
-from .reader import md5_file, read_records
+from .reader import BadFile, md5_file, read_records
 
 State = Literal["official", "reordered", "other", "incomplete"]
 
@@ -29,7 +29,7 @@ STATES: dict[State, str] = {
     "incomplete": "not complete",
 }
 
-MISSING = "not there"
+FileState = Literal["official", "other", "damaged", "missing"]
 
 OFFICIAL_SHA256: dict[str, dict[str, str]] = {
     "cifar10": {
@@ -57,32 +57,56 @@ RECORDS: dict[tuple[str, str], str] = {
 
 @dataclass(frozen=True)
 class FileReport:
-    """One file of the layout: its path under the data folder, and what is wrong with it ("" when nothing is)."""
+    """One file of the layout.
+
+    `path`: under the data folder. `state`: "official" and "other" can be read; "other" has other bytes than the
+    official ones. `damage`: what is wrong with the content of one that is "damaged".
+    """
 
     path: str
-    problem: str
-    official: bool
+    state: FileState
+    damage: str | None = None
+
+    @property
+    def official(self) -> bool:
+        """Whether it has the official bytes."""
+        return self.state == "official"
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be read, in words; None where it can."""
+        return "not there" if self.state == "missing" else self.damage
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
-        return {"path": self.path, "problem": self.problem or None, "official": self.official}
+        return {"path": self.path, "problem": self.problem, "official": self.official}
 
 
 @dataclass(frozen=True)
 class DataReport:
     """What stands in `data_dir` of one data set.
 
-    `layout` is the one that was looked at: "binary", or "python" where only torchvision's folder is complete. `foreign`
-    are the files in its folder that don't belong there, `problems` everything that is wrong, a line each.
+    `layout` is the one that was looked at: "binary", or "python" where only torchvision's folder is complete; `folder`
+    is its name under `data_dir`. `foreign` are the files in it that don't belong there. `uneven` has a line for each
+    split with another number of images of a class than there should be.
     """
 
     dataset: str
     data_dir: Path
     layout: Literal["binary", "python"]
+    folder: str
     state: State
     files: tuple[FileReport, ...]
     foreign: tuple[str, ...]
-    problems: tuple[str, ...]
+    uneven: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Everything that is wrong, a line each."""
+        lines = [f"{file.path}: {file.problem}" for file in self.files if file.problem]
+        if all(file.state == "missing" for file in self.files):
+            lines = [f"{self.folder}: not there"]
+        return (*lines, *(f"{path}: does not belong here" for path in self.foreign), *self.uneven)
 
     @property
     def complete(self) -> bool:
@@ -135,16 +159,18 @@ def _check_binary(dataset: DatasetSpec, data_dir: Path) -> DataReport:
     uneven: list[str] = []
     states: list[State] = []
     for split in SPLITS:
-        state, reports, problem = _check_split(dataset, data_dir, split)
+        state, reports, wrong = _check_split(dataset, data_dir, split)
         states.append(state)
         files += reports
-        uneven += [problem] if problem else []
+        uneven += [wrong] if wrong is not None else []
     known = {*layout.train_files, *layout.test_files, *layout.text_files}
-    return _report(dataset, data_dir, "binary", states, files, _foreign(data_dir, layout.folder, known), uneven)
+    foreign = _foreign(data_dir, layout.folder, known)
+    worst = max(states, key=list(STATES).index)
+    return DataReport(dataset.name, data_dir, "binary", layout.folder, worst, tuple(files), foreign, tuple(uneven))
 
 
-def _check_split(dataset: DatasetSpec, data_dir: Path, split: SplitName) -> tuple[State, list[FileReport], str]:
-    """Return the state of a binary split, its files, and "" or what is wrong with the numbers of images per class."""
+def _check_split(dataset: DatasetSpec, data_dir: Path, split: SplitName) -> tuple[State, list[FileReport], str | None]:
+    """The state of a binary split, its files, and what is wrong with the numbers of images per class, if anything."""
     layout = BINARY[dataset.name]
     paths = binary_paths(data_dir, dataset, split)
     images = image_count(dataset, split)
@@ -152,19 +178,19 @@ def _check_split(dataset: DatasetSpec, data_dir: Path, split: SplitName) -> tupl
     digests: list[bytes] = []
     files: list[FileReport] = []
     for path in paths:
-        problem, official = "", False
+        name = f"{layout.folder}/{path.name}"
         try:
             records = read_records(path, dataset, images // len(paths))
             per_class += np.bincount(records[:, len(layout.label_limits) - 1], minlength=dataset.classes)
             digests += [hashlib.sha256(record).digest() for record in records]
             official = hashlib.sha256(records.data).hexdigest() == OFFICIAL_SHA256[dataset.name][path.name]
+            files.append(FileReport(name, "official" if official else "other"))
         except FileNotFoundError:
-            problem = MISSING
-        except InvalidInput as error:
-            problem = str(error).partition("\n")[0].removeprefix(f"{path}: ")
-        files.append(FileReport(f"{layout.folder}/{path.name}", problem, official))
+            files.append(FileReport(name, "missing"))
+        except BadFile as error:
+            files.append(FileReport(name, "damaged", error.problem))
     if any(file.problem for file in files):
-        return "incomplete", files, ""
+        return "incomplete", files, None
     expected = images // dataset.classes
     wrong = np.flatnonzero(per_class != expected)
     if len(wrong):
@@ -172,9 +198,9 @@ def _check_split(dataset: DatasetSpec, data_dir: Path, split: SplitName) -> tupl
         more = f", and {len(wrong) - 1} more classes differ" if len(wrong) > 1 else ""
         return "incomplete", files, f"{split}: {found:,} images of {label}, {expected:,} expected{more}"
     if all(file.official for file in files):
-        return "official", files, ""
+        return "official", files, None
     same = hashlib.sha256(b"".join(sorted(digests))).hexdigest() == RECORDS[dataset.name, split]
-    return ("reordered" if same else "other"), files, ""
+    return ("reordered" if same else "other"), files, None
 
 
 def _check_python(dataset: DatasetSpec, data_dir: Path) -> DataReport:
@@ -183,11 +209,15 @@ def _check_python(dataset: DatasetSpec, data_dir: Path) -> DataReport:
     files = []
     for name, expected in (layout.train_md5 | layout.test_md5).items():
         found = md5_file(data_dir / layout.folder / name)
-        problem = "" if found == expected else f"md5 {expected} expected, {found} found"
-        files.append(FileReport(f"{layout.folder}/{name}", problem, official=not problem))
-    state: State = "incomplete" if any(file.problem for file in files) else "official"
+        path = f"{layout.folder}/{name}"
+        if found == expected:
+            files.append(FileReport(path, "official"))
+        else:
+            files.append(FileReport(path, "damaged", f"md5 {expected} expected, {found} found"))
+    state: State = "official" if all(file.official for file in files) else "incomplete"
     known = {*layout.train_md5, *layout.test_md5, *layout.other_files}
-    return _report(dataset, data_dir, "python", [state], files, _foreign(data_dir, layout.folder, known), [])
+    foreign = _foreign(data_dir, layout.folder, known)
+    return DataReport(dataset.name, data_dir, "python", layout.folder, state, tuple(files), foreign)
 
 
 def _foreign(data_dir: Path, folder: str, known: set[str]) -> tuple[str, ...]:
@@ -196,20 +226,3 @@ def _foreign(data_dir: Path, folder: str, known: set[str]) -> tuple[str, ...]:
         return ()
     names = {path.name for path in (data_dir / folder).iterdir() if not path.name.startswith(".")}
     return tuple(f"{folder}/{name}" for name in sorted(names - known))
-
-
-def _report(
-    dataset: DatasetSpec,
-    data_dir: Path,
-    layout: Literal["binary", "python"],
-    states: list[State],
-    files: list[FileReport],
-    foreign: tuple[str, ...],
-    problems: list[str],
-) -> DataReport:
-    worst = max(states, key=list(STATES).index)
-    lines = [f"{file.path}: {file.problem}" for file in files if file.problem]
-    if all(file.problem == MISSING for file in files):
-        lines = [f"{files[0].path.partition('/')[0]}: {MISSING}"]
-    lines += [f"{path}: does not belong here" for path in foreign]
-    return DataReport(dataset.name, data_dir, layout, worst, tuple(files), foreign, (*lines, *problems))

@@ -24,6 +24,15 @@ from .layout import BINARY, PIXEL_BYTES, PYTHON, SplitName, binary_paths, image_
 Labels = NDArray[np.integer[Any]]
 
 
+class BadFile(InvalidInput):
+    """A file of a data set that cannot be used: `problem` says why, without its name and the next step."""
+
+    def __init__(self, path: Path, dataset: DatasetSpec, problem: str) -> None:
+        fetch = f"cifar-export data fetch --dataset {dataset.name} --data-dir {path.parent.parent}"
+        super().__init__(f"{path}: {problem}.\nGet the binary version: {fetch}")
+        self.problem = problem
+
+
 @dataclass(frozen=True)
 class Split:
     """Images, uint8 (N, 32, 32, 3) RGB 0..255 in C order, and their class labels, int64 (N,)."""
@@ -63,16 +72,13 @@ def load_split(data_dir: Path, dataset: DatasetSpec, split: SplitName) -> Split:
 def read_records(path: Path, dataset: DatasetSpec, count: int) -> NDArray[np.uint8]:
     """Read the `count` records of the binary file at `path`: uint8 (count, label bytes + 3,072), checked.
 
-    Raises `InvalidInput` when its size is another or a label is out of range (cause and next step on a line each), and
-    OSError.
+    Raises `BadFile` when its size is another or a label is out of range, and OSError.
     """
     layout = BINARY[dataset.name]
     expected, found = count * layout.record_bytes, path.stat().st_size
     if found != expected:
-        raise InvalidInput(
-            f"{path}: {expected:,} bytes expected ({count:,} records of {layout.record_bytes:,}), {found:,} found"
-            f"{_next_step(path, dataset)}"
-        )
+        problem = f"{expected:,} bytes expected ({count:,} records of {layout.record_bytes:,}), {found:,} found"
+        raise BadFile(path, dataset, problem)
     records = np.fromfile(path, np.uint8).reshape(count, layout.record_bytes)
     for column, limit in enumerate(layout.label_limits):
         _check_labels(path, dataset, records[:, column], limit)
@@ -85,18 +91,11 @@ def md5_file(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _next_step(path: Path, dataset: DatasetSpec) -> str:
-    data_dir = path.parent.parent
-    return f".\nGet the binary version: cifar-export data fetch --dataset {dataset.name} --data-dir {data_dir}"
-
-
 def _check_labels(path: Path, dataset: DatasetSpec, labels: Labels, limit: int) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= limit))
     if len(wrong):
-        raise InvalidInput(
-            f"{path}: record {wrong[0]:,} has label {labels[wrong[0]]}, expected 0 to {limit - 1} "
-            f"({len(wrong):,} such records){_next_step(path, dataset)}"
-        )
+        first = f"record {wrong[0]:,} has label {labels[wrong[0]]}, expected 0 to {limit - 1}"
+        raise BadFile(path, dataset, f"{first} ({len(wrong):,} such records)")
 
 
 def _read_binary(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, NDArray[np.uint8]]:
@@ -111,19 +110,17 @@ def _read_python(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, 
     data = path.read_bytes()  # once, so that the bytes that were checked are those that are read
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != published:
-        raise InvalidInput(
-            f"{path}: md5 {published} expected, {found} found ({len(data):,} bytes), and other pickles are not read"
-            f"{_next_step(path, dataset)}"
-        )
+        problem = f"md5 {published} expected, {found} found ({len(data):,} bytes), and other pickles are not read"
+        raise BadFile(path, dataset, problem)
     try:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         pixels, labels = content[b"data"], np.asarray(content[layout.label_key], np.int64)
     except (pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise InvalidInput(f"{path}: not a CIFAR batch: {error}{_next_step(path, dataset)}") from error
+        raise BadFile(path, dataset, f"not a CIFAR batch: {error}") from error
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (count, PIXEL_BYTES):
-        raise InvalidInput(f"{path}: uint8 pixels ({count}, {PIXEL_BYTES}) expected{_next_step(path, dataset)}")
+        raise BadFile(path, dataset, f"uint8 pixels ({count}, {PIXEL_BYTES}) expected")
     if labels.shape != (count,):
-        raise InvalidInput(f"{path}: {count:,} labels expected, {labels.size:,} found{_next_step(path, dataset)}")
+        raise BadFile(path, dataset, f"{count:,} labels expected, {labels.size:,} found")
     _check_labels(path, dataset, labels, dataset.classes)
     return labels, pixels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..networks.resnet import BasicBlock, ResNet, Uint8ResNet
+from ..networks.resnet import BasicBlock, ResNet, Uint8ResNet, with_input
+from ..networks.zoo import InputVariant, Normalization
 from ..runtimes.pytorch import as_tensor
 from ..system.torch_state import full_float32
+
+
+class BothPrecisions:
+    """A network behind its input, in float64 and in float32; both are made once and run on as many batches as come."""
+
+    def __init__(self, network: ResNet, variant: InputVariant, normalization: Normalization) -> None:
+        self._double = with_input(copy.deepcopy(network).double(), variant, normalization).eval()
+        self._single = with_input(network, variant, normalization).eval()
+
+    def activations(self, images: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+        """All tensors of one forward pass of `images`, in that input variant: in float64, and in float32."""
+        return activations(self._double, images), activations(self._single, images)
 
 
 @full_float32()

@@ -8,7 +8,6 @@ Runtime runs the file on the CPU with graph optimizations off, so that every nod
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,14 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ..errors import InvalidInput
-from ..gate.divergence import Bisection, Divergence, Kind, LayerError, WeightDifference
+from ..gate.divergence import Divergence, Kind, LayerError, Located, WeightDifference
 from ..gate.node_outputs import Run, fixed_batch, load, longest_beginning, run_all
 from ..networks.preprocess import Pixels, as_variant
-from ..networks.resnet import ResNet, with_input
+from ..networks.resnet import ResNet
 from ..networks.zoo import InputVariant
 from ..runtimes import require_runtime
-from ..system.torch_state import full_float32
 from ..weights.core import Weights, build_network
-from .activations import activations, folded
+from .activations import BothPrecisions, folded
 
 _BATCH = 16  # all tensors of so many images in float64 stay below 400 MB in a resnet56
 _LARGEST_BATCH = 64  # of a file that takes no other
@@ -36,20 +34,13 @@ _LARGEST_BATCH = 64  # of a file that takes no other
 _FOLDING_ULPS = 16
 
 
-def find_divergence(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels) -> Divergence | None:
-    """The first node of the ONNX `file` that does not do what the network of `weights` does, on `pixels`.
+def locate(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, run: Run = run_all) -> Located:
+    """The first node of the ONNX `file` that does not do what the network of `weights` does, and every value's error.
 
-    `pixels`: uint8 (N, 32, 32, 3). None where every node stays inside its band, and for a file whose values do not
-    carry the names of our exports. Raises `InvalidInput` for a file that is no ONNX model or takes other batches only,
-    `Unavailable` without ONNX Runtime.
-    """
-    return bisect(weights, file, variant, pixels).divergence
-
-
-def bisect(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, run: Run = run_all) -> Bisection:
-    """The same with the error of every value, for plots; `run` is `run_all`, or does the same in another process.
-
-    Raises as `find_divergence` does, and what `run` raises on images although it took black ones.
+    `pixels`: uint8 (N, 32, 32, 3). `run` is `run_all`, or does the same in another process. There is no divergence
+    where every node stays inside its band, nor in a file whose values do not carry the names of our exports. Raises
+    `InvalidInput` for a file that is no ONNX model or takes other batches only, `Unavailable` without ONNX Runtime, and
+    what `run` raises on images although it took black ones.
     """
     require_runtime("onnxruntime-cpu")
     model = load(file)
@@ -65,11 +56,12 @@ def bisect(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, 
     broken: tuple[str, tuple[int, ...], tuple[int, ...]] | None = None  # a shape: the value, the file's, ours
     missing: str | None = None
     makers = {value: node for node in model.graph.node for value in node.output}
+    pytorch = BothPrecisions(network, variant, weights.normalization)
     for start in range(0, len(images), size):
         batch = images[start : start + size]
-        exact, single = both_precisions(network, weights, variant, batch)
+        exact, single = pytorch.activations(batch)
         if len(makers.keys() & exact.keys()) < len(exact) / 2:
-            return Bisection((), None)
+            return Located((), None)
         actual = run(runnable, batch)
         for name, reference in exact.items():
             if name not in makers:
@@ -86,31 +78,20 @@ def bisect(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, 
     outside = next((layer for layer in layers if not layer.inside), None)
     facts = _Facts(model, makers, network, weights, variant)
     if outside is not None:
-        return Bisection(layers, _numbers(outside, facts))
+        return Located(layers, _numbers(outside, facts))
     if broken is not None:
         found, ours = (list(shape) for shape in broken[1:])
-        return Bisection(layers, facts.blame(broken[0], "shape", f"its output has shape {found}, not {ours}"))
+        return Located(layers, facts.blame(broken[0], "shape", f"its output has shape {found}, not {ours}"))
     if missing is not None:
         after = list(exact)[: list(exact).index(missing)]
         op = _op_of(missing)
         reason = f"the network has {_article(op)} {op} here, the file has not"
         inputs = (after[-1],) if after else ()
-        return Bisection(layers, Divergence(missing, op, "missing", missing, reason, inputs))
+        return Located(layers, Divergence(missing, op, "missing", missing, reason, inputs))
     if refusal is not None:
         node, why = refusal
-        return Bisection(layers, facts.blame(node.output[0], "refused", f"ONNX Runtime cannot run it: {why}"))
-    return Bisection(layers, None)
-
-
-def both_precisions(
-    network: ResNet, weights: Weights, variant: InputVariant, images: NDArray[Any]
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
-    """All tensors of the network on `images` (in that input variant), in float64 and in float32."""
-    double = with_input(copy.deepcopy(network).double(), variant, weights.normalization).eval()
-    exact = activations(double, images)
-    with full_float32():
-        single = activations(with_input(network, variant, weights.normalization).eval(), images)
-    return exact, single
+        return Located(layers, facts.blame(node.output[0], "refused", f"ONNX Runtime cannot run it: {why}"))
+    return Located(layers, None)
 
 
 @dataclass(frozen=True)

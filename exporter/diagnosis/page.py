@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..gate.compare import ERROR_EDGES, MULTIPLE, ULPS
-from ..gate.report import ParityReport, RuntimeResult
+from ..gate.report import WORDS, ParityReport, RuntimeResult, State
 from ..networks.preprocess import Pixels
 from ..networks.zoo import NETWORKS
 from ..system.files import write_atomically
 
 _WIDTH, _HEIGHT = 320.0, 108.0  # of a histogram, in the units of its SVG
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 885.0, 12.0, 222.0  # of the plot of the layers
-_VERDICTS = {True: ("passed", "good"), False: ("FAILED", "bad")}
+_TONES: dict[State, str] = {"passed": "good", "failed": "bad"}  # the others are "soft"
 
 
 def write_page(path: Path, report: ParityReport, pixels: Mapping[str, Pixels]) -> None:
@@ -42,7 +42,7 @@ def page(report: ParityReport, pixels: Mapping[str, Pixels]) -> str:
     ran = [row for row in report.runtimes if row.comparisons and row.comparisons[0].histogram]
     html: str = environment.get_template("page.html.j2").render(
         report=report,
-        gated=sum(row.passed is not None for row in report.runtimes),
+        gated=sum(row.state in ("passed", "failed") for row in report.runtimes),
         multiple=f"{MULTIPLE:g}",
         ulps=f"{ULPS:g}",
         rows=[_row(row) for row in report.runtimes],
@@ -60,10 +60,8 @@ def _error(value: float | None) -> str:
 
 
 def _row(row: RuntimeResult) -> dict[str, Any]:
-    otherwise = ("reported" if row.comparisons else "not run", "soft")
-    verdict, tone = otherwise if row.passed is None else _VERDICTS[row.passed]
-    note = (row.reason or "").removeprefix("not run: ").removeprefix("reported, not gated: ")
-    return {"result": row, "verdict": verdict, "tone": tone, "share": _share(row), "note": note}
+    tone = _TONES.get(row.state, "soft")
+    return {"result": row, "verdict": WORDS[row.state], "tone": tone, "share": _share(row), "note": row.reason or ""}
 
 
 def _share(row: RuntimeResult) -> str:

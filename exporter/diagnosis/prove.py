@@ -18,11 +18,11 @@ from ..networks.preprocess import Pixels
 from ..networks.zoo import InputVariant
 from ..runtimes import RUNTIMES, require_runtime, spec_of, why_missing
 from ..weights.core import Weights
-from .locate import bisect
+from .locate import locate
 from .repro import save_repro
 
 Progress = Callable[[str], None]
-_BISECTED = 32  # images of each failing set: a wrong node is wrong on nearly all of them
+_SEARCHED = 32  # images of each failing set: a wrong node is wrong on nearly all of them
 
 
 def prove(
@@ -83,21 +83,21 @@ def _located(
     progress: Progress | None,
 ) -> ParityReport:
     """`report`, with the first node that diverges where a runtime of the ONNX file failed, or why it is not known."""
-    failed = [row for row in report.runtimes if row.passed is False and spec_of(row.runtime).reads == "onnx"]
+    failed = [row for row in report.runtimes if row.state == "failed" and spec_of(row.runtime).reads == "onnx"]
     wanted = bool(failed) or (layers and "onnx" in files)
     if not wanted or why_missing("onnxruntime-cpu"):
         return report
     if progress is not None:
         progress("looking for the first node that diverges" if failed else "errors through the network")
     sets = {c.inputs for row in failed for c in row.comparisons if c.problem} or set(pixels)
-    images = np.concatenate([some[:_BISECTED] for name, some in pixels.items() if name in sets])
+    images = np.concatenate([some[:_SEARCHED] for name, some in pixels.items() if name in sets])
     variant: InputVariant = "uint8" if report.input == "uint8" else "float32"
     try:
         with GraphIsolation() as room:
-            bisection = bisect(weights, files["onnx"], variant, images, room.run)
+            located = locate(weights, files["onnx"], variant, images, room.run)
     except Exception as error:  # noqa: BLE001  a damaged graph breaks the search in any way; the verdict stands
         return dataclasses.replace(report, divergence_unknown=first_line(error))
-    found = bisection.divergence if failed else None
+    found = located.divergence if failed else None
     if found is not None and repro is not None:
         save_repro(weights, files["onnx"], variant, images, found, repro)
-    return dataclasses.replace(report, divergence=found, layers=bisection.layers if layers else ())
+    return dataclasses.replace(report, divergence=found, layers=located.layers if layers else ())

@@ -17,7 +17,7 @@ from ..gate.node_outputs import image_port, load
 from ..networks.preprocess import Pixels, as_variant
 from ..networks.zoo import InputVariant
 from ..weights.core import Weights, build_network
-from .locate import both_precisions
+from .activations import BothPrecisions
 
 
 def save_repro(
@@ -32,7 +32,7 @@ def save_repro(
     model = load(file)
     images = as_variant(pixels, variant, weights.normalization)
     image = images[divergence.worst_image : divergence.worst_image + 1]
-    exact, _ = both_precisions(build_network(weights), weights, variant, image)
+    exact, _ = BothPrecisions(build_network(weights), variant, weights.normalization).activations(image)
     tensors = {name: _rounded(values) for name, values in exact.items()}
     tensors[image_port(model).name] = image
     node = _node(model, divergence)

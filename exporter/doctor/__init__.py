@@ -76,9 +76,8 @@ def _check_runtime(spec: RuntimeSpec, machine: gpu.Machine, torch_works: bool) -
     name = f"runtime {spec.name}"
     if not torch_works:  # a broken torch is one problem, not seven
         return Check(name, "note", "not looked at: torch does not import", "Mend torch first.")
-    reason = why_missing(spec.name)
-    if reason is None:
+    missing = why_missing(spec.name)
+    if missing is None:
         return Check(name, "ok", spec.title)
-    cause, _, fix = reason.rpartition(". ")
     should_work = spec.name in _INSTALLED_WITH_US or (spec.device == "cuda" and spec.gated and machine.usable)
-    return Check(name, "problem" if should_work else "note", cause or fix, fix)
+    return Check(name, "problem" if should_work else "note", missing.cause, missing.fix)

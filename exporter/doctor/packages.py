@@ -106,10 +106,9 @@ def check_onnxruntime() -> Check:
         detail = f"{names} are installed side by side, in one folder: the later one has damaged the other"
         fix = f"`pip uninstall {' '.join(found)}`, then `pip install onnxruntime-gpu[cuda,cudnn]`."
         return Check("onnxruntime", "problem", detail, fix)
-    reason = missing_cpu()
-    if reason:
-        cause, _, fix = reason.rpartition(". ")
-        return Check("onnxruntime", "problem", cause, fix)
+    missing = missing_cpu()
+    if missing is not None:
+        return Check("onnxruntime", "problem", missing.cause, missing.fix)
     return Check("onnxruntime", "ok", names or "onnxruntime, not installed by pip")
 
 

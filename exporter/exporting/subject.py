@@ -30,7 +30,7 @@ class Subject:
     """A network as something that runtimes open: a torch module, an exported file, or exports made for the occasion.
 
     A context manager. An export is made when it is first asked for, without a gate of its own, and lives as long as
-    the block. `progress` is told which.
+    the block; PyTorch and a file given need no block. `progress` is told which export is made.
     """
 
     def __init__(

@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..networks.preprocess import Images, Pixels, as_variant
+from ..networks.preprocess import Pixels
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
 from ..runtimes import open_runtime, spec_of, why_missing
 from ..runtimes.pytorch import Reference
 from ..weights.core import Weights, build_network
 from .compare import Bound, Comparison, bound, compare
-from .forward import Answer, Logits, attempt, forward, places
+from .forward import Answer, Inputs, Places, attempt, forward, places
 from .isolation import Isolation
-from .report import ParityReport, RuntimeResult
+from .report import ParityReport, RuntimeResult, State
 from .versions import versions
 
 Progress = Callable[[str], None]
@@ -49,37 +49,37 @@ def check(
     network = build_network(weights)
     eager = with_input(network, variant, weights.normalization).eval()
     double = with_input(copy.deepcopy(network).double(), variant, weights.normalization).eval()
-    images = {name: as_variant(pixel, variant, weights.normalization) for name, pixel in pixels.items()}
+    inputs = Inputs(pixels, variant, weights.normalization)
     names = list(dict.fromkeys(runtimes))
     with contextlib.ExitStack() as stack:
-        answers = _begin(stack, names, files, images) if isolated else {}
+        answers = _begin(stack, names, files, inputs) if isolated else {}
         _tell(progress, "float64 reference")
-        everything = places(spec_of(_YARDSTICK), images)
-        reference = forward(Reference(double), images, everything)
+        everything = places(spec_of(_YARDSTICK), pixels)
+        reference, _ = forward(Reference(double), inputs, everything)
         _tell(progress, _YARDSTICK)
-        own = {_YARDSTICK: forward(open_runtime(_YARDSTICK, eager), images, everything)}
+        own = {_YARDSTICK: _measure(_YARDSTICK, eager, inputs, everything)}
         # TF32 and the GPU's own summation order make CUDA's float32 error another one: the larger of both counts there
         if any(spec_of(name).device == "cuda" for name in names) and why_missing(_CUDA_YARDSTICK) is None:
             _tell(progress, _CUDA_YARDSTICK)
-            own[_CUDA_YARDSTICK] = forward(open_runtime(_CUDA_YARDSTICK, eager), images, everything)
+            own[_CUDA_YARDSTICK] = _measure(_CUDA_YARDSTICK, eager, inputs, everything)
 
-        bounds = {name: bound(reference[name], [own[_YARDSTICK][name]]) for name in images}
-        cuda_bounds = {name: bound(reference[name], [logits[name] for logits in own.values()]) for name in images}
+        bounds = {name: bound(reference[name], [own[_YARDSTICK].logits[name]]) for name in pixels}
+        cuda_bounds = {name: bound(reference[name], [one.logits[name] for one in own.values()]) for name in pixels}
         rows = []
         for name in names:
             _tell(progress, name)
             limits = cuda_bounds if spec_of(name).device == "cuda" else bounds
             if name in own:
-                rows.append(_yardstick_row(name, own[name], reference, limits, eager))
+                rows.append(_yardstick_row(name, own[name], reference, limits))
             else:
-                rows.append(_row(name, files, images, reference, limits, answers.get(name)))
+                rows.append(_row(name, files, inputs, reference, limits, answers.get(name)))
     return ParityReport(
         network=weights.network.name,
         input=variant,
         weights_sha256=weights.sha256,
         yardsticks={
-            device: {name: float(np.abs(logits[name] - reference[name]).max()) for name in images}
-            for device, logits in own.items()
+            device: {name: float(np.abs(one.logits[name] - reference[name]).max()) for name in pixels}
+            for device, one in own.items()
         },
         allowed={name: limit.allowed for name, limit in bounds.items()},
         runtimes=tuple(rows),
@@ -88,21 +88,28 @@ def check(
     )
 
 
+def _measure(yardstick: str, module: nn.Module, inputs: Inputs, where: Places) -> Answer:
+    with open_runtime(yardstick, module) as runtime:
+        logits, seconds = forward(runtime, inputs, where)
+        return Answer(runtime.provider, logits, seconds=seconds)
+
+
 def _begin(
-    stack: contextlib.ExitStack, names: Sequence[str], files: Mapping[str, Path], images: Mapping[str, Images]
+    stack: contextlib.ExitStack, names: Sequence[str], files: Mapping[str, Path], inputs: Inputs
 ) -> dict[str, Future[Answer]]:
     """Start what can run in another process; it goes on while the reference is computed."""
     ready = [spec_of(name) for name in names if _why_not(name, files) is None and spec_of(name).reads != "network"]
     if not ready:
         return {}
-    room = stack.enter_context(Isolation(images))
-    return {spec.name: room.submit(spec, files[spec.reads]) for spec in ready}
+    room = stack.enter_context(Isolation(inputs))
+    return {spec.name: room.submit(spec, files[spec.reads], places(spec, inputs.pixels)) for spec in ready}
 
 
 def _why_not(name: str, files: Mapping[str, Path]) -> str | None:
-    reads, reason = spec_of(name).reads, why_missing(name)
-    if reason:
-        return reason
+    """What this machine or the files given lack to run `name`, in words; None where nothing is missing."""
+    reads, missing = spec_of(name).reads, why_missing(name)
+    if missing is not None:
+        return str(missing)
     if reads != "network" and reads not in files:
         return f"it reads {reads} files, and none was given"
     return None
@@ -111,7 +118,7 @@ def _why_not(name: str, files: Mapping[str, Path]) -> str | None:
 def _row(
     name: str,
     files: Mapping[str, Path],
-    images: Mapping[str, Images],
+    inputs: Inputs,
     reference: Mapping[str, NDArray[np.float64]],
     limits: Mapping[str, Bound],
     begun: Future[Answer] | None,
@@ -119,20 +126,19 @@ def _row(
     spec = spec_of(name)
     reason = None if begun else _why_not(name, files)
     if reason:
-        return RuntimeResult(name, None, None, f"not run: {reason}", gated=spec.gated)
-    where = places(spec, images)
-    answer = begun.result() if begun else attempt(lambda: open_runtime(name, files[spec.reads]), images, where)
-    if answer.problem:
-        return RuntimeResult(name, None, False if spec.gated else None, answer.problem, gated=spec.gated)
-    comparisons = tuple(
-        compare(inputs, reference[inputs][rows], answer.logits[inputs], limits[inputs], rows)
-        for inputs, rows in ((inputs, np.concatenate(cut)) for inputs, cut in where.items())
-    )
-    problem = _elsewhere(answer) or _reason(comparisons)
-    if not spec.gated:
-        reason = f"reported, not gated: {problem}" if problem else "reported, not gated"
-        return RuntimeResult(name, answer.provider, None, reason, comparisons, gated=False)
-    return RuntimeResult(name, answer.provider, problem is None, problem, comparisons)
+        return RuntimeResult(name, None, "not_run", reason)
+    where = places(spec, inputs.pixels)
+    answer = begun.result() if begun else attempt(lambda: open_runtime(name, files[spec.reads]), inputs, where)
+    comparisons: tuple[Comparison, ...] = ()
+    problem = answer.problem
+    if problem is None:
+        comparisons = tuple(
+            compare(some, reference[some][rows], answer.logits[some], limits[some], rows)
+            for some, rows in ((some, np.concatenate(cut)) for some, cut in where.items())
+        )
+        problem = _elsewhere(answer) or _reason(comparisons)
+    gate: State = "failed" if problem else "passed"
+    return RuntimeResult(name, answer.provider, gate if spec.gated else "reported", problem, comparisons)
 
 
 def _elsewhere(answer: Answer) -> str | None:
@@ -143,17 +149,12 @@ def _elsewhere(answer: Answer) -> str | None:
 
 
 def _yardstick_row(
-    name: str,
-    logits: Mapping[str, Logits],
-    reference: Mapping[str, NDArray[np.float64]],
-    limits: Mapping[str, Bound],
-    eager: nn.Module,
+    name: str, answer: Answer, reference: Mapping[str, NDArray[np.float64]], limits: Mapping[str, Bound]
 ) -> RuntimeResult:
     """The yardstick's own row: measured, and gated only in that it must be a float32 forward at all."""
-    comparisons = tuple(compare(inputs, reference[inputs], logits[inputs], limits[inputs]) for inputs in logits)
-    provider = open_runtime(name, eager).provider
+    comparisons = tuple(compare(some, reference[some], logits, limits[some]) for some, logits in answer.logits.items())
     problem = _reason(comparisons)
-    return RuntimeResult(name, provider, False if problem else None, problem or "the yardstick", comparisons, False)
+    return RuntimeResult(name, answer.provider, "failed" if problem else "yardstick", problem, comparisons)
 
 
 def _reason(comparisons: Sequence[Comparison]) -> str | None:

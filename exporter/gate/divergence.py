@@ -1,4 +1,4 @@
-"""What a bisection finds, as data: the error of every value, and the first node that is wrong."""
+"""Where an ONNX file leaves the network, as data: the error of every value, and the first node that is wrong."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Divergence:
     `kind`: "numbers" (its output leaves the float32 band), "shape" (its output has another shape), "missing" (the
     network has it and the file has not) or "refused" (ONNX Runtime cannot run it). `output` is the value it makes;
     `ulp_error` the error in units in the last place of the tensor's largest value; `worst_image` the image with the
-    largest error, counted among those that were bisected. `attributes` says which attributes are not the network's.
+    largest error, counted among those that were run. `attributes` says which attributes are not the network's.
     """
 
     node: str
@@ -109,7 +109,7 @@ class Divergence:
 
 
 @dataclass(frozen=True)
-class Bisection:
+class Located:
     """Errors of the values up to the first that is missing or of another shape, and the divergence if there is one."""
 
     layers: tuple[LayerError, ...]

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InvalidInput
-from ..networks.preprocess import Images, Pixels
+from ..networks.preprocess import Pixels
 from ..networks.zoo import IMAGE_SIZE
 
 BATCH_SIZES = (1, 2, 7, 64)
@@ -63,12 +63,6 @@ def plan(count: int, larger: Sequence[int] = ()) -> list[NDArray[np.intp]]:
         cut.append(np.arange(start, min(start + size, count)))
         start += size
     return cut + [np.arange(size) % count for size in larger]
-
-
-def batches(images: Images) -> Iterator[Images]:
-    """Cut `images` into batches as `plan` says."""
-    for places in plan(len(images)):
-        yield images[places[0] : places[-1] + 1]
 
 
 def _noise() -> Pixels:

@@ -7,7 +7,6 @@ died or was killed. What a library prints goes to a file and is dropped.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import queue
@@ -29,11 +28,12 @@ from ..errors import GateFailed
 from ..networks.preprocess import Images
 from ..runtimes import RuntimeSpec
 from ..system.checkout import PACKAGE
-from .forward import Answer
+from .forward import Answer, Inputs, Places, Sign
 
 if TYPE_CHECKING:
     import onnx
 
+_PATIENT_WITH = 256  # images in a batch: a runtime's patience is for so many, and grows in proportion with more
 _GRAPH_PATIENCE_S = 30.0  # for a few images through a beginning of the graph; a hundred times what it takes
 
 
@@ -55,11 +55,13 @@ class _Room:
             self._worker.kill()
         self._stack.close()
 
-    def _ask(self, job: Mapping[str, Any], patience_s: float) -> dict[str, Any] | str:
+    def _ask(self, job: Mapping[str, Any], patience_s: float, sign: Sign | None = None) -> dict[str, Any] | str:
         """What `Worker.ask` says."""
         if self._worker is None:
             self._worker = Worker(self._folder / "stderr.txt")
-        reply = self._worker.ask(json.dumps(job), patience_s)
+        file = self._folder / "job.json"  # a line of a pipe that nobody reads would block where it is long
+        file.write_text(json.dumps(job), encoding="utf-8")
+        reply = self._worker.ask(json.dumps(str(file)), patience_s, sign)
         if isinstance(reply, str):
             self._worker.kill()
             self._worker = None
@@ -67,20 +69,20 @@ class _Room:
 
 
 class Isolation(_Room):
-    """A room for runtimes that read files; `images` by input set is what each of them gets. A context manager."""
+    """A room for runtimes that read files; `inputs` is what each of them gets. A context manager."""
 
-    def __init__(self, images: Mapping[str, Images]) -> None:
+    def __init__(self, inputs: Inputs) -> None:
         super().__init__()
-        self._images = images
+        self._inputs = inputs
         self._closed = False
         self._jobs = 0
 
     def __enter__(self) -> Self:
         super().__enter__()
         self._files = {}
-        for number, (name, images) in enumerate(self._images.items()):
-            self._files[name] = str(self._folder / f"images-{number}.npy")
-            np.save(self._files[name], images, allow_pickle=False)
+        for number, (name, pixels) in enumerate(self._inputs.pixels.items()):
+            self._files[name] = str(self._folder / f"pixels-{number}.npy")
+            np.save(self._files[name], pixels, allow_pickle=False)
         self._thread = ThreadPoolExecutor(1)
         return self
 
@@ -93,25 +95,33 @@ class Isolation(_Room):
         self._thread.shutdown(cancel_futures=True)
         self._stack.close()
 
-    def submit(self, spec: RuntimeSpec, file: Path) -> Future[Answer]:
-        """Run `file` in the runtime of `spec`, after those submitted before. The future raises nothing of its own."""
-        return self._thread.submit(self._run, spec, file)
+    def submit(self, spec: RuntimeSpec, file: Path, where: Places, sign: Sign | None = None) -> Future[Answer]:
+        """Run `file` in the runtime of `spec` on the batches that `where` says, after what was submitted before.
 
-    def _run(self, spec: RuntimeSpec, file: Path) -> Answer:
+        `sign` is called, in another thread, when the runtime is open and after each batch. The future raises nothing of
+        its own.
+        """
+        return self._thread.submit(self._run, spec, file, where, sign)
+
+    def _run(self, spec: RuntimeSpec, file: Path, where: Places, sign: Sign | None) -> Answer:
         if self._closed:
-            return Answer(None, problem="not run: interrupted")
+            return Answer(None, problem="interrupted")
         self._jobs += 1
         job = {
-            "spec": dataclasses.asdict(spec),
+            "open": spec.open,
             "subject": str(file.resolve()),
-            "images": self._files,
+            "pixels": self._files,
+            "variant": self._inputs.variant,
+            "normalization": self._inputs.normalization.as_dict(),
+            "where": {name: [batch.tolist() for batch in cut] for name, cut in where.items()},
             "output": str(self._folder / f"logits-{self._jobs}"),
         }
-        reply = self._ask(job, spec.patience_s)
+        largest = max((len(batch) for cut in where.values() for batch in cut), default=0)
+        reply = self._ask(job, spec.patience_s * max(1.0, largest / _PATIENT_WITH), sign)
         if isinstance(reply, str):
             return Answer(None, problem=reply)
         logits = {name: np.load(written, allow_pickle=False) for name, written in reply["logits"].items()}
-        return Answer(reply["provider"], logits, reply["problem"], tuple(reply["misplaced"]))
+        return Answer(**reply | {"logits": logits, "misplaced": tuple(reply["misplaced"])})
 
 
 class GraphIsolation(_Room):
@@ -152,8 +162,11 @@ class Worker:
         self._reader = threading.Thread(target=_read, args=(self._process.stdout, self._said), daemon=True)
         self._reader.start()
 
-    def ask(self, job: str, patience_s: float) -> dict[str, Any] | str:
-        """The reply to `job`, or why there is none: the process died, or was silent for `patience_s` seconds."""
+    def ask(self, job: str, patience_s: float, sign: Sign | None = None) -> dict[str, Any] | str:
+        """The reply to `job`, or why there is none: the process died, or was silent for `patience_s` seconds.
+
+        `sign` is called for each sign of life.
+        """
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # it died: what it ended with is read below
                 self._process.stdin.write(job + "\n")
@@ -168,6 +181,8 @@ class Worker:
             if line != ".":
                 reply: dict[str, Any] = json.loads(line)
                 return reply
+            if sign is not None:
+                sign()
 
     def _death(self) -> str:
         code = self._process.wait()

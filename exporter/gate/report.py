@@ -5,29 +5,40 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .compare import ERROR_EDGES, MULTIPLE, ULPS, Comparison, Worst
 
 if TYPE_CHECKING:
     from .divergence import Divergence, LayerError
 
-SCHEMA = 1  # docs/schemas/parity-1.json
+SCHEMA = 2  # docs/schemas/parity-2.json
+State = Literal["passed", "failed", "reported", "yardstick", "not_run"]
+WORDS: dict[State, str] = {
+    "passed": "passed",
+    "failed": "FAILED",
+    "reported": "reported",
+    "yardstick": "yardstick",
+    "not_run": "not run",
+}
+"""Each state as tables and pages show it."""
 
 
 @dataclass(frozen=True)
 class RuntimeResult:
-    """One row of the table. `passed` is None where the runtime was not gated or did not run.
+    """One row of the table.
 
-    `gated`: False for the yardstick and for runtimes that compute in reduced precision on purpose; those are reported.
+    `state`: "passed" and "failed" are what the gate says, and "failed" too of a yardstick that is no float32 forward.
+    "reported": it computes in reduced precision on purpose and decides nothing, whatever its error or even if it
+    crashed. "yardstick": the others are measured by it. "not_run": this machine or the files given lack something.
+    `reason`: why it failed or did not run, or how far what is only reported is off; None where there is nothing to say.
     """
 
     runtime: str
     provider: str | None
-    passed: bool | None
-    reason: str | None
+    state: State
+    reason: str | None = None
     comparisons: tuple[Comparison, ...] = ()
-    gated: bool = True
 
     @property
     def max_abs_error(self) -> float | None:
@@ -55,8 +66,7 @@ class RuntimeResult:
         return {
             "runtime": self.runtime,
             "provider": self.provider,
-            "gated": self.gated,
-            "passed": self.passed,
+            "state": self.state,
             "max_abs_error": _finite(self.max_abs_error),
             "mean_abs_error": _finite(self.mean_abs_error),
             "top1_agreement": self.top1_agreement,
@@ -70,7 +80,7 @@ class RuntimeResult:
                     "mean_abs_error": _finite(c.mean_abs_error),
                     "allowed": _finite(c.allowed),
                     "top1_agreement": c.agreeing / c.images,
-                    "must_agree": c.must_agree,
+                    "clear": c.clear,
                     "passed": c.passed,
                     "error_counts": list(c.histogram),
                     "worst": _worst(c.worst),
@@ -106,14 +116,14 @@ class ParityReport:
     @property
     def passed(self) -> bool:
         """True if something was gated, everything gated passed, and no file has a problem."""
-        verdicts = [result.passed for result in self.runtimes if result.passed is not None]
-        return bool(verdicts) and all(verdicts) and not self.problems
+        states = {row.state for row in self.runtimes}
+        return "passed" in states and "failed" not in states and not self.problems
 
     @property
     def failures(self) -> list[str]:
         """One line for each thing that failed."""
-        rows = [f"{r.runtime}: {r.reason}" for r in self.runtimes if r.passed is False]
-        if not rows and not any(r.passed for r in self.runtimes):
+        rows = [f"{row.runtime}: {row.reason}" for row in self.runtimes if row.state == "failed"]
+        if not rows and not any(row.state == "passed" for row in self.runtimes):
             rows = ["no runtime was compared with the reference"]
         return [*self.problems, *rows]
 

@@ -1,7 +1,8 @@
 """The process that `cifar_export.gate.isolation` runs runtimes in: `python -m cifar_export.gate.worker`.
 
-It reads one job a line on stdin and answers on stdout: a dot for every sign of life, then the result as JSON. Arrays
-travel in .npy files. It imports what the runtime at hand needs and nothing more.
+It reads on stdin, a line each, the names of files that hold a job as JSON, and answers on stdout: a dot for every sign
+of life, then the result as JSON. Arrays travel in .npy files. It imports what the runtime at hand needs and nothing
+more.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..errors import first_line
-from ..runtimes import RuntimeSpec, resolve
-from .forward import Answer, attempt, places
+from ..networks.zoo import Normalization
+from ..runtimes import resolve
+from .forward import Answer, Inputs, attempt
 
 
 def main() -> None:
@@ -24,17 +26,17 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         os.dup2(2, 1)  # libraries that print to stdout do not disturb the answers
         for line in sys.stdin:
-            job = json.loads(line)
+            job = json.loads(Path(json.loads(line)).read_text(encoding="utf-8"))
             _say(replies, json.dumps(_values(job) if "graph" in job else _answer(job, replies)))
 
 
 def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:
-    spec = RuntimeSpec(**job["spec"])
-    images = {name: np.load(file, mmap_mode="r") for name, file in job["images"].items()}
-    images = {name: np.array(array[: spec.images]) for name, array in images.items()}
-    answer = attempt(
-        lambda: resolve(spec.open)(Path(job["subject"])), images, places(spec, images), lambda: _say(replies, ".")
-    )
+    """Run a file in a runtime; the reply is an `Answer` with the names of files in place of the logits."""
+    pixels = {name: np.load(file, mmap_mode="r") for name, file in job["pixels"].items()}
+    normalization = Normalization(**{name: tuple(values) for name, values in job["normalization"].items()})
+    inputs = Inputs(pixels, job["variant"], normalization)
+    where = {name: [np.array(batch, np.intp) for batch in cut] for name, cut in job["where"].items()}
+    answer = attempt(lambda: resolve(job["open"])(Path(job["subject"])), inputs, where, lambda: _say(replies, "."))
     files: dict[str, str] = {}
     for number, (name, logits) in enumerate(answer.logits.items()):
         if logits.dtype.hasobject:  # only a pickle could carry it
@@ -43,7 +45,7 @@ def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:
             break
         files[name] = f"{job['output']}-{number}.npy"
         np.save(files[name], logits, allow_pickle=False)
-    return {"provider": answer.provider, "problem": answer.problem, "misplaced": answer.misplaced, "logits": files}
+    return {**vars(answer), "logits": files}
 
 
 def _values(job: dict[str, Any]) -> dict[str, Any]:

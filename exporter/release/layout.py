@@ -1,7 +1,7 @@
 """The names in a release, as data.
 
 <version>/
-  <network>/            NETWORK_FILES
+  <network>/            WEIGHTS, MODELS, CONFIG, LABELS, GOLDEN_FILES in the folders of GOLDEN, PARITY, CARD, SUMS
   index.json  SHA256SUMS  sbom.cdx.json  provenance.intoto.json  test-result.intoto.json  (model.sig)
   <network>-<version>.tar.gz
 <version>.measurements.json
@@ -40,16 +40,6 @@ GOLDEN: dict[str, str] = {
     "model-uint8.onnx": "uint8/test_data_set_0",
 }
 GOLDEN_FILES = ("input_0.pb", "output_0.pb")
-NETWORK_FILES = (
-    WEIGHTS,
-    *MODELS,
-    CONFIG,
-    LABELS,
-    *(f"{folder}/{name}" for folder in GOLDEN.values() for name in GOLDEN_FILES),
-    PARITY,
-    CARD,
-    SUMS,
-)
 
 DEFAULT_EPOCH = 315532800
 """1980-01-01 UTC, the first date that zip archives hold: the time of everything where SOURCE_DATE_EPOCH is unset."""

@@ -1,7 +1,7 @@
 """One file per runtime. A new one is a module here and a line in `RUNTIMES`.
 
-A runtime module offers `open_...(subject) -> Runtime` and `missing_...() -> str | None`, the reason why it cannot run
-on this machine, with the fix; both are named in the table.
+A runtime module offers `open_...(subject) -> Runtime` and `missing_...() -> Missing | None`, what this machine lacks to
+run it; both are named in the table.
 """
 
 from __future__ import annotations
@@ -20,6 +20,20 @@ if TYPE_CHECKING:  # the table is read by --help, which stays instant
     from numpy.typing import NDArray
 
     from ..networks.preprocess import Images
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What a machine lacks to run something.
+
+    `cause`: in words, without a full stop at its end. `fix`: what to do about it, in whole sentences.
+    """
+
+    cause: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.cause}. {self.fix}"
 
 
 class Runtime(ABC):
@@ -199,17 +213,18 @@ def spec_of(name: str) -> RuntimeSpec:
     return RUNTIMES[name]
 
 
-def why_missing(name: str) -> str | None:
-    """Why this machine cannot run `name`, and the fix; None where it can."""
+def why_missing(name: str) -> Missing | None:
+    """What this machine lacks to run `name`; None where it can run it."""
     spec = spec_of(name)
-    return resolve(spec.missing)() if spec.missing else None
+    missing: Missing | None = resolve(spec.missing)() if spec.missing else None
+    return missing
 
 
 def require_runtime(name: str) -> None:
-    """Raise `Unavailable` with the reason and the fix where this machine cannot run `name`."""
-    reason = why_missing(name)
-    if reason:
-        raise Unavailable(f"{name} cannot run here: {reason}")
+    """Raise `Unavailable` with the cause and the fix where this machine cannot run `name`."""
+    missing = why_missing(name)
+    if missing is not None:
+        raise Unavailable(f"{name} cannot run here: {missing}")
 
 
 def open_runtime(name: str, subject: Any) -> Runtime:
@@ -223,6 +238,12 @@ def open_runtime(name: str, subject: Any) -> Runtime:
     return runtime
 
 
+ONE_BATCH_SIZE = (
+    "If the file takes one batch size only, export it again with any, or give that to `evaluate --batch-size`."
+)
+"""What to do where a runtime raises on a batch."""
+
+
 def run_batch(runtime: Runtime, images: Images) -> NDArray[np.float32]:
     """Run one batch. Raises `GateFailed` for whatever the runtime raises (another batch size than it takes, say)."""
     try:
@@ -231,8 +252,7 @@ def run_batch(runtime: Runtime, images: Images) -> NDArray[np.float32]:
         raise
     except Exception as error:
         raise GateFailed(
-            f"{runtime.name} fails on a batch of {len(images)} images: {first_line(error)}. "
-            "If the file takes one batch size only, export it again with any, or give that to `evaluate --batch-size`."
+            f"{runtime.name} fails on a batch of {len(images)} images: {first_line(error)}. {ONE_BATCH_SIZE}"
         ) from error
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
 from ..system.torch_state import full_float32, tracing
-from . import Runtime, unreadable
+from . import Missing, Runtime, unreadable
 from .pytorch import as_tensor
 
 _COMPILERS = ("g++", "clang++", "cl")
@@ -38,9 +38,13 @@ class AotInductor(Runtime):
             raise unreadable(path, self.name, error) from error
         program.example_inputs = ((_example(program),), {})  # our exports carry none
         self._folder = tempfile.TemporaryDirectory(prefix="cifar-export-")
-        with tracing(), torch.no_grad():
-            package = aoti_compile_and_package(program, package_path=str(Path(self._folder.name) / "model.pt2"))
-            self._run = aoti_load_package(package)
+        try:
+            with tracing(), torch.no_grad():
+                package = aoti_compile_and_package(program, package_path=str(Path(self._folder.name) / "model.pt2"))
+                self._run = aoti_load_package(package)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Remove the compiled package."""
@@ -65,9 +69,9 @@ def open_cpu(path: Path) -> AotInductor:
     return AotInductor(path)
 
 
-def missing_cpu() -> str | None:
-    """Why nothing can be compiled here."""
+def missing_cpu() -> Missing | None:
+    """What is missing to compile something here."""
     chosen = os.environ.get("CXX")
     if any(shutil.which(name) for name in ([chosen] if chosen else _COMPILERS)):
         return None
-    return "it needs a C++ compiler. Install g++ (Debian: apt install g++), or name one in CXX."
+    return Missing("it needs a C++ compiler", "Install g++ (Debian: apt install g++), or name one in CXX.")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
 from ..system.checkout import CHECKOUT
-from . import Runtime, unreadable
+from . import Missing, Runtime, unreadable
 
 _EXAMPLES = CHECKOUT / "examples"
 _FOLDERS = {"onnxruntime-node": "node", "onnxruntime-web": "web"}
@@ -91,21 +91,21 @@ def open_web(path: Path) -> NodeSession:
     return NodeSession(path, "onnxruntime-web")
 
 
-def missing_node() -> str | None:
-    """Why onnxruntime-node cannot run here."""
+def missing_node() -> Missing | None:
+    """What is missing to run onnxruntime-node here."""
     return _missing("onnxruntime-node")
 
 
-def missing_web() -> str | None:
-    """Why onnxruntime-web cannot run here."""
+def missing_web() -> Missing | None:
+    """What is missing to run onnxruntime-web here."""
     return _missing("onnxruntime-web")
 
 
-def _missing(package: str) -> str | None:
+def _missing(package: str) -> Missing | None:
     if not (_EXAMPLES / "logits.mjs").is_file():
-        return "its runner, examples/logits.mjs, is in the source checkout only. Run it from there."
+        return Missing("its runner, examples/logits.mjs, is in the source checkout only", "Run it from there.")
     if shutil.which("node") is None:
-        return "Node.js is not installed. Install it, then `make examples-setup`."
+        return Missing("Node.js is not installed", "Install it, then `make examples-setup`.")
     if not (_EXAMPLES / _FOLDERS[package] / "node_modules" / package).is_dir():
-        return f"the npm package {package} is not installed. `make examples-setup` does it."
+        return Missing(f"the npm package {package} is not installed", "`make examples-setup` does it.")
     return None

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import GateFailed, Unavailable, first_line
 from ..networks.preprocess import Images
-from . import Runtime, unreadable
+from . import Missing, Runtime, unreadable
 from .cuda_libraries import has_driver, missing_libraries, preload
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -84,6 +84,9 @@ class Session(Runtime):
 
 _DOCTOR = "Run `cifar-export doctor` to see what is missing."
 _INSTALL = "`pip install onnxruntime-gpu[cuda,cudnn]`"
+NO_DRIVER = Missing(
+    "there is no NVIDIA GPU here, or no driver for one", "Run it on a machine where `nvidia-smi` works."
+)
 _NO_FALLBACK = "fallback to CPU EP has been explicitly disabled"  # all that a provider that failed to load leaves
 
 
@@ -97,40 +100,41 @@ def open_cuda(path: Path) -> Session:
     return Session(path, "onnxruntime-cuda", CUDA, CUDA_OPTIONS)
 
 
-def missing_cpu() -> str | None:
-    """Why ONNX Runtime cannot run here."""
+def missing_cpu() -> Missing | None:
+    """What is missing to run ONNX Runtime here."""
     if importlib.util.find_spec("onnxruntime") is None:
-        return f"onnxruntime is not installed. {_INSTALL}, or onnxruntime without a GPU."
+        return Missing("onnxruntime is not installed", f"{_INSTALL}, or onnxruntime without a GPU.")
     try:
         importlib.import_module("onnxruntime")
     except (ImportError, OSError) as error:
-        return f"onnxruntime does not import: {first_line(error)}. Install it again: {_INSTALL}."
+        return Missing(f"onnxruntime does not import: {first_line(error)}", f"Install it again: {_INSTALL}.")
     return None
 
 
-def missing_cuda() -> str | None:
-    """Why ONNX Runtime's CUDA provider cannot run here, found by starting it on a one-node model."""
-    reason = missing_cpu()
-    if reason:
-        return reason
+def missing_cuda() -> Missing | None:
+    """What is missing to run ONNX Runtime's CUDA provider here, found by starting it on a one-node model."""
+    missing = missing_cpu()
+    if missing is not None:
+        return missing
     import onnxruntime as ort
 
     if CUDA not in ort.get_available_providers():
         if len(packages()) > 1:
-            return (
-                "onnxruntime is installed over onnxruntime-gpu and removed its CUDA provider. "
-                f"`pip uninstall onnxruntime onnxruntime-gpu`, then {_INSTALL}."
+            return Missing(
+                "onnxruntime is installed over onnxruntime-gpu and removed its CUDA provider",
+                f"`pip uninstall onnxruntime onnxruntime-gpu`, then {_INSTALL}.",
             )
-        return f"this onnxruntime has no CUDA provider. {_INSTALL} in its place."
+        return Missing("this onnxruntime has no CUDA provider", f"{_INSTALL} in its place.")
     if not has_driver():
-        return "there is no NVIDIA GPU here, or no driver for one. Run it on a machine where `nvidia-smi` works."
+        return NO_DRIVER
     reason = probe(CUDA)
     if reason is None:
         return None
-    missing = missing_libraries(ort)
-    if missing:
-        return f"the CUDA provider does not start, for want of {', '.join(missing)}. {_INSTALL}."
-    return f"the CUDA provider does not start: {reason}. Compare the driver and the CUDA versions in `doctor`."
+    libraries = missing_libraries(ort)
+    if libraries:
+        return Missing(f"the CUDA provider does not start, for want of {', '.join(libraries)}", f"{_INSTALL}.")
+    cause = f"the CUDA provider does not start: {reason}"
+    return Missing(cause, "Compare the driver and the CUDA versions in `doctor`.")
 
 
 def probe(provider: str) -> str | None:

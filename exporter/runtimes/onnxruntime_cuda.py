@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
-from . import unreadable
+from . import Missing, unreadable
 from .cuda_libraries import has_driver
-from .onnxruntime import CPU, CUDA, CUDA_OPTIONS, Session, missing_cpu, probe
+from .onnxruntime import CPU, CUDA, CUDA_OPTIONS, NO_DRIVER, Session, missing_cpu, probe
 
 TENSORRT = "TensorrtExecutionProvider"
 # TensorRT itself decides about TF32; only the variable NVIDIA_TF32_OVERRIDE=0 keeps it off
@@ -65,19 +65,21 @@ def open_tensorrt(path: Path) -> Session:
     return Session(path, "onnxruntime-tensorrt", TENSORRT, _TENSORRT_OPTIONS)
 
 
-def missing_tensorrt() -> str | None:
-    """Why ONNX Runtime's TensorRT provider cannot run here."""
-    reason = missing_cpu()
-    if reason:
-        return reason
+def missing_tensorrt() -> Missing | None:
+    """What is missing to run ONNX Runtime's TensorRT provider here."""
+    missing = missing_cpu()
+    if missing is not None:
+        return missing
     import onnxruntime as ort
 
     if TENSORRT not in ort.get_available_providers():
-        return "this onnxruntime has no TensorRT provider. `pip install onnxruntime-gpu` in its place."
+        return Missing("this onnxruntime has no TensorRT provider", "`pip install onnxruntime-gpu` in its place.")
     if not has_driver():
-        return "there is no NVIDIA GPU here, or no driver for one. Run it on a machine where `nvidia-smi` works."
+        return NO_DRIVER
     reason = probe(TENSORRT)
-    return f"the TensorRT provider does not start: {reason}. Is TensorRT installed?" if reason else None
+    if reason is None:
+        return None
+    return Missing(f"the TensorRT provider does not start: {reason}", "See whether TensorRT is installed.")
 
 
 def to_float16(path: Path, name: str) -> bytes:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
-from . import Runtime, unreadable
+from . import Missing, Runtime, unreadable
 
 
 class OpenCv(Runtime):
@@ -38,8 +38,8 @@ def open_cpu(path: Path) -> OpenCv:
     return OpenCv(path)
 
 
-def missing_cpu() -> str | None:
-    """Why OpenCV cannot run here."""
+def missing_cpu() -> Missing | None:
+    """What is missing to run OpenCV here."""
     if importlib.util.find_spec("cv2") is None:
-        return "opencv-python-headless is not installed. `pip install cifar-export[opencv]`."
+        return Missing("opencv-python-headless is not installed", "`pip install cifar-export[opencv]`.")
     return None

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
-from . import Runtime, unreadable
+from . import Missing, Runtime, unreadable
 
 _HINT = "INFERENCE_PRECISION_HINT"
 
@@ -45,8 +45,8 @@ def open_default(path: Path) -> OpenVino:
     return OpenVino(path, "openvino-default", {})
 
 
-def missing_cpu() -> str | None:
-    """Why OpenVINO cannot run here."""
+def missing_cpu() -> Missing | None:
+    """What is missing to run OpenVINO here."""
     if importlib.util.find_spec("openvino") is None:
-        return "openvino is not installed. `pip install cifar-export[openvino]`."
+        return Missing("openvino is not installed", "`pip install cifar-export[openvino]`.")
     return None

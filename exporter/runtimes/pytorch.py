@@ -16,7 +16,7 @@ from torch import nn
 from ..errors import GateFailed, first_line
 from ..networks.preprocess import Images
 from ..system.torch_state import full_float32
-from . import Runtime
+from . import Missing, Runtime
 
 
 def as_tensor(images: Images) -> torch.Tensor:
@@ -79,14 +79,14 @@ def open_cuda(module: nn.Module) -> Eager:
     return Eager(module, "cuda:0")
 
 
-def missing_cuda() -> str | None:
-    """Why PyTorch cannot use a GPU here."""
+def missing_cuda() -> Missing | None:
+    """What is missing for PyTorch to use a GPU here."""
     if torch.version.cuda is None:
-        return "this PyTorch was built without CUDA. Install the CUDA build of torch and torchvision."
+        return Missing("this PyTorch was built without CUDA", "Install the CUDA build of torch and torchvision.")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # a driver that is too old is a warning, and several lines
         found = torch.cuda.is_available()
     if found:
         return None
     why = f" ({first_line(caught[0].message)})" if caught else ", or no driver for one"
-    return f"PyTorch finds no NVIDIA GPU{why}. Run `nvidia-smi` to see whether the driver works."
+    return Missing(f"PyTorch finds no NVIDIA GPU{why}", "Run `nvidia-smi` to see whether the driver works.")

@@ -1,8 +1,12 @@
 """Accuracy in every runtime: they agree, and where they do not it is said of which image, and whether it matters."""
 
 import copy
+import dataclasses
+import functools
 import json
-from dataclasses import replace
+import os
+import signal
+import sys
 
 import jsonschema
 import numpy as np
@@ -10,16 +14,18 @@ import pytest
 
 from cifar_export.accuracy import agreement
 from cifar_export.accuracy.agreement import SCHEMA, score_all
+from cifar_export.accuracy.score import score
 from cifar_export.data import Split, load_split
 from cifar_export.errors import GateFailed
-from cifar_export.exporting import subject
+from cifar_export.exporting.artifact import export
 from cifar_export.gate.compare import bound
 from cifar_export.gate.inputs import bundled_images
 from cifar_export.networks.preprocess import as_variant
-from cifar_export.runtimes import RUNTIMES, Runtime, spec_of
+from cifar_export.runtimes import RUNTIMES, spec_of
 from cifar_export.runtimes.pytorch import Eager, Reference
 from cifar_export.weights.core import build_network
 
+from support.bad_runtimes import put_into_table
 from support.schemas import checker
 
 LABELS = np.arange(40) % 10
@@ -46,58 +52,41 @@ def only(monkeypatch):
 
 
 @pytest.fixture
-def meddle(monkeypatch):
-    """Let the logits of one runtime pass through a function (logits, number of the first image) -> logits."""
-    honest = subject.open_runtime
-
-    def arrange(name, function):
-        class Meddler(Runtime):
-            def __init__(self, runtime):
-                self.runtime, self.name, self.provider, self.at = runtime, runtime.name, runtime.provider, 0
-
-            def logits(self, images):
-                start, self.at = self.at, self.at + len(images)
-                return function(self.runtime.logits(images).copy(), start)
-
-        def open_runtime(asked, subject):
-            runtime = honest(asked, subject)
-            return Meddler(runtime) if asked == name else runtime
-
-        monkeypatch.setattr(subject, "open_runtime", open_runtime)
-        monkeypatch.setattr(agreement, "open_runtime", open_runtime)
-
-    return arrange
-
-
-def lie_about(*images):
-    """Name the second best class for these images."""
-
-    def change(logits, start):
-        for image in images:
-            if start <= image < start + len(logits):
-                row = logits[image - start]
-                second, best = np.argsort(row)[-2:]
-                row[[second, best]] = row[[best, second]]
-        return logits
-
-    return change
+def stand_in(monkeypatch):
+    """Let a class of tests/support/bad_runtimes.py be the runtime of that name."""
+    return functools.partial(put_into_table, monkeypatch)
 
 
 def test_all_runtimes_agree_on_fresh_exports(weights20, split, only, valid):
-    only("pytorch", "torchscript", "openvino", "onnxruntime-cuda")
+    only("pytorch", "torchscript", "openvino", "onnxruntime-cuda", "onnx-reference")
     result = score_all(weights20, split, variant="uint8", batch_size=16)
     rows = {row.runtime: row for row in result.runtimes}
     accuracies = {(row.evaluation.top1, row.evaluation.top5) for row in rows.values() if row.evaluation}
     assert (len(accuracies), result.disagreements, result.failures) == (1, (), [])
-    assert {"pytorch", "torchscript"} <= {name for name, row in rows.items() if row.evaluation}
-    absent = [row for row in rows.values() if row.evaluation is None]
-    assert all(row.reason.startswith("not run: ") and not row.failed for row in absent)
+    assert {"pytorch", "torchscript"} <= {name for name, row in rows.items() if row.state == "ran"}
+    assert all(row.reason for row in rows.values() if row.state == "not_run")
+    assert (rows["onnx-reference"].state, rows["onnx-reference"].reason) == ("not_run", "too slow for a test set")
     valid(result.as_dict())
 
 
-def test_a_clear_disagreement_is_a_failure_that_names_image_and_classes(weights20, exported, split, only, meddle):
-    only("pytorch", "torchscript", "onnxruntime-cpu")
-    meddle("onnxruntime-cpu", lie_about(7, 33))
+def test_the_figures_are_those_of_one_runtime_alone(weights20, exported, split, only):
+    """In a process of its own a runtime is scored as `evaluate --runtime` scores it, batch by batch."""
+    only("onnxruntime-cpu")
+    file = exported("onnx", "float32", 17).path
+    seen = []
+    (row,) = score_all(
+        weights20, split, file=file, batch_size=16, limit=39, progress=lambda name: lambda *at: seen.append((name, *at))
+    ).runtimes
+    alone = score(weights20, split, "onnxruntime-cpu", file=file, batch_size=16, limit=39)
+    assert dataclasses.replace(row.evaluation, images_per_second=0) == dataclasses.replace(alone, images_per_second=0)
+    assert np.array_equal(row.evaluation.predictions, alone.predictions)
+    assert 0 < row.evaluation.images_per_second < 1e6
+    assert seen == [("onnxruntime-cpu", done, 39) for done in (0, 16, 32, 39)]
+
+
+def test_a_clear_disagreement_is_a_failure_that_names_image_and_classes(weights20, exported, split, only, stand_in):
+    stand_in("onnxruntime-cpu", "Lies")
+    only("pytorch", "onnxruntime-cpu")
     result = score_all(weights20, split, file=exported("onnx", "float32", 17).path, batch_size=16)
     first, second = result.disagreements
     assert ([first.index, second.index], first.label) == ([7, 33], 7)
@@ -106,17 +95,18 @@ def test_a_clear_disagreement_is_a_failure_that_names_image_and_classes(weights2
     assert result.failures == ["float32 runtimes disagree on 2 clear images, the first is number 7"]
 
 
-def test_an_image_that_float32_cannot_decide_is_a_tie(weights20, split, only, meddle, valid):
+def test_an_image_that_float32_cannot_decide_is_a_tie(weights20, split, only, stand_in, valid, tmp_path):
     state = dict(weights20.state)
     for name, lift in (("fc.weight", 0.0), ("fc.bias", 100.0)):  # classes 3 and 5 are one, and always the best
         state[name] = state[name].clone()
         state[name][5] = state[name][3] = state[name][3] + lift
-    only("pytorch", "torchscript")
-    favor = np.float32(1e-5) * (np.arange(10) == 5)
-    meddle("torchscript", lambda logits, start: logits + favor)
-    result = score_all(replace(weights20, state=state), split, limit=5)
+    undecided = dataclasses.replace(weights20, state=state)
+    file = export(undecided, "onnx", opset=17, output=tmp_path / "a.onnx", checked=False).path
+    stand_in("onnxruntime-cpu", "FavorsClass5")
+    only("pytorch", "onnxruntime-cpu")
+    result = score_all(undecided, split, file=file, limit=5)
     assert [(found.verdict, found.classes) for found in result.disagreements] == [
-        ("tie", {"pytorch": 3, "torchscript": 5})
+        ("tie", {"pytorch": 3, "onnxruntime-cpu": 5})
     ] * 5
     assert result.failures == []
     valid(result.as_dict())
@@ -131,7 +121,7 @@ def with_two_alike(weights, split, image, margin):
         state[name] = state[name].clone()
         state[name][other] = state[name][best]
     state["fc.bias"][other] -= margin
-    return replace(weights, state=state)
+    return dataclasses.replace(weights, state=state)
 
 
 def logits_of(weights, pixels):
@@ -142,64 +132,110 @@ def logits_of(weights, pixels):
 
 
 @pytest.mark.parametrize(("bounds", "verdict"), [(1.5, "tie"), (2.5, "failure"), (10.0, "failure")])
-def test_an_image_is_clear_where_its_margin_is_over_twice_the_bound(weights20, split, only, meddle, bounds, verdict):
+def test_an_image_is_clear_where_its_margin_is_over_twice_the_bound(
+    weights20, split, only, stand_in, monkeypatch, bounds, verdict
+):
     exact, own = logits_of(weights20, split.images)
     allowed = bound(exact, [own]).allowed
     weights = with_two_alike(weights20, split, 11, bounds * allowed)
-    only("pytorch", "torchscript")
-    meddle("torchscript", lie_about(11))
+    stand_in("onnxruntime-cpu", "Lies")
+    only("pytorch", "onnxruntime-cpu")
+    monkeypatch.setenv("LIES_ON", "11")
     (found,) = score_all(weights, split).disagreements
     assert found.margin == pytest.approx(bounds * allowed, rel=0.1)
     assert (found.index, found.verdict) == (11, verdict)
 
 
-def test_the_bound_is_that_of_many_images_not_of_the_disputed_one(weights20, split, only, meddle):
+def test_the_bound_is_that_of_many_images_not_of_the_disputed_one(weights20, split, only, stand_in, monkeypatch):
     """On one image float32 may be right by luck; the margin below would be clear then."""
     exact, own = logits_of(weights20, split.images)
     image = int(np.abs(own - exact).max(axis=1).argmin())
     alone, together = bound(exact[[image]], [own[[image]]]).allowed, bound(exact, [own]).allowed
     assert together > 1.5 * alone
     weights = with_two_alike(weights20, split, image, alone + together)
-    only("pytorch", "torchscript")
-    meddle("torchscript", lie_about(image))
+    stand_in("onnxruntime-cpu", "Lies")
+    only("pytorch", "onnxruntime-cpu")
+    monkeypatch.setenv("LIES_ON", str(image))
     (found,) = score_all(weights, split).disagreements
     assert 2 * alone < found.margin < 2 * together
     assert (found.index, found.verdict) == (image, "tie")
 
 
-def test_reduced_precision_may_disagree(weights20, split, only, meddle, monkeypatch, valid):
-    only("pytorch", "torchscript")
-    monkeypatch.setitem(RUNTIMES, "torchscript", replace(RUNTIMES["torchscript"], gated=False))
-    meddle("torchscript", lie_about(2))
-    result = score_all(weights20, split)
-    assert [found.verdict for found in result.disagreements] == ["reduced precision"]
+def test_reduced_precision_may_disagree(weights20, exported, split, only, stand_in, valid):
+    stand_in("onnxruntime-cpu", "Lies", gated=False)
+    only("pytorch", "onnxruntime-cpu")
+    result = score_all(weights20, split, file=exported("onnx", "float32", 17).path)
+    assert [found.verdict for found in result.disagreements] == ["reduced precision"] * 2
     assert result.failures == []
     valid(result.as_dict())
 
 
-def test_a_runtime_that_crashes_is_a_row_and_a_failure(weights20, split, only, meddle, valid):
-    def crash(logits, start):
-        raise RuntimeError("out of cheese\nand more")
-
-    only("pytorch", "torchscript")
-    meddle("torchscript", crash)
-    result = score_all(weights20, split)
-    assert result.runtimes[0].evaluation.images == 40
-    (failure,) = result.failures
-    assert failure.startswith("torchscript: ")
-    assert "out of cheese" in failure
-    assert "\n" not in failure
+def test_runtimes_that_die_hang_or_raise_are_rows_and_the_others_run(weights20, exported, split, only, stand_in, valid):
+    bad = ["Segfault", "Exit", "Hang", "Raise", "Objects", "Narrow"]
+    for name in bad:
+        stand_in(name, name, patience_s=1.0 if name == "Hang" else 120.0)
+    only("pytorch", *bad, "onnxruntime-cpu")
+    result = score_all(weights20, split, file=exported("onnx", "float32", 17).path, batch_size=16)
+    rows = {row.runtime: row for row in result.runtimes}
+    assert {name: row.state for name, row in rows.items()} == {
+        "pytorch": "ran", **dict.fromkeys(bad, "failed"), "onnxruntime-cpu": "ran"
+    }  # fmt: skip
+    if sys.platform != "win32":
+        assert rows["Segfault"].reason == "crashed: signal 11 (SIGSEGV)"
+    assert rows["Exit"].reason == "crashed: exit code 3: the library gave up"
+    assert rows["Hang"].reason == "no answer within 1 s"
+    assert rows["Raise"].reason.startswith("crashed: RuntimeError: out of cheese, on a batch of 16 images. If the file")
+    assert rows["Objects"].reason == "logits are object, not float32"
+    assert rows["Narrow"].reason.startswith("logits have shape (40, 5) for 40 images")
+    assert result.failures == [f"{name}: {rows[name].reason}" for name in bad]
     valid(result.as_dict())
     with pytest.raises(jsonschema.ValidationError):
         valid({**result.as_dict(), "passed": "no"})
 
 
+def test_pytorch_that_raises_is_a_row_too(weights20, exported, split, only, monkeypatch, valid):
+    def crash(self, images):
+        raise RuntimeError("out of cheese\nand more")
+
+    monkeypatch.setattr("cifar_export.runtimes.pytorch.Eager.logits", crash)
+    only("pytorch", "onnxruntime-cpu")
+    result = score_all(weights20, split, file=exported("onnx", "float32", 17).path)
+    assert [row.state for row in result.runtimes] == ["failed", "ran"]
+    assert [failure.partition(", on")[0] for failure in result.failures] == [
+        "pytorch: crashed: RuntimeError: out of cheese"
+    ]
+    valid(result.as_dict())
+
+
+def test_an_export_that_fails_is_a_row(weights20, split, only, monkeypatch):
+    def fail(*args, **kwargs):
+        raise GateFailed("the exporter gave up.")
+
+    monkeypatch.setattr("cifar_export.exporting.subject.export", fail)
+    only("pytorch", "torchscript")
+    result = score_all(weights20, split)
+    assert [(row.state, row.reason) for row in result.runtimes] == [("ran", None), ("failed", "the exporter gave up.")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process there is sent a SIGINT of its own")
+def test_an_interruption_ends_the_process_that_hangs(weights20, exported, split, only, stand_in):
+    """It would wait ten minutes otherwise."""
+    stand_in("Hang", "Hang", patience_s=600.0)
+    only("Hang")
+
+    def interrupt(done, total):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        score_all(weights20, split, file=exported("onnx", "float32", 17).path, progress=lambda name: interrupt)
+
+
 def test_a_file_of_other_weights_is_refused(weights20, exported, split):
     with pytest.raises(GateFailed, match="is no export of these weights: metadata says weights_sha256"):
-        score_all(replace(weights20, sha256="0" * 64), split, file=exported("onnx", "float32", 17).path)
+        score_all(dataclasses.replace(weights20, sha256="0" * 64), split, file=exported("onnx", "float32", 17).path)
 
 
-def test_json_table_and_exit_code(run, weights20_file, exported, split, only, meddle, monkeypatch, valid):
+def test_json_table_and_exit_code(run, weights20_file, exported, split, only, stand_in, monkeypatch, valid):
     only("pytorch", "onnxruntime-cpu", "onnxruntime-cuda")
     monkeypatch.setattr("cifar_export.data.load_split", lambda *args: split)
     file = exported("onnx", "float32", 17).path
@@ -212,15 +248,16 @@ def test_json_table_and_exit_code(run, weights20_file, exported, split, only, me
     assert rows["pytorch"]["top1"] == rows["onnxruntime-cpu"]["top1"]
     assert rows["onnxruntime-cpu"]["provider"] == "CPUExecutionProvider"
 
-    meddle("onnxruntime-cpu", lie_about(4))
+    stand_in("onnxruntime-cpu", "Lies")
+    only("pytorch", "onnxruntime-cpu", "onnxruntime-cuda")
     wrong = run(*command)
     assert wrong.exit_code == 1
     assert "Images on which runtimes disagree" in wrong.stdout
-    assert "error: float32 runtimes disagree on 1 clear image, the first is number 4" in wrong.stderr
+    assert "error: float32 runtimes disagree on 2 clear images, the first is number 7" in wrong.stderr
     document = json.loads(run(*command, "--json").stdout)
     valid(document)
     found = document["disagreements"][0]
-    assert (found["index"], found["label"], found["verdict"]) == (4, 4, "failure")
+    assert (found["index"], found["label"], found["verdict"]) == (7, 7, "failure")
 
 
 def test_one_runtime_and_all_of_them_exclude_each_other(run):

@@ -109,10 +109,15 @@ def test_missing_short_and_bad_files_are_each_named(tmp_path: Path, write_cifar:
     assert [problem.split(": ")[0] for problem in report.problems] == [
         f"cifar-10-batches-bin/{name}.bin" for name in ("data_batch_1", "data_batch_2", "test_batch")
     ]
+    states = {file.path.partition("/")[2]: file.state for file in report.files}
+    assert states.pop("data_batch_1.bin") == "missing"
+    assert {states.pop("data_batch_2.bin"), states.pop("test_batch.bin")} == {"damaged"}
+    assert set(states.values()) == {"other"}
     missing, short, label = report.problems
-    assert "not there" in missing
-    assert "5 found" in short
+    assert missing.endswith(": not there")
+    assert short.endswith(", 5 found")
     assert "record 1 has label 200" in label
+    assert [file["problem"] is None for file in report.as_dict()["files"]] == [False, False, True, True, True, False]
     assert all("\n" not in problem for problem in report.problems)
 
 

@@ -1,5 +1,6 @@
-"""Bisection names the layer that was broken, whatever was done to it and wherever it stands."""
+"""The search names the layer that was broken, whatever was done to it and wherever it stands."""
 
+import copy
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from cifar_export.diagnosis.activations import activations, folded
-from cifar_export.diagnosis.locate import bisect, find_divergence
+from cifar_export.diagnosis.locate import locate
 from cifar_export.diagnosis.prove import prove
 from cifar_export.diagnosis.repro import save_repro
 from cifar_export.errors import GateFailed, InvalidInput
@@ -18,7 +19,7 @@ from cifar_export.gate import isolation
 from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.node_outputs import load, run_all
 from cifar_export.gate.report import ParityReport, RuntimeResult
-from cifar_export.networks.resnet import with_input
+from cifar_export.networks.resnet import ResNet, with_input
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.weights.core import build_network
 from cifar_export.weights.seeded import random_weights
@@ -52,7 +53,7 @@ FAULTS = {
 def test_the_broken_layer_is_named(weights20, exported, pixels, tmp_path, block, fault):
     change, name, kind = FAULTS[fault]
     file = plant(exported("onnx", "float32", 17).path, tmp_path / "broken.onnx", change(block))
-    found = find_divergence(weights20, file, "float32", pixels)
+    found = locate(weights20, file, "float32", pixels).divergence
     assert (found.node, found.kind) == (f"{block}.{name}", kind)
     json.dumps(found.as_dict(), allow_nan=False)
 
@@ -63,7 +64,7 @@ def test_another_epsilon_in_one_batch_norm_is_named(weights20, pixels, tmp_path,
     network.get_submodule(f"{block}.bn1").eps = 1e-3
     file = tmp_path / "epsilon.onnx"
     export(weights20, "onnx", opset=17, output=file, checked=False, module=network)
-    found = find_divergence(weights20, file, "float32", pixels)
+    found = locate(weights20, file, "float32", pixels).divergence
     assert (found.node, found.op, found.kind) == (f"{block}.conv1", "Conv", "numbers")
     assert all(weight.max_abs_difference > 0 for weight in found.weights)
 
@@ -80,12 +81,12 @@ def test_another_epsilon_in_one_batch_norm_is_named(weights20, pixels, tmp_path,
 )
 def test_what_is_outside_the_blocks_is_named_too(weights20, exported, pixels, tmp_path, change, name):
     file = plant(exported("onnx", "uint8", 17).path, tmp_path / "broken.onnx", change)
-    assert find_divergence(weights20, file, "uint8", pixels).node == name
+    assert locate(weights20, file, "uint8", pixels).divergence.node == name
 
 
 def test_a_divergence_says_what_is_wrong_with_the_node(weights20, exported, pixels, tmp_path):
     file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", edit("layer2.0.conv2.weight", nudge))
-    found = find_divergence(weights20, file, "float32", pixels)
+    found = locate(weights20, file, "float32", pixels).divergence
     assert (found.op, found.inputs) == ("Conv", ("layer2.0.conv1.relu",))
     kernel, bias = found.weights
     assert (kernel.name, kernel.shape) == ("layer2.0.conv2.weight", (32, 32, 3, 3))
@@ -111,16 +112,16 @@ def test_a_weight_that_is_off_by_a_hundred_roundings_is_named_and_one_that_is_of
     for ulps, named in ((4, False), (100, True)):
         change = together(edit("layer2.1.conv1.weight", off_by(ulps)), edit("layer2.1.conv1.bias", nudge))
         file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
-        kernel, bias = find_divergence(weights20, file, "float32", pixels).weights
+        kernel, bias = locate(weights20, file, "float32", pixels).divergence.weights
         assert bias.max_abs_difference == pytest.approx(1e-2, rel=1e-3)
         assert (kernel.max_abs_difference is not None) is named
 
 
 def test_wrong_geometry_is_put_in_words(weights20, exported, pixels, tmp_path):
     change = attribute("layer1.0.conv1", "strides", [2, 2])
-    found = find_divergence(
+    found = locate(
         weights20, plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change), "float32", pixels
-    )
+    ).divergence
     assert found.attributes == ("strides [2, 2], not [1, 1]",)
     assert "its output has shape [12, 16, 16, 16], not [12, 16, 32, 32]" in found.reason
 
@@ -128,7 +129,7 @@ def test_wrong_geometry_is_put_in_words(weights20, exported, pixels, tmp_path):
 @pytest.mark.parametrize("variant", ["float32", "uint8"])
 def test_a_clean_file_diverges_nowhere(weights20, exported, pixels, variant):
     file = exported("onnx", variant, 17).path
-    result = bisect(weights20, file, variant, pixels)
+    result = locate(weights20, file, variant, pixels)
     assert result.divergence is None
     made = [value for made in onnx.load(file).graph.node for value in made.output]
     assert sorted(layer.name for layer in result.layers) == sorted(made)
@@ -139,7 +140,7 @@ def test_a_clean_file_diverges_nowhere(weights20, exported, pixels, variant):
 def test_deep_networks_diverge_nowhere(tmp_path, pixels, name):
     weights, file = random_weights(NETWORKS[name], seed=5), tmp_path / "a.onnx"
     export(weights, "onnx", variant="uint8", opset=17, output=file, checked=False)
-    assert find_divergence(weights, file, "uint8", pixels[:4]) is None
+    assert locate(weights, file, "uint8", pixels[:4]).divergence is None
 
 
 def test_a_file_without_names_of_layers_is_not_blamed(weights20, exported, pixels, tmp_path):
@@ -150,7 +151,7 @@ def test_a_file_without_names_of_layers_is_not_blamed(weights20, exported, pixel
                 other.output[:] = [f"x{value}" if name == value else name for name in other.output]
 
     file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", rename)
-    assert find_divergence(weights20, file, "float32", pixels) is None
+    assert locate(weights20, file, "float32", pixels).divergence is None
 
 
 def test_more_images_than_a_batch_are_all_looked_at(weights20, exported, tmp_path):
@@ -167,9 +168,23 @@ def test_more_images_than_a_batch_are_all_looked_at(weights20, exported, tmp_pat
         model.graph.node.insert(index + 1, limit)
 
     file = plant(exported("onnx", "uint8", 17).path, tmp_path / "a.onnx", clamp)
-    assert find_divergence(weights20, file, "uint8", pixels[:-1]) is None
-    found = find_divergence(weights20, file, "uint8", pixels)
+    assert locate(weights20, file, "uint8", pixels[:-1]).divergence is None
+    found = locate(weights20, file, "uint8", pixels).divergence
     assert (found.node, found.worst_image) == ("clip", 18)
+
+
+def test_the_network_is_copied_to_float64_once_for_all_batches(weights20, exported, monkeypatch):
+    file = exported("onnx", "float32", 17).path
+    copied, honest = [], copy.deepcopy
+
+    def deepcopy(thing, *memo):
+        copied.append(thing)
+        return honest(thing, *memo)
+
+    monkeypatch.setattr(copy, "deepcopy", deepcopy)
+    pixels = input_sets()["noise"][:33]  # three batches
+    assert locate(weights20, file, "float32", pixels).divergence is None
+    assert len([thing for thing in copied if isinstance(thing, ResNet)]) == 1
 
 
 def test_activations_are_what_the_network_computes(weights20):
@@ -206,7 +221,7 @@ def test_a_file_of_one_batch_size_is_searched_in_such_batches(weights20, exporte
         edit("layer2.0.conv2.weight", nudge)(model)
 
     file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
-    assert find_divergence(weights20, file, "float32", pixels).node == "layer2.0.conv2"
+    assert locate(weights20, file, "float32", pixels).divergence.node == "layer2.0.conv2"
 
 
 @pytest.mark.parametrize("size", [500, 10**12])
@@ -222,11 +237,11 @@ def test_a_file_of_another_batch_size_keeps_its_verdict(run, weights20_file, exp
 def test_weights_beside_the_file_are_read(weights20, exported, pixels, tmp_path):
     model = onnx.load(exported("onnx", "float32", 17).path)
     onnx.save(model, tmp_path / "a.onnx", save_as_external_data=True, location="a.data", size_threshold=0)
-    result = bisect(weights20, tmp_path / "a.onnx", "float32", pixels)
+    result = locate(weights20, tmp_path / "a.onnx", "float32", pixels)
     assert (result.divergence, len(result.layers)) == (None, len(model.graph.node))
     (tmp_path / "a.data").unlink()
     with pytest.raises(InvalidInput, match=r"a\.onnx"):
-        bisect(weights20, tmp_path / "a.onnx", "float32", pixels)
+        locate(weights20, tmp_path / "a.onnx", "float32", pixels)
 
 
 def test_weights_that_are_listed_as_inputs_are_no_images(weights20, exported, pixels, tmp_path):
@@ -237,7 +252,7 @@ def test_weights_that_are_listed_as_inputs_are_no_images(weights20, exported, pi
         model.graph.input.append(images)
 
     file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
-    assert len(bisect(weights20, file, "float32", pixels).layers) == len(onnx.load(file).graph.node)
+    assert len(locate(weights20, file, "float32", pixels).layers) == len(onnx.load(file).graph.node)
 
 
 def test_a_weight_with_too_few_bytes_is_named(weights20, exported, pixels, tmp_path):
@@ -246,7 +261,7 @@ def test_a_weight_with_too_few_bytes_is_named(weights20, exported, pixels, tmp_p
         tensor.raw_data = tensor.raw_data[:-4]
 
     file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
-    found = find_divergence(weights20, file, "float32", pixels)
+    found = locate(weights20, file, "float32", pixels).divergence
     assert (found.kind, "layer1.0.conv1.weight is not the network's" in found.reason) == ("refused", True)
 
 
@@ -276,7 +291,7 @@ def test_a_node_that_never_ends_is_named(weights20, exported, pixels, tmp_path, 
         return room.run(model, images) if loops else run_all(model, images)
 
     with isolation.GraphIsolation() as room:
-        found = bisect(weights20, file, "float32", pixels, run).divergence
+        found = locate(weights20, file, "float32", pixels, run).divergence
     assert (found.node, found.kind) == ("loop", "refused")
     assert "no answer within 1 s" in found.reason
 
@@ -323,7 +338,7 @@ def test_a_repro_shows_the_fault_alone(run, weights20_file, exported, tmp_path):
 
 def test_the_repro_of_a_missing_node_is_the_node_that_takes_its_input(weights20, exported, pixels, tmp_path):
     file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", remove("layer3.1.conv1.relu"))
-    found = find_divergence(weights20, file, "float32", pixels)
+    found = locate(weights20, file, "float32", pixels).divergence
     save_repro(weights20, file, "float32", pixels, found, tmp_path / "repro")
     actual, expected = run_repro(tmp_path / "repro")
     assert onnx.load(tmp_path / "repro" / "model.onnx").graph.node[0].name == "layer3.1.conv2"
@@ -348,7 +363,7 @@ def test_the_table_names_the_first_wrong_node(run, weights20_file, exported, tmp
 
 
 def test_a_fault_of_the_runtime_alone_blames_no_node(weights20, exported, monkeypatch):
-    row = RuntimeResult("onnxruntime-cpu", "CPUExecutionProvider", passed=False, reason="crashed: RuntimeError: x")
+    row = RuntimeResult("onnxruntime-cpu", "CPUExecutionProvider", "failed", "crashed: RuntimeError: x")
     failed = ParityReport("cifar10_resnet20", "float32", weights20.sha256, {}, {}, (row,))
     monkeypatch.setattr("cifar_export.diagnosis.prove.check", lambda *args, **kwargs: failed)
     monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: {"noise": input_sets()["noise"][:4]})

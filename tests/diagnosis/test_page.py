@@ -75,7 +75,7 @@ def test_reports_of_both_kinds_are_what_the_schema_says(reports, valid):
 
 
 def test_what_a_library_says_is_text_on_the_page(reports):
-    row = RuntimeResult("x", None, False, "<script>alert(1)</script>")
+    row = RuntimeResult("x", None, "failed", "<script>alert(1)</script>")
     html = page(dataclasses.replace(reports["passed"][1], runtimes=(row,)), {})
     assert "<script" not in html
     assert "&lt;script&gt;" in html

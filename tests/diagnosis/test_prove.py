@@ -12,10 +12,10 @@ from onnx import numpy_helper
 
 from cifar_export.diagnosis.prove import prove
 from cifar_export.errors import InvalidInput, Unavailable
-from cifar_export.gate.divergence import Bisection
+from cifar_export.gate.divergence import Located
 from cifar_export.gate.inputs import input_sets
 from cifar_export.networks.zoo import NETWORKS
-from cifar_export.runtimes import why_missing
+from cifar_export.runtimes import Missing, why_missing
 from cifar_export.weights.seeded import random_weights
 from cifar_export.weights.sources import load_weights
 
@@ -32,7 +32,8 @@ def test_all_eight_networks_pass_on_the_cpu_runtimes(name, monkeypatch):
         monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: sets)
     report = prove(weights, variant=variant, runtimes=CPU)
     assert report.passed, report.failures
-    assert [(row.runtime, row.passed) for row in report.runtimes] == [("pytorch", None)] + [(n, True) for n in CPU[1:]]
+    states = {row.runtime: row.state for row in report.runtimes}
+    assert states == {"pytorch": "yardstick"} | dict.fromkeys(CPU[1:], "passed")
     images = sum(len(pixels) for pixels in sets.values())
     assert all(row.images == images and row.top1_agreement == 1.0 for row in report.runtimes)
 
@@ -43,10 +44,10 @@ def test_parity_json_has_what_automation_reads(run, weights20_file, exported):
     document = json.loads(result.stdout)
     assert (result.exit_code, document["passed"], document["input"]) == (0, True, "uint8")
     rows = {row["runtime"]: row for row in document["runtimes"]}
-    keys = {"runtime", "provider", "passed", "max_abs_error", "mean_abs_error", "top1_agreement", "images", "reason"}
+    keys = {"runtime", "provider", "state", "max_abs_error", "mean_abs_error", "top1_agreement", "images", "reason"}
     assert all(keys <= set(row) for row in rows.values())
-    assert (rows["pytorch"]["passed"], rows["pytorch"]["reason"]) == (None, "the yardstick")
-    assert (rows["onnxruntime-cpu"]["passed"], rows["onnxruntime-cpu"]["provider"]) == (True, "CPUExecutionProvider")
+    assert (rows["pytorch"]["state"], rows["pytorch"]["reason"]) == ("yardstick", None)
+    assert (rows["onnxruntime-cpu"]["state"], rows["onnxruntime-cpu"]["provider"]) == ("passed", "CPUExecutionProvider")
     assert 0 < rows["onnxruntime-cpu"]["max_abs_error"] < document["yardstick"]["allowed"]["extremes"]
     assert set(document["yardstick"]["max_abs_error"]["pytorch"]) == {"noise", "extremes", "structured", "real"}
 
@@ -142,13 +143,13 @@ def test_shuffled_labels_fail(weights20, exported, tmp_path):
 def test_a_runtime_that_is_missing_is_a_row_but_one_that_was_named_is_an_error(weights20, exported, monkeypatch):
     from cifar_export.runtimes import openvino
 
-    monkeypatch.setattr(openvino, "missing_cpu", lambda: "openvino is not installed.")
+    monkeypatch.setattr(openvino, "missing_cpu", lambda: Missing("openvino is not installed", "Install it."))
     file = exported("onnx", "float32", 17).path
     report = prove(weights20, file=file)
     (row,) = [row for row in report.runtimes if row.runtime == "openvino"]
-    assert (row.passed, row.images, row.reason) == (None, 0, "not run: openvino is not installed.")
+    assert (row.state, row.images, row.reason) == ("not_run", 0, "openvino is not installed. Install it.")
     assert report.passed
-    with pytest.raises(Unavailable, match="openvino cannot run here: openvino is not installed"):
+    with pytest.raises(Unavailable, match=r"openvino cannot run here: openvino is not installed\. Install it\."):
         prove(weights20, file=file, runtimes=["openvino"])
 
 
@@ -175,7 +176,7 @@ def test_runtimes_run_in_a_process_of_their_own(weights20, exported, bad, monkey
     """So that one that dies is a row, whether the file was there or was made for the occasion."""
     few = {"real": input_sets()["real"][:2]}
     monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: few)
-    monkeypatch.setattr("cifar_export.diagnosis.prove.bisect", lambda *_: Bisection((), None))  # has tests of its own
+    monkeypatch.setattr("cifar_export.diagnosis.prove.locate", lambda *_: Located((), None))  # has tests of its own
     file = exported("onnx", "float32", 17).path if given else None
     report = prove(weights20, file=file, runtimes=bad("Process"))
     (said,) = re.findall(r"crashed: RuntimeError: this is process (\d+)$", report.failures[0])

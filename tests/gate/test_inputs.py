@@ -15,7 +15,7 @@ from PIL import Image
 
 from cifar_export.errors import InvalidInput
 from cifar_export.gate.forward import places
-from cifar_export.gate.inputs import batches, bundled_images, input_sets, plan
+from cifar_export.gate.inputs import bundled_images, input_sets, plan
 from cifar_export.networks.zoo import CIFAR10
 from cifar_export.runtimes import RuntimeSpec
 
@@ -53,10 +53,9 @@ def test_input_sets_do_not_depend_on_the_process(tmp_path):
 
 
 def test_batches_come_in_all_sizes_and_lose_nothing():
-    images = np.arange(200)
-    cut = list(batches(images))
-    assert [len(batch) for batch in cut[:4]] == [1, 2, 7, 64]
-    assert np.array_equal(np.concatenate(cut), images)
+    cut = plan(200)
+    assert [len(batch) for batch in cut] == [1, 2, 7, 64, 64, 62]
+    assert np.array_equal(np.concatenate(cut), np.arange(200))
 
 
 @pytest.mark.data

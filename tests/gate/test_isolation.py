@@ -32,28 +32,36 @@ def test_runtimes_that_die_raise_or_print_are_rows_and_the_others_run(bad, check
     assert rows["Raise"].reason == "crashed: RuntimeError: out of cheese"
     assert rows["Objects"].reason == "logits are object, not float32"
     assert "exceeds" in rows["Chatter"].reason  # it ran, and its zeros are wrong
-    assert [rows[name].passed for name in names] == [False] * 5 + [True]
+    assert [rows[name].state for name in names] == ["failed"] * 5 + ["passed"]
     assert rows["onnxruntime-cpu"].images == 12
     assert not report.passed
 
 
 def test_a_runtime_that_hangs_is_a_row_and_the_others_run(bad, checked):
     _, rows = checked([*bad("Hang", patience_s=0.5), "onnxruntime-cpu"])
-    assert (rows["Hang"].passed, rows["Hang"].reason) == (False, "no answer within 0.5 s")
-    assert rows["onnxruntime-cpu"].passed
+    assert (rows["Hang"].state, rows["Hang"].reason) == ("failed", "no answer within 0.5 s")
+    assert rows["onnxruntime-cpu"].state == "passed"
 
 
 def test_a_runtime_that_is_only_reported_fails_nothing(bad, checked):
     report, rows = checked([*bad("Zeros", "Raise", gated=False), "onnxruntime-cpu"])
     assert report.passed
-    assert (rows["Zeros"].passed, rows["Zeros"].gated) == (None, False)
-    assert rows["Zeros"].reason.startswith("reported, not gated: error ")
-    assert (rows["Raise"].passed, rows["Raise"].reason) == (None, "crashed: RuntimeError: out of cheese")
+    assert rows["Zeros"].state == "reported"
+    assert rows["Zeros"].reason.startswith("error ")
+    assert (rows["Raise"].state, rows["Raise"].reason) == ("reported", "crashed: RuntimeError: out of cheese")
+
+
+def test_a_runtime_is_closed_when_it_has_run_there_or_here(bad, weights20, exported, tmp_path):
+    file = tmp_path / "a.onnx"
+    file.write_bytes(exported("onnx", "uint8", 17).path.read_bytes())
+    for isolated in (True, False):
+        check(weights20, "uint8", {"onnx": file}, bad("Closes"), FEW, isolated=isolated)
+        (tmp_path / "closed").unlink()
 
 
 def test_nodes_that_ran_elsewhere_fail_the_row_and_are_named(bad, checked):
     _, rows = checked(bad("Misplaced"))
-    assert rows["Misplaced"].passed is False
+    assert rows["Misplaced"].state == "failed"
     assert rows["Misplaced"].reason == "not on zeros: layer2.0.conv1 (Conv), fc (Gemm)"
 
 

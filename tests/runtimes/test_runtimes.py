@@ -15,11 +15,11 @@ import onnxruntime
 import pytest
 
 import cifar_export.runtimes as table
-from cifar_export.errors import GateFailed, InvalidInput
+from cifar_export.errors import GateFailed, InvalidInput, Unavailable
 from cifar_export.gate.check import check
 from cifar_export.gate.inputs import bundled_images
 from cifar_export.networks.preprocess import as_variant
-from cifar_export.runtimes import RUNTIMES, node, open_runtime, why_missing
+from cifar_export.runtimes import RUNTIMES, Missing, node, open_runtime, why_missing
 from cifar_export.runtimes.onnxruntime import CPU, CUDA, open_cuda, profiled_nodes, start
 from cifar_export.runtimes.onnxruntime_cuda import BoundSession, open_bound, open_float16, open_tf32, to_float16
 
@@ -29,8 +29,12 @@ FEW = {"real": bundled_images()[:12]}
 def test_every_runtime_has_its_functions_and_a_reason_where_it_is_missing():
     for name, spec in RUNTIMES.items():
         assert callable(table.resolve(spec.open))
-        reason = why_missing(name)
-        assert reason is None or (reason.endswith(".") and "\n" not in reason), (name, reason)
+        missing = why_missing(name)
+        if missing is not None:
+            assert isinstance(missing, Missing)
+            assert not missing.cause.endswith("."), missing
+            assert missing.fix.endswith("."), missing
+            assert "\n" not in str(missing), missing
 
 
 QUICK = ["openvino", "openvino-default", "opencv", "onnx-reference", "onnxruntime-node"]
@@ -50,7 +54,7 @@ def test_further_runtimes_of_onnx_files_compute_the_same(variant, weights20, exp
     rows = {row.runtime: row for row in report.runtimes}
     assert report.passed, report.failures
     for name in names:
-        assert rows[name].passed is (True if RUNTIMES[name].gated else None), rows[name]
+        assert rows[name].state == ("passed" if RUNTIMES[name].gated else "reported"), rows[name]
         assert rows[name].images == (8 if name == "onnx-reference" else 12)
 
 
@@ -82,11 +86,13 @@ def test_what_is_missing_is_said_with_the_fix(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install cifar-export[opencv]" in why_missing("opencv")
-    assert "Install g++" in why_missing("aotinductor")
-    assert "Node.js is not installed" in why_missing("onnxruntime-node")
+    assert "pip install cifar-export[opencv]" in why_missing("opencv").fix
+    assert why_missing("aotinductor").fix.startswith("Install g++")
+    assert why_missing("onnxruntime-node").cause == "Node.js is not installed"
+    with pytest.raises(Unavailable, match=r"^opencv cannot run here: opencv.* is not installed\. `pip install .*`\.$"):
+        open_runtime("opencv", tmp_path / "a.onnx")
     monkeypatch.setattr(node, "_EXAMPLES", tmp_path)
-    assert "in the source checkout only" in why_missing("onnxruntime-web")
+    assert why_missing("onnxruntime-web").cause.endswith("in the source checkout only")
 
 
 # What ONNX Runtime really ran where. What needs a GPU runs on the CPU provider or on stand-ins here.
@@ -203,7 +209,8 @@ def test_reduced_precision_is_asked_for_by_its_rows_alone(profiling, monkeypatch
 
 def test_tensorrt_that_is_not_there_is_said_in_a_sentence(monkeypatch):
     monkeypatch.setattr("cifar_export.runtimes.onnxruntime_cuda.has_driver", lambda: False)
-    assert "GPU" in why_missing("onnxruntime-tensorrt") or "provider" in why_missing("onnxruntime-tensorrt")
+    cause = why_missing("onnxruntime-tensorrt").cause
+    assert "GPU" in cause or "provider" in cause
 
 
 @pytest.mark.parametrize(("asked", "threads"), [("1", 1), ("3", 3), ("", 0), ("2,1", 0)])

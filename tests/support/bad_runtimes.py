@@ -1,13 +1,32 @@
-"""Runtimes that end badly, for the tests of isolation: opened by name, in the process that runtimes run in."""
+"""Runtimes that end badly or answer wrongly, for the tests of isolation: opened in the process that runtimes run in."""
 
+from __future__ import annotations
+
+import dataclasses
 import os
 import signal
 import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from cifar_export.runtimes import Runtime
+from cifar_export.runtimes import RUNTIMES, Runtime, RuntimeSpec
+from cifar_export.runtimes.onnxruntime import CPU, Session
+
+from support.paths import ROOT
+
+
+def put_into_table(monkeypatch: pytest.MonkeyPatch, name: str, stand_in: str, **more: object) -> RuntimeSpec:
+    """Let the class `stand_in` of this file be the runtime `name`, one of ours or a new one that reads ONNX files."""
+    tests = str(ROOT / "tests")
+    path = os.environ.get("PYTHONPATH", "")
+    if tests not in path.split(os.pathsep):
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([tests, path]))
+    spec = RUNTIMES.get(name) or RuntimeSpec(name, name, "onnx", "")
+    spec = dataclasses.replace(spec, open=f"support.bad_runtimes:{stand_in}", **more)
+    monkeypatch.setitem(RUNTIMES, name, spec)
+    return spec
 
 
 class Zeros(Runtime):
@@ -62,6 +81,52 @@ class Objects(Zeros):
         return np.full((len(images), 10), None, dtype=object)
 
 
+class Narrow(Zeros):
+    def logits(self, images):
+        return np.zeros((len(images), 5), np.float32)
+
+
 class Misplaced(Zeros):
     def misplaced(self):
         return ("layer2.0.conv1 (Conv)", "fc (Gemm)")
+
+
+class Closes(Zeros):
+    """Leaves a note beside the file that it ran, when it is closed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.note = path.with_name("closed")
+
+    def close(self):
+        self.note.touch()
+
+
+class Lies(Session):
+    """ONNX Runtime, except that on the images numbered in LIES_ON it names the second best class."""
+
+    on = tuple(map(int, os.environ.get("LIES_ON", "7 33").split()))
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "onnxruntime-cpu", CPU, {})
+        self.at = 0
+
+    def logits(self, images):
+        logits, start = super().logits(images).copy(), self.at
+        self.at += len(images)
+        for image in self.on:
+            if start <= image < self.at:
+                row = logits[image - start]
+                second, best = np.argsort(row)[-2:]
+                row[[second, best]] = row[[best, second]]
+        return logits
+
+
+class FavorsClass5(Session):
+    """ONNX Runtime, except that class 5 gets a hundred thousandth more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "onnxruntime-cpu", CPU, {})
+
+    def logits(self, images):
+        return super().logits(images) + np.float32(1e-5) * (np.arange(10) == 5).astype(np.float32)

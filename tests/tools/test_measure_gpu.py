@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from cifar_export.runtimes import Missing
 from tools import measure_gpu
 
 from support.paths import ROOT
@@ -28,24 +29,26 @@ def test_a_dry_run_writes_a_row_for_each_network_input_and_runtime(dry):
     assert measured == [(network, variant) for network in networks for variant in ("float32", "uint8")]
     for entry in document["networks"]:
         rows = {row["runtime"]: row for row in entry["runtimes"]}
-        assert (rows["pytorch"]["gated"], rows["onnxruntime-cpu"]["passed"]) == (False, True)
+        assert (rows["pytorch"]["state"], rows["onnxruntime-cpu"]["state"]) == ("yardstick", "passed")
         assert 0 < rows["onnxruntime-cpu"]["share_of_allowed"] <= 1
     assert {"torch", "onnx", "system"} <= set(document["versions"])
 
 
 def test_the_table_has_the_worst_of_all_networks(dry):
     result, document = dry
-    worst = max(row["max_abs_error"] for e in document["networks"] for row in e["runtimes"] if row["gated"])
+    worst = max(row["max_abs_error"] for e in document["networks"] for row in e["runtimes"] if row["state"] == "passed")
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("| `onnxruntime-cpu`")]
     assert f"| {worst:.1e} |" in line
     assert line.endswith("| passed 4 of 4 |")
 
 
 def test_without_a_gpu_nothing_is_written(monkeypatch, tmp_path):
-    monkeypatch.setattr(measure_gpu, "why_missing", lambda name: "there is no NVIDIA GPU here.")
+    monkeypatch.setattr(
+        "cifar_export.runtimes.why_missing", lambda name: Missing("there is no NVIDIA GPU here", "Add one.")
+    )
     result = CliRunner().invoke(measure_gpu.main, ["--output", str(tmp_path / "parity")])
     assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr == "error: onnxruntime-cuda cannot run here: there is no NVIDIA GPU here.\n"
+    assert result.stderr == "error: onnxruntime-cuda cannot run here: there is no NVIDIA GPU here. Add one.\n"
     assert not (tmp_path / "parity").exists()
 
 

@@ -43,7 +43,7 @@ def gate_parity(
     # somebody asks for may bring a library that crashes.
     isolated = not set(runtimes) <= set(REQUIRED)
     report = check(weights, variant, files, runtimes, input_sets(), isolated=isolated, progress=progress)
-    passed = {row.runtime for row in report.runtimes if row.passed}
+    passed = {row.runtime for row in report.runtimes if row.state == "passed"}
     missing = [f"{name} was not compared" for name in GATED if report.passed and name not in passed]
     if not report.passed or missing:
         failures = "; ".join([*report.failures, *missing])

@@ -127,10 +127,9 @@ def _rows(report: ParityReport) -> Iterable[dict[str, Any]]:
     results = {result.runtime: result for result in report.runtimes}
     for name in REQUIRED:
         role = "yardstick" if name == YARDSTICK else "gated"
-        # a yardstick that is no float32 forward is False, else None: nothing is measured by itself
         yield {
             "runtime": name,
             "role": role,
-            "passed": results[name].passed is not False,
+            "passed": results[name].state in ("passed", "yardstick"),
             "images": results[name].images,
         }

@@ -173,10 +173,11 @@ class BundledNetwork(LoadedNetwork):
         return {}
 
     def _classifier(self) -> Classifier:
-        from ...prediction.predict import classifier_of_weights
+        from ...exporting.subject import Subject
+        from ...prediction.classifier import Classifier
 
-        with classifier_of_weights(self.weights()) as classifier:  # PyTorch: it outlives the block
-            return classifier
+        network = Subject(self.weights(), "uint8").open("pytorch")  # kept as long as this object, and holds but memory
+        return Classifier(network, self.labels, "uint8", self.normalization)
 
 
 def read_checked(folder: Path, file: str, sha256: str) -> bytes:

@@ -25,7 +25,7 @@ from cifar_export.release.build import network
 from cifar_export.release.build.gate import gate_accuracy, gate_parity
 from cifar_export.release.check.deep import check_deep
 from cifar_export.release.check.verify import verify
-from cifar_export.release.layout import GOLDEN, MODELS, NETWORK_FILES, SUMS
+from cifar_export.release.layout import GOLDEN, MODELS, SUMS
 from cifar_export.release.required import GATED, REQUIRED
 from cifar_export.release.sums import files_below
 from cifar_export.weights.index import bundled_entries
@@ -33,7 +33,7 @@ from cifar_export.weights.sources import load_weights
 
 from support.paths import ROOT
 from support.planting import edit, nudge, plant
-from support.releases import fake_network
+from support.releases import NETWORK_FILES, fake_network
 from support.seeded_network import SPEC, VERSION, build, bundled_in, test_images
 
 SCHEMAS = {"config.json": "config-1.json", "parity.json": "release-parity-1.json"}
@@ -210,7 +210,7 @@ def test_a_runtime_that_compared_nothing_does_not_pass(gated):
 def test_right_files_pass(gated):
     weights, entry, files = gated
     report = gate_parity(weights, "float32", files, REQUIRED)
-    assert {row.runtime for row in report.runtimes if row.passed} == set(GATED)
+    assert {row.runtime for row in report.runtimes if row.state == "passed"} == set(GATED)
     assert gate_accuracy(entry, weights, files["onnx"], test_images()).top1 == entry.top1
 
 

@@ -18,6 +18,7 @@ from cifar_export.release.build import package as build
 from cifar_export.release.build import shelf
 from cifar_export.release.check.verify import verify
 from cifar_export.release.layout import release_version
+from cifar_export.runtimes import Missing
 from cifar_export.system.commit import source_commit
 
 from support.releases import COMMIT, fake_network, fake_release
@@ -238,9 +239,9 @@ def test_the_test_set_is_asked_for_before_anything_is_built(package, tmp_path, b
 
 
 def test_a_runtime_that_is_missing_is_named_before_anything_is_built(package, builds, monkeypatch):
-    monkeypatch.setattr("cifar_export.runtimes.why_missing", lambda name: "install it.")
+    monkeypatch.setattr("cifar_export.runtimes.why_missing", lambda name: Missing("it is not here", "Install it."))
     result = package("--runtime", "openvino")
-    assert (result.exit_code, "openvino cannot run here: install it." in result.output) == (3, True)
+    assert (result.exit_code, "openvino cannot run here: it is not here. Install it." in result.output) == (3, True)
     assert builds.built == []
 
 

@@ -15,10 +15,10 @@ from onnx import numpy_helper
 
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.release.documents.card import render_card
-from cifar_export.release.layout import GOLDEN, NETWORK_FILES
+from cifar_export.release.layout import GOLDEN
 
 from support.consumers import Missing, npm_packages, ort_root, run, tool
-from support.releases import fake_network
+from support.releases import NETWORK_FILES, fake_network
 
 WRONG = "these are not the logits that the network should return"
 
