@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cifar_export.networks.zoo import CIFAR10
-from cifar_export.runtimes.deprecations import torchscript_deprecations
+from cifar_export.system.torch_state import torchscript_deprecations
 
 from support.paths import ROOT
 

@@ -52,7 +52,7 @@ def command(request: pytest.FixtureRequest, crowded: Path) -> Run:
     paths = [crowded / "0", crowded / "1"]
     if request.param == "wheel":
         paths.append(request.getfixturevalue("site"))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "CIFAR_DATA": ""}
     script = "import sys; from cifar_export.__main__ import main; sys.exit(main(prog_name='cifar-export'))"
 
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:

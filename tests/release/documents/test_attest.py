@@ -191,7 +191,7 @@ def test_a_network_of_another_shape_is_one_line(spoil: dict[str, Any], tmp_path:
     release = fake_release(tmp_path / "1.0.0", NAMES[:1])
     path = release / NAMES[0] / "config.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()) | spoil))
-    with pytest.raises(GateFailed, match="is not as this version describes one"):
+    with pytest.raises(GateFailed, match="is not described as this version does it"):
         assemble(release, ORIGIN)
 
 
