@@ -100,10 +100,8 @@ def test_a_run_goes_on_without_the_weights_it_started_from_but_not_with_others(t
     begun = replace(job("resnet20"), recipe=two_epochs)
     interrupted(tmp_path / "run", begun)
     other = replace(begun, initial=random_weights(NETWORKS["cifar100_resnet20"], seed=2))
-    with pytest.raises(
     says = r"its initial weights' sha256 is(.|\n)*--initial-weights and --teacher may be left out"
     with pytest.raises(InvalidInput, match=says):
-    ):
         run.fit(other, tmp_path / "run", ALONE, resume=True)
     run.fit(replace(begun, initial=None), tmp_path / "run", ALONE, resume=True)  # they may be gone by now
     straight, _ = run.fit(begun, tmp_path / "straight", ALONE)
