@@ -8,7 +8,7 @@ REPRODUCE_ARGS ?=
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo examples-setup test test-all reproduce lint format clean
+.PHONY: help demo examples-setup test test-all mutants reproduce lint format clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -34,6 +34,9 @@ test: $(VENV)/.installed  ## set up and run the tests (all but the slow ones)
 test-all: $(VENV)/.installed  ## run every test that this machine can
 	@tools/setup_examples.sh --npm
 	$(PYTEST) $(PYTEST_ARGS)
+
+mutants: $(VENV)/.installed  ## plant faults in a copy of the tree; the tests must notice each
+	$(BIN)/python tools/mutants.py
 
 reproduce: $(VENV)/.installed  ## rebuild RELEASE=DIR from its commit and compare every file
 	@test -n "$(RELEASE)" || { echo "Name one: make reproduce RELEASE=artifacts/releases/1.0.0" >&2; exit 2; }
