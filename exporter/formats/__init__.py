@@ -81,7 +81,7 @@ FORMATS: dict[str, FormatSpec] = {
 
 
 def format_of(path: Path) -> FormatSpec:
-    """The format of an exported file, by its suffix. Raises `InvalidInput` for any other and for a name not in UTF-8."""
+    """The format of an exported file, by its suffix. Raises `InvalidInput` for others and a name not in UTF-8."""
     require_utf8(path)
     for spec in FORMATS.values():
         if path.name.endswith(spec.suffix):

@@ -39,9 +39,7 @@ def _refuse_tf32(traced: Any) -> None:
     for node in graph.findAllNodes("aten::_convolution"):
         allowed = list(node.inputs())[-1].toIValue()  # the last argument is `allow_tf32`
         if allowed is not False:
-            raise GateFailed(
-                "the trace allows TF32 in a convolution. Leave torch's precision settings alone meanwhile."
-            )
+            raise GateFailed("the trace allows TF32 in a convolution. Leave torch's settings alone meanwhile.")
 
 
 def inspect(path: Path) -> FileFacts:

@@ -22,9 +22,7 @@ def require_utf8(path: Path) -> None:
         str(path).encode()
     except UnicodeEncodeError as error:
         shown = str(path).encode(errors="backslashreplace").decode()
-        raise InvalidInput(
-            f"{shown}: the name is not UTF-8, so runtimes cannot open it. Choose another name."
-        ) from error
+        raise InvalidInput(f"{shown}: the name is not UTF-8, and runtimes cannot open it. Choose another.") from error
 
 
 def require_file(path: Path) -> None:

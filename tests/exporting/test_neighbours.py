@@ -142,7 +142,7 @@ def test_a_trace_that_may_use_tf32_is_refused(tmp_path):
     with (
         mock.patch.object(format_module, "serialize", format_module.serialize.__wrapped__),  # without fixed settings
         pytest.raises(GateFailed, match="the trace allows TF32"),
-        pytest.warns(Warning),
+        torchscript_deprecations(),
     ):
         exported(NAMES[0], "torchscript", tmp_path)
     assert not list(tmp_path.iterdir())
