@@ -20,7 +20,8 @@ from .onnx_graph import serialize as to_bytes
 from .ports import BATCH, OUTPUT, input_port
 
 DEFAULT_OPSET = 18  # what every runtime of the last years reads
-LOWEST_OPSET, HIGHEST_OPSET = 9, 26  # below: another Flatten and IR; above: not released when this was written
+LOWEST_OPSET = 9  # below: the IR wants the weights to be inputs, too
+HIGHEST_OPSET = 26  # above: ONNX Runtime 1.31 opens no file
 
 # https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md; no value exists there for mean/std-normalized input
 IMAGE_METADATA = {

@@ -139,7 +139,6 @@ def _lowest_ir(opset: int) -> int:
     try:
         version: int = helper.find_min_ir_version_for([helper.make_opsetid("", opset)])
     except ValueError as error:
-        raise Unavailable(
-            f"onnx {onnx.__version__} does not know opset {opset}. `pip install --upgrade onnx`, or choose a lower --opset."
-        ) from error
+        known = f"onnx {onnx.__version__} does not know opset {opset}"
+        raise Unavailable(f"{known}. `pip install --upgrade onnx`, or choose a lower --opset.") from error
     return version
