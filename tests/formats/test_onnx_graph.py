@@ -32,12 +32,17 @@ from support.torch_onnx import by_torch
 
 # by opset: https://github.com/onnx/onnx/blob/main/docs/Versioning.md#released-versions
 LOWEST_IR = {
-    9: 4, 10: 5, 11: 6,
+    9: 4,
+    10: 5,
+    11: 6,
     **dict.fromkeys(range(12, 15), 7),
     **dict.fromkeys(range(15, 19), 8),
     **dict.fromkeys((19, 20), 9),
     **dict.fromkeys((21, 22), 10),
-    23: 11, 24: 12, 25: 13, 26: 13,
+    23: 11,
+    24: 12,
+    25: 13,
+    26: 13,
 }
 DEPTHS = [pytest.param(name, marks=[] if name == "resnet20" else [pytest.mark.slow]) for name in MODELS]
 TINY = NetworkSpec(ModelSpec("resnet8", 1), CIFAR10, Accuracy(0.0, 0.0), "")
