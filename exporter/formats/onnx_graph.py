@@ -83,6 +83,8 @@ class _Graph:
     def layer(self, operator: str, name: str, value: str, output: str | None = None, **attributes: Any) -> str:
         """A convolution or linear layer with its weight and bias."""
         names = [f"{name}.{part}" for part in ("weight", "bias")]
+        if not self._weights.keys() >= set(names):
+            raise InvalidInput(f"{name} has no batch norm to fold into it. Give a network of `build_network`.")
         read = [self.constant(constant, self._weights[constant]) for constant in names]
         return self.node(operator, name, [value, *read], output, **attributes)
 

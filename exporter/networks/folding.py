@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..errors import InvalidInput
 from .resnet import ResNet
 
 
@@ -16,7 +17,8 @@ def folded(network: ResNet) -> dict[str, NDArray[np.float64]]:
 
     Batch norm, with the running statistics of `network`, is folded into the convolution before it:
     w' = w g / sqrt(var + eps), b' = beta - mean g / sqrt(var + eps) (Jacob et al. 2018, "Quantization and Training of
-    Neural Networks", section 3.2). NumPy computes it, so that no setting of torch can change a bit.
+    Neural Networks", section 3.2). NumPy computes it, so that no setting of torch can change a bit. Raises
+    `InvalidInput` for a batch norm without scale, shift or running statistics.
     """
     parts = dict(network.named_modules())
     weights = {"fc.weight": _float64(network.fc.weight), "fc.bias": _float64(network.fc.bias)}
@@ -38,6 +40,6 @@ def convolution_of(norm: str) -> str:
 def _float64(tensor: Any) -> NDArray[np.float64]:
     """A copy of the numbers, as a module's attributes are typed: `Tensor | Module | None`."""
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{type(tensor).__name__} is no tensor: the network is not the one of networks/resnet.py")
+        raise InvalidInput("a batch norm lacks weights or running statistics. Give a network of `build_network`.")
     array: NDArray[np.float64] = tensor.detach().cpu().numpy().astype(np.float64)
     return array

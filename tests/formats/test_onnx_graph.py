@@ -208,6 +208,22 @@ def test_another_module_is_refused_by_its_name() -> None:
         onnx_model(network, opset=17, name="network")
 
 
+@pytest.mark.parametrize(
+    ("norm", "said"),
+    [
+        (nn.Identity(), r"layer2\.1\.conv1 has no batch norm"),
+        (nn.BatchNorm2d(32, affine=False), "a batch norm lacks weights"),
+        (nn.BatchNorm2d(32, track_running_stats=False), "a batch norm lacks weights or running statistics"),
+    ],
+    ids=["none", "no scale", "no statistics"],
+)
+def test_a_network_with_nothing_to_fold_is_refused(norm: nn.Module, said: str) -> None:
+    network = build_network(seeded("resnet20"))
+    network.get_submodule("layer2.1").bn1 = norm.eval()
+    with pytest.raises(InvalidInput, match=said):
+        onnx_model(network, opset=17, name="network")
+
+
 def test_an_onnx_that_does_not_know_the_opset_is_named_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(onnx.helper.OP_SET_ID_VERSION_MAP, ("ai.onnx", 26))
     with pytest.raises(Unavailable, match=r"does not know opset 26\. `pip install --upgrade onnx`"):
