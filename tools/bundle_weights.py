@@ -1,9 +1,9 @@
 """Put finished training runs into the package: `python tools/bundle_weights.py RUN... --data-dir DIR`.
 
-A run is a folder that `cifar-export train` left. Its weights and log go to `artifacts/weights` under names that carry
-the first eight digits of the weights' sha256, and its figures into `index.json`: accuracy on the 10,000 test images
-of the exported ONNX in ONNX Runtime, and PyTorch's beside it. A network that is bundled already is replaced, by a worse
-one only with `--replace`.
+A run is a folder that `cifar-export train` left. Its weights, log and learning curve go to `artifacts/weights` under
+names that carry the first eight digits of the weights' sha256, and its figures into `index.json`: accuracy on the
+10,000 test images of the exported ONNX in ONNX Runtime, and PyTorch's beside it. A network that is bundled already is
+replaced, by a worse one only with `--replace`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from cifar_export.data import load_split
 from cifar_export.errors import GateFailed, InvalidInput, from_os_error
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.system.files import staged
-from cifar_export.training.log import read
-from cifar_export.training.options import LOG, WEIGHTS
+from cifar_export.training.log import CONDITIONS, differ, parts, read
+from cifar_export.training.options import CURVE, LOG, WEIGHTS
 from cifar_export.weights.index import INDEX, BundledEntry, add_to_index, bundled_entries
 from cifar_export.weights.sources import load_weights
 
-_CONDITIONS = ("hardware", "processes", "precision", "versions")
 FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "weights"
 
 
@@ -81,7 +80,9 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
         provenance=_provenance(events, f"{name}.jsonl", bundled.values()),
     )
     old_log = _log_of(old)
-    for source, target in ((run / WEIGHTS, entry.file), (run / LOG, entry.provenance["log"])):
+    files = [(run / WEIGHTS, entry.file), (run / LOG, f"{name}.jsonl")]
+    files += [(run / CURVE, f"{name}.png")] if (run / CURVE).exists() else []
+    for source, target in files:
         with staged(folder / target) as temporary:
             try:
                 shutil.copyfile(source, temporary)
@@ -89,7 +90,8 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
                 raise from_os_error(error, f"copy {source}") from error
     add_to_index(folder, entry)
     if old_log is not None and old_log != entry.provenance["log"]:
-        (folder / old_log).unlink(missing_ok=True)
+        for suffix in (".jsonl", ".png"):
+            (folder / old_log).with_suffix(suffix).unlink(missing_ok=True)
     return entry
 
 
@@ -99,17 +101,9 @@ def _provenance(events: list[dict[str, Any]], log: str, bundled: Iterable[Bundle
     Of a run that was resumed: on what most of its epochs were trained, and in `parts` each part where they differ.
     `commits` has several where it was resumed by another version.
     """
-    starts: list[dict[str, Any]] = []
-    parts: list[dict[str, Any]] = []
-    for event in events:
-        if event["event"] == "start":
-            starts.append(event)
-            parts.append({"epochs": 0, **{key: event[key] for key in _CONDITIONS}})
-        elif event["event"] == "epoch":
-            parts[-1]["epochs"] += 1
-    parts = [part for part in parts if part["epochs"]]
-    most = max(parts, key=lambda part: part["epochs"])
-    differ = any(part[key] != most[key] for part in parts for key in _CONDITIONS)
+    starts = [event for event in events if event["event"] == "start"]
+    trained = [part | {"seconds": round(part["seconds"], 1)} for part in parts(events)]
+    most = max(trained, key=lambda part: part["epochs"])
     # of the run's very beginning; logs of older versions don't have them
     initial, teachers = starts[0].get("initial"), starts[0].get("teachers")
     earlier: list[dict[str, Any]] = []
@@ -123,8 +117,8 @@ def _provenance(events: list[dict[str, Any]], log: str, bundled: Iterable[Bundle
         **({"initial": initial} if initial else {}),
         **({"teachers": teachers} if teachers else {}),
         **({"earlier_runs": earlier} if earlier else {}),
-        **{key: most[key] for key in _CONDITIONS},
-        **({"parts": parts} if differ else {}),
+        **{key: most[key] for key in CONDITIONS},
+        **({"parts": trained} if differ(trained) else {}),
         "commits": list(dict.fromkeys(start["commit"] for start in starts)),
         "seconds": round(events[-1]["seconds"], 1),
         "log": log,

@@ -72,7 +72,7 @@ def measure(folder: Path, *, dry_run: bool = False) -> tuple[Path, dict[str, Any
 def table(document: dict[str, Any]) -> str:
     """A Markdown table of what `measure` wrote: for each runtime the worst error over all networks and inputs."""
     lines = ["| runtime | largest error | of what is allowed | top-1 agrees | verdict |", "|---|---|---|---|---|"]
-    rows = [row for entry in document["networks"] for row in entry["runtimes"]]
+    rows = [row | {"state": _state(row)} for entry in document["networks"] for row in entry["runtimes"]]
     for name in dict.fromkeys(row["runtime"] for row in rows):
         mine = [row for row in rows if row["runtime"] == name]
         ran = [row for row in mine if row["images"]]
@@ -89,6 +89,17 @@ def table(document: dict[str, Any]) -> str:
         verdict = f"passed {passed} of {len(mine)}" if gated else ran[0]["state"]
         lines.append(f"| `{name}` | {error} | {share} | {agreement:.2f} % | {verdict} |")
     return "\n".join(lines)
+
+
+def _state(row: dict[str, Any]) -> str:
+    """The state of a row, also of a file of schema 1, whose rows say it in three keys."""
+    if "state" in row:
+        return str(row["state"])
+    if row["passed"] is not None:
+        return "passed" if row["passed"] else "failed"
+    if not row["images"]:
+        return "not_run"
+    return "yardstick" if row["reason"] == "the yardstick" else "reported"
 
 
 def slug(gpu_name: str) -> str:

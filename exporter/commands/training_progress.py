@@ -34,6 +34,16 @@ def epoch_line(progress: Progress, result: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
+def _trained(result: TrainingResult) -> str:
+    """Say how long the run took on what; of one that was resumed elsewhere, of each part."""
+    if not result.parts:
+        return f"{_left(result.seconds)} on {result.hardware}"
+    return "; ".join(
+        f"{part['epochs']} epochs in {_left(part['seconds'])} on {part['hardware']} in {part['precision']}"
+        for part in result.parts
+    )
+
+
 def result_lines(result: TrainingResult) -> list[tuple[str, str]]:
     """Describe a complete run as names and values."""
     reported = "held-out images" if result.holdout else "test images"
@@ -42,7 +52,7 @@ def result_lines(result: TrainingResult) -> list[tuple[str, str]]:
         ("recipe", f"{result.recipe}, seed {result.seed}"),
         ("top-1", f"{result.top1:.2f} % of the {reported}"),
         ("top-5", f"{result.top5:.2f} %"),
-        ("trained for", f"{_left(result.seconds)} on {result.hardware}"),
+        ("trained for", _trained(result)),
         ("weights", str(result.weights)),
         ("sha256", result.sha256),
     ]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, from_os_error
 from ..system.files import write_atomically
+
+CONDITIONS = ("hardware", "processes", "precision", "versions")
+"""What a `start` says of the machine that trains from there on, as far as a run is described by it."""
 
 
 def _line(event: dict[str, Any]) -> str:
@@ -38,6 +41,26 @@ class Log:
                 stream.write(_line(self.events[-1]))
         except OSError as error:
             raise from_os_error(error, f"write {self.path}") from error
+
+
+def parts(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """List what trained which part of a run, one dict for each start that completed epochs, in order.
+
+    Each has `epochs`, `seconds` and the start's `CONDITIONS`. A run that was never interrupted has one part.
+    """
+    found: list[dict[str, Any]] = []
+    for event in events:
+        if event["event"] == "start":
+            found.append({"epochs": 0, "seconds": 0.0, **{key: event[key] for key in CONDITIONS}})
+        elif event["event"] == "epoch":
+            found[-1]["epochs"] += 1
+            found[-1]["seconds"] += event["seconds"]
+    return [part for part in found if part["epochs"]]
+
+
+def differ(found: Sequence[dict[str, Any]]) -> bool:
+    """Whether the parts of a run were trained under other conditions."""
+    return any(part[key] != found[0][key] for part in found for key in CONDITIONS)
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -184,7 +184,9 @@ held-out images before it came in (docs/accuracy.md).
 RELEASE = dataclasses.replace(QUICK, name="release", epochs=300, warmup=0.05, ema_decay=0.999, prune=0.0)
 """`quick` at a GPU's length, with an average over the weights of about the last 1,000 steps.
 
-It has not been measured yet: neither the whole nor what its parts bring.
+Measured on CIFAR-100, seed 0, one run each, shortened: resnet20 reached 68.49 % of the test images in 109 epochs,
+resnet32 71.16 % in 91, resnet44 72.24 % in 82, resnet56 72.84 % in 64. The whole, and what its parts bring, have not
+been measured.
 """
 
 RESTART = dataclasses.replace(QUICK, name="restart", epochs=24, peak_lr=0.1, warmup=0.05)

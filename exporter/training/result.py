@@ -10,7 +10,8 @@ from ..weights.core import Weights
 from ..weights.native import save_weights
 from . import environment, plot
 from .holdout import HELD_OUT
-from .log import Log
+from .log import Log, differ
+from .log import parts as log_parts
 from .loop import Trainer
 from .options import CURVE, WEIGHTS
 
@@ -19,7 +20,9 @@ from .options import CURVE, WEIGHTS
 class TrainingResult:
     """A complete run. `top1` and `top5`: percent of the test images, or of the held-out ones with `holdout`.
 
-    `seconds`: time trained, over all interruptions. `sha256` is that of `weights.safetensors` in `output`.
+    `seconds`: time trained, over all interruptions. `hardware`: of the last part. `parts`: where a run was resumed
+    under other conditions, what trained each part (`log.parts`); else empty. `sha256` is that of `weights.safetensors`
+    in `output`.
     """
 
     network: str
@@ -32,6 +35,7 @@ class TrainingResult:
     top5: float
     seconds: float
     hardware: str
+    parts: tuple[dict[str, Any], ...] = ()
 
     @property
     def weights(self) -> Path:
@@ -67,6 +71,7 @@ def write_result(trainer: Trainer, log: Log) -> TrainingResult:
     plot.save_learning_curve(output / CURVE, epochs, title, reported)
     log.events.append({"event": "end", "seconds": trainer.seconds, "sha256": sha256, **metrics})
     log.write()
+    parts = log_parts(log.events)
     return TrainingResult(
         network=job.network.name,
         recipe=job.recipe.name,
@@ -76,5 +81,6 @@ def write_result(trainer: Trainer, log: Log) -> TrainingResult:
         sha256=sha256,
         seconds=trainer.seconds,
         hardware=environment.hardware(trainer.processes.device, trainer.processes.count),
+        parts=tuple(parts) if differ(parts) else (),
         **metrics,
     )

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cifar_export import __main__ as cli
+from cifar_export.commands.training_progress import result_lines
 from cifar_export.errors import GateFailed
 from cifar_export.networks.zoo import NETWORKS, Normalization
 from cifar_export.training import run
@@ -30,6 +31,10 @@ RESULT = TrainingResult(
     seconds=3700.0,
     hardware="a CPU, 2 threads",
 )
+PARTS = (
+    {"epochs": 76, "seconds": 710.9, "hardware": "NVIDIA H100", "precision": "bf16"},
+    {"epochs": 6, "seconds": 3267.6, "hardware": "AMD EPYC, 1 thread", "precision": "float32"},
+)
 EPOCH = {"epoch": 1, "loss": 2.5, "train_top1": 41.0, "top1": 43.25, "top5": 70.5, "images_per_second": 800.0}
 
 
@@ -45,6 +50,12 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(run, "train", stand_in)
     return seen
+
+
+def test_a_run_that_was_resumed_elsewhere_names_each_part():
+    said = dict(result_lines(replace(RESULT, parts=PARTS)))["trained for"]
+    assert said == ("76 epochs in 12 min on NVIDIA H100 in bf16; 6 epochs in 54 min on AMD EPYC, 1 thread in float32")
+    assert dict(result_lines(RESULT))["trained for"] == "62 min on a CPU, 2 threads"
 
 
 def invoke(*arguments: str):

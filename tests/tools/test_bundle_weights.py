@@ -79,6 +79,8 @@ def test_a_bundled_run_can_be_loaded_and_says_what_it_is(finished, tmp_path):
     assert entry.provenance["hardware"] == start["hardware"]
     assert entry.provenance["seconds"] > 0
     assert (folder / entry.provenance["log"]).read_bytes() == (source / "log.jsonl").read_bytes()
+    curve = (folder / entry.file).with_suffix(".png")
+    assert curve.read_bytes() == (source / "curve.png").read_bytes()
 
 
 def test_weights_that_a_run_started_from_are_named(finished, scores, tmp_path):
@@ -131,7 +133,8 @@ def test_a_better_run_replaces_the_files_of_the_old_one(finished, scores, tmp_pa
     folder = tmp_path / "weights"
     bundle_weights.bundle(finished(), tmp_path, folder)
     entry = bundle_weights.bundle(finished(seed=1), tmp_path, folder)
-    assert sorted(path.name for path in folder.iterdir()) == sorted([entry.file, entry.provenance["log"], "index.json"])
+    names = [entry.file, *(entry.file.replace("safetensors", suffix) for suffix in ("jsonl", "png")), "index.json"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     assert bundled_entries(folder)[NETWORK.name].seed == 1
 
 
@@ -153,14 +156,14 @@ def test_a_run_that_was_resumed_elsewhere_says_what_trained_which_part(finished,
     start, epoch, end = read(source / "log.jsonl")
     start["recipe"]["epochs"] = 3
     there = start | {"versions": start["versions"] | {"torch": "9.9"}, "commit": "f" * 40}
-    first, second, third = (epoch | {"epoch": number} for number in (1, 2, 3))
+    first, second, third = (epoch | {"epoch": number, "seconds": 10.0 * number} for number in (1, 2, 3))
     log = [start, first, second, there, start, there, third, end]
     (source / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in log))
     provenance = bundle_weights.bundle(source, tmp_path, tmp_path / "weights").provenance
     assert provenance["versions"] == start["versions"]  # of most epochs
-    assert [(part["epochs"], part["versions"]["torch"]) for part in provenance["parts"]] == [
-        (2, start["versions"]["torch"]),
-        (1, "9.9"),
+    assert [(part["epochs"], part["seconds"], part["versions"]["torch"]) for part in provenance["parts"]] == [
+        (2, 30.0, start["versions"]["torch"]),
+        (1, 30.0, "9.9"),
     ]
     assert provenance["commits"] == [start["commit"], "f" * 40]
 
@@ -168,7 +171,7 @@ def test_a_run_that_was_resumed_elsewhere_says_what_trained_which_part(finished,
 def test_bundling_the_same_run_twice_keeps_its_files(finished, scores, tmp_path):
     folder, source = tmp_path / "weights", finished()
     assert bundle_weights.bundle(source, tmp_path, folder) == bundle_weights.bundle(source, tmp_path, folder)
-    assert len(list(folder.iterdir())) == 3
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_a_run_that_is_not_what_it_should_be_is_not_bundled(finished, scores, tmp_path, monkeypatch):

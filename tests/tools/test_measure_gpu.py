@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from cifar_export.networks.zoo import NETWORKS
 from cifar_export.runtimes import Missing
 from tools import measure_gpu
 
@@ -61,4 +62,18 @@ def test_the_documentation_shows_what_was_measured_or_says_that_nothing_was():
         document = json.loads(file.read_text())
         assert document["gpu"] in text
         assert measure_gpu.table(document) in text
+        measured = {entry["network"] for entry in document["networks"]}
+        assert document["complete"] == (measured == set(NETWORKS))
+        for network in set(NETWORKS) - measured:
+            assert f"{network},\nwhich is not measured" in text
     assert "none (dry run)" not in [json.loads(file.read_text())["gpu"] for file in files]
+
+
+def test_a_file_of_schema_1_has_the_same_table(dry):
+    _, document = dry
+    old = json.loads(json.dumps(document))
+    for row in (row for entry in old["networks"] for row in entry["runtimes"]):
+        state = row.pop("state")
+        row["passed"] = {"passed": True, "failed": False}.get(state)
+        row["reason"] = "the yardstick" if state == "yardstick" else row["reason"]
+    assert measure_gpu.table(old) == measure_gpu.table(document)

@@ -56,7 +56,7 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         license=LICENSE,
         # what an index of another time may not have said is not said here either
         recipe={"ema_decay": 0.0, "average_from": 1.0, "prune": 0.0, "distill": 0.0} | config["weights"]["recipe"],
-        training=dict.fromkeys(("initial", "earlier_runs", "teachers", "hardware", "precision", "seconds"))
+        training=dict.fromkeys(("initial", "earlier_runs", "teachers", "parts", "hardware", "precision", "seconds"))
         | config["weights"]["training"],
         uncertainty=math.sqrt(top1 * (100 - top1) / accuracy["images"]),  # binomial, in points
         difference=top1 - accuracy["reference"]["top1"],

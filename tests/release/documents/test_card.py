@@ -130,6 +130,21 @@ def test_weights_that_training_started_from_are_named(stand_in):
     assert "It is the last of 3 runs, with 67 epochs in all; what follows is of this one." in card
 
 
+def test_the_parts_of_a_run_that_was_resumed_elsewhere_are_named(stand_in):
+    config, parity = stand_in()
+    assert "Trained on a processor, in float32, for 1 minutes." in render_card(config, parity)
+    config["weights"]["training"]["parts"] = [
+        {"epochs": 76, "seconds": 710.9, "hardware": "NVIDIA H100", "precision": "bf16"},
+        {"epochs": 6, "seconds": 3267.6, "hardware": "AMD EPYC, 1 thread", "precision": "float32"},
+    ]
+    card = render_card(config, parity)
+    assert (
+        "It was trained in parts: 76 epochs on NVIDIA H100, in bf16, for 12 minutes; then 6 epochs on AMD EPYC, 1 "
+        "thread, in float32, for 54 minutes.\n\n## License"
+    ) in card
+    assert "Trained on" not in card
+
+
 def test_teachers_are_named(stand_in):
     config, parity = stand_in()
     assert "average answers" not in render_card(config, parity)
