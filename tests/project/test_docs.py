@@ -37,6 +37,18 @@ def test_the_accuracy_table_is_the_index():
     assert normal == [re.sub(r"\s+", " ", row) for row in expected]
 
 
+def test_the_table_of_what_trained_cifar100_is_the_index():
+    text = (ROOT / "docs" / "accuracy.md").read_text()
+    for name, entry in bundled_entries().items():
+        if entry.dataset == "cifar100":
+            whole = {"epochs": entry.recipe["epochs"], **entry.provenance}
+            parts = entry.provenance.get("parts", [whole])
+            assert sum(part["epochs"] for part in parts) == entry.recipe["epochs"]
+            assert [part["hardware"] for part in parts] == ["NVIDIA H100 80GB HBM3", "AMD EPYC, 1 thread"][: len(parts)]
+            cells = [f"{part['epochs']} epochs, {part['seconds']:,.0f} s" for part in parts] + [""] * (2 - len(parts))
+            assert f"| {name} | {' | '.join(cells)} |".replace("|  |", "| |") in text
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):

@@ -28,6 +28,7 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel):
     assert {f"cifar_export/{file}" for file in (*files, "py.typed")} <= inside
     for entry in bundled_entries().values():
         assert f"cifar_export/bundled/{entry.file}" in inside
+    assert not [name for name in inside if name.startswith("cifar_export/bundled/") and name.endswith(".png")]
 
 
 def test_an_installed_wheel_exports_bundled_weights_away_from_the_checkout(wheel, tmp_path):
