@@ -7,6 +7,7 @@ set for it, whether or not they were good enough to be bundled.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,14 +119,20 @@ def _problem(document: object) -> str:
     keys = set(document) - {"schema"}
     if not set(_TYPES) <= keys <= set(_TYPES) | _OPTIONAL:
         return f"missing or unknown keys: {', '.join(sorted((set(_TYPES) ^ keys) - _OPTIONAL))}"
-    checks = {
-        **{key: type(document[key]) is kind for key, kind in _TYPES.items()},
+    checks = {key: type(document[key]) is kind for key, kind in _TYPES.items()}
+    # types first: what is no text or whole number can't be looked up
+    checks |= {} if not all(checks.values()) else {
         "network": document["network"] in NETWORKS,
         "recipe": document["recipe"] in PRESETS,
-        "reason": bool(str(document["reason"]).strip()),
+        "epochs": document["epochs"] >= 1,
+        "reason": document["reason"].strip() != "",
         "written": document["written"] in ("before", "afterwards"),
-        "initial": document.get("initial") is None or isinstance(document["initial"], str),
-        "teachers": isinstance(document.get("teachers", []), list),
+        "initial": document.get("initial") is None or _is_sha256(document["initial"]),
+        "teachers": isinstance(teachers := document.get("teachers", []), list) and all(map(_is_sha256, teachers)),
     }
     wrong = [key for key, right in checks.items() if not right]
     return f"a wrong {wrong[0]}" if wrong else ""
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
