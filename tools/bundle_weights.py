@@ -2,8 +2,10 @@
 
 A run is a folder that `cifar-export train` left. Its weights, log and learning curve go to `artifacts/weights` under
 names that carry the first eight digits of the weights' sha256, and its figures into `index.json`: accuracy on the
-10,000 test images of the exported ONNX in ONNX Runtime, and PyTorch's beside it. A network that is bundled already is
-replaced, by a worse one only with `--replace`.
+10,000 test images of the exported ONNX in ONNX Runtime, and PyTorch's beside it. docs/protocol.md has the rules: the run
+was planned in `artifacts/plans` before it started, it is the only one of its plan, and it replaces what is bundled
+whatever the test set says, unless it stays below the published figure. Each run that was scored is listed in
+`artifacts/plans/evaluated.jsonl`.
 """
 
 from __future__ import annotations
@@ -20,21 +22,30 @@ from cifar_export.commands.console import Command, data_dir_option
 from cifar_export.data import load_split
 from cifar_export.errors import GateFailed, InvalidInput, from_os_error
 from cifar_export.networks.zoo import NETWORKS
+from cifar_export.system.commit import file_at
 from cifar_export.system.files import staged
 from cifar_export.training.log import CONDITIONS, differ, parts, read
 from cifar_export.training.options import CURVE, LOG, WEIGHTS
+from cifar_export.training.plans import EVALUATED, Plan, evaluated, note_evaluated, plan_of
 from cifar_export.weights.index import INDEX, BundledEntry, add_to_index, bundled_entries
 from cifar_export.weights.sources import load_weights
 
 FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "weights"
+PLANS = "artifacts/plans"
+"""From the checkout's top, as git names it."""
 
 
-def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = False) -> BundledEntry:
+def bundle(
+    run: Path, data_dir: Path, folder: Path = FOLDER, plans: Path = FOLDER.parent / "plans", *, afterwards: bool = False
+) -> BundledEntry:
     """Bundle the finished run in the folder `run`; returns its index entry.
 
-    Raises `GateFailed` where better weights are bundled, unless `replace`, `InvalidInput` for a run that is not
-    finished, was not trained on the whole training set, or whose weights are not those its log speaks of, and
-    `Unavailable` without the test set.
+    `afterwards`: take a plan that says that it was written after the run.
+
+    Raises `GateFailed` for a run below the published top-1, which is listed as evaluated all the same, `InvalidInput`
+    for a run that is not finished, was not trained on the whole training set, has no plan older than itself, is the
+    second one of its plan, or whose weights are not those its log speaks of, and `Unavailable` without the test set or
+    the commit that the log names.
     """
     events = read(run / LOG)
     starts, end = [event for event in events if event["event"] == "start"], events[-1]
@@ -50,14 +61,19 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
     weights = load_weights(network, str(run / WEIGHTS))
     if weights.sha256 != end["sha256"]:
         raise InvalidInput(f"{run / WEIGHTS} is not what its log speaks of: sha256 {end['sha256'][:8]} expected.")
+    plan = _checked_plan(starts[0], weights.sha256, plans, afterwards)
     split = load_split(data_dir, network.dataset, "test")
     onnx, pytorch = (score(weights, split, runtime) for runtime in ("onnxruntime-cpu", "pytorch"))
     bundled = bundled_entries(folder) if (folder / INDEX).exists() else {}
     old = bundled.get(network.name)
-    if old is not None and onnx.top1 < old.top1 and not replace:
+    below = onnx.top1 < network.reference.top1
+    scored = {"top1": onnx.top1, "top5": onnx.top5, "images": onnx.images, "bundled": not below}
+    told = {"network": network.name, "plan": plan.file, "written": plan.written, "sha256": weights.sha256}
+    note_evaluated(plans, told | scored)
+    if below:
         raise GateFailed(
-            f"{run} reached {onnx.top1:.2f} %, less than the {old.top1:.2f} % of the bundled {old.file}.\n"
-            "Name --replace to bundle it all the same."
+            f"{run} reached {onnx.top1:.2f} %, less than the published {network.reference.top1:.2f} %: it is not bundled.\n"
+            f"It is listed in {plans / EVALUATED}: commit that, and show it in docs/protocol.md."
         )
     name = f"{network.name}-{weights.sha256[:8]}"
     entry = BundledEntry(
@@ -76,8 +92,10 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
             "pytorch_top1": pytorch.top1,
             "pytorch_top5": pytorch.top5,
         },
-        below_reference=onnx.top1 < network.reference.top1,
+        below_reference=below,
         provenance=_provenance(events, f"{name}.jsonl", bundled.values()),
+        plan=plan.file,
+        runs_evaluated=_counted(network.name, plan, plans),
     )
     old_log = _log_of(old)
     files = [(run / WEIGHTS, entry.file), (run / LOG, f"{name}.jsonl")]
@@ -93,6 +111,37 @@ def bundle(run: Path, data_dir: Path, folder: Path = FOLDER, *, replace: bool = 
         for suffix in (".jsonl", ".png"):
             (folder / old_log).with_suffix(suffix).unlink(missing_ok=True)
     return entry
+
+
+def _checked_plan(start: dict[str, Any], sha256: str, plans: Path, afterwards: bool) -> Plan:
+    """Find the plan of the run that began with `start` and made the weights `sha256`, and hold the run to it."""
+    plan = plan_of(start, plans)
+    path = plans / plan.file
+    if plan.written == "afterwards":
+        if not afterwards:
+            raise InvalidInput(f"{path} says that it was written after the run.\nName --afterwards to take it.")
+    elif not start["commit"]:
+        raise InvalidInput(f"the log names no commit, so {path} may be younger than the run. Train in a git checkout.")
+    else:
+        commit = start["commit"].removesuffix("-dirty")  # of the code: a plan that was changed is refused here
+        if file_at(commit, f"{PLANS}/{plan.file}") != path.read_bytes():
+            raise InvalidInput(
+                f"{path} does not stand like this in commit {commit[:12]}, with which the run began.\n"
+                "Commit a plan, leave it as it is, and only then train."
+            )
+    for one in evaluated(plans):
+        if one["plan"] == plan.file and one["sha256"] != sha256:
+            raise InvalidInput(
+                f"{path} had its run already: sha256 {one['sha256'][:8]}, top-1 {one['top1']:.2f} %.\n"
+                "A plan has one run; for another one commit another plan, with another seed, first."
+            )
+    return plan
+
+
+def _counted(network: str, plan: Plan, plans: Path) -> int | None:
+    """Count the runs that were scored for plans written before them; None where `plan` was not."""
+    runs = [one for one in evaluated(plans) if one["network"] == network and one["written"] == "before"]
+    return len(runs) if plan.written == "before" else None
 
 
 def _provenance(events: list[dict[str, Any]], log: str, bundled: Iterable[BundledEntry]) -> dict[str, Any]:
@@ -152,14 +201,17 @@ def _log_of(entry: BundledEntry | None) -> str | None:
 @click.command(cls=Command)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
 @data_dir_option
-@click.option("--replace", is_flag=True, help="Bundle a run that is worse than what is bundled, too.")
-def main(runs: tuple[Path, ...], data_dir: Path, replace: bool) -> None:
+@click.option("--afterwards", is_flag=True, help="Take plans that say that they were written after the run.")
+def main(runs: tuple[Path, ...], data_dir: Path, afterwards: bool) -> None:
     """Put finished training runs into artifacts/weights."""
     for run in runs:
-        entry = bundle(run, data_dir, replace=replace)
+        entry = bundle(run, data_dir, afterwards=afterwards)
         reference = NETWORKS[entry.network].reference.top1
-        verdict = f"below the reference {reference}" if entry.below_reference else f"reference {reference}"
-        click.echo(f"{entry.file}: top-1 {entry.top1:.2f} % ({verdict}), top-5 {entry.top5:.2f} %")
+        low, high = entry.top1_interval
+        click.echo(
+            f"{entry.file}: top-1 {entry.top1:.2f} % ({low:.2f} to {high:.2f}, published {reference}), "
+            f"top-5 {entry.top5:.2f} %"
+        )
         if "initial" in entry.provenance and "earlier_runs" not in entry.provenance:
             click.echo(
                 "note: its initial weights are not of the index: the runs that made them are not listed.", err=True

@@ -124,11 +124,12 @@ def catalog_table(rows: list[CatalogRow]) -> None:
                 f"{_triple(row.normalization.mean)} / {_triple(row.normalization.std)}",
                 "bundled" if bundled else "upstream only",
                 accuracy,
+                "{:.2f}–{:.2f}".format(*bundled.top1_interval) if bundled else "-",
                 f"{spec.reference.top1:.2f} / {spec.reference.top5:.2f}",
             ]
         )
     columns = ["model", "data set", "classes", "parameters", "multiply-adds", "mean / std", "weights", "top-1 / top-5"]
-    table(None, [*columns, "reference"], lines, right=("classes", "parameters", "multiply-adds"))
+    table(None, [*columns, "top-1, 95 %", "reference"], lines, right=("classes", "parameters", "multiply-adds"))
 
 
 def artifact_summary(artifact: Artifact, golden: Path | None = None) -> None:

@@ -12,7 +12,8 @@ from .console import Command, echo_json, json_option
 def models(as_json: bool) -> None:
     """List the eight networks with their sizes and accuracies.
 
-    Also tells where their weights come from, and what their images are normalized with.
+    Also tells where their weights come from, what their images are normalized with, and the 95 % interval (Wilson,
+    low and high) that the number of test images leaves on top-1.
     """
     from ..weights.catalog import catalog
 

@@ -19,22 +19,39 @@ def source_commit(tracked: tuple[str, ...] = CODE, *, required: bool = False) ->
     """
     if not (CHECKOUT / ".git").exists():
         return None
-    # a hook's GIT_DIR and the like name another repository than this one
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", os.fspath(CHECKOUT), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        return done.stdout.strip()
-
     try:
-        commit = git("rev-parse", "HEAD")
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", *tracked)
+        commit = _git("rev-parse", "HEAD").decode().strip()
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", *tracked).strip()
     except (OSError, subprocess.CalledProcessError) as error:
         if not required:
             return None
-        lines = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        said = getattr(error, "stderr", b"").decode(errors="replace") or str(error)
+        lines = said.strip().splitlines()
         raise Unavailable(
             f"git cannot tell the commit of this checkout: {lines[0][:200]}\nFix that, or install the package."
         ) from error
     return commit + ("-dirty" if changed else "")
+
+
+def file_at(commit: str, path: str) -> bytes | None:
+    """Read the file `path` (from the checkout's top, with slashes) as it stood in `commit`; None where it did not.
+
+    `commit`: 40 hex digits, as `source_commit` gives them. Raises `Unavailable` where git or that commit is missing.
+    """
+    try:
+        _git("cat-file", "-e", f"{commit}^{{commit}}")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Unavailable(
+            f"git does not know commit {commit[:12]} here.\nFetch the whole history: `git fetch --unshallow`, or --all."
+        ) from error
+    try:
+        return _git("cat-file", "blob", f"{commit}:{path}")
+    except subprocess.CalledProcessError:
+        return None
+
+
+def _git(*arguments: str) -> bytes:
+    # a hook's GIT_DIR and the like name another repository than this one
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", os.fspath(CHECKOUT), *arguments]
+    return subprocess.run(command, capture_output=True, check=True, env=environment).stdout

@@ -24,7 +24,7 @@ class CatalogRow:
         return self.bundled.normalization if self.bundled else UPSTREAM_NORMALIZATION[self.spec.dataset.name]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON. Accuracies are percent on the 10,000 test images."""
+        """For JSON. Accuracies are percent on the 10,000 test images, `top1_interval` low and high of Wilson's 95 %."""
         bundled = self.bundled
         normalization = self.normalization
         return {
@@ -39,6 +39,9 @@ class CatalogRow:
             "sha256": bundled.sha256 if bundled else None,
             "top1": bundled.metrics["top1"] if bundled else None,
             "top5": bundled.metrics["top5"] if bundled else None,
+            "top1_interval": list(bundled.top1_interval) if bundled else None,
+            "plan": bundled.plan if bundled else None,
+            "runs_evaluated": bundled.runs_evaluated if bundled else None,
             "below_reference": bundled.below_reference if bundled else None,
             "reference": {"top1": self.spec.reference.top1, "top5": self.spec.reference.top5},
         }

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, Unavailable, from_os_error
+from ..networks.interval import wilson
 from ..networks.normalization import normalization_from
 from ..networks.zoo import NETWORKS, Normalization
 from ..system.checkout import CHECKOUT, PACKAGE
 from ..system.files import sha256_file, write_atomically
 
 INDEX = "index.json"
-SCHEMA = 1
+SCHEMA = 2
+"""Schema 1, which is read as well, has no `plan`, `runs_evaluated` and `top1_interval`."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class BundledEntry:
     `network` is a name of `zoo.NETWORKS`; `file` a plain file name beside the index, `sha256` its digest. `metrics`
     holds at least `top1` and `top5`, percent on the 10,000 test images. `below_reference`: top-1 is below what the
     seed publishes for this network (`NetworkSpec.reference`). `provenance` says where, when and with what it was
-    trained.
+    trained. `plan`: the file in `artifacts/plans` of the run's plan, None where there was none. `runs_evaluated`: how many
+    runs of this network were scored on the test set for plans written before them, this one included; None where
+    nobody counted.
     """
 
     network: str
@@ -42,6 +46,8 @@ class BundledEntry:
     metrics: dict[str, Any]
     below_reference: bool
     provenance: dict[str, Any] = field(default_factory=dict)
+    plan: str | None = None
+    runs_evaluated: int | None = None
 
     @property
     def top1(self) -> float:
@@ -53,8 +59,15 @@ class BundledEntry:
         """Top-5 accuracy in percent on the test images."""
         return float(self.metrics["top5"])
 
+    @property
+    def top1_interval(self) -> tuple[float, float]:
+        """The 95 % interval of top-1 by Wilson, low and high, in percent to two places."""
+        images = self.metrics.get("images", NETWORKS[self.network].dataset.test_images)
+        low, high = wilson(self.top1, images)
+        return round(low, 2), round(high, 2)
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON object of the index."""
+        """Return the JSON object of the index, where the interval is written beside it."""
         return asdict(self) | {"normalization": self.normalization.as_dict()}
 
     @classmethod
@@ -109,7 +122,8 @@ def add_to_index(folder: Path, entry: BundledEntry) -> None:
     entries = bundled_entries(folder) if (folder / INDEX).exists() else {}
     superseded = entries.get(checked.network)
     entries[checked.network] = checked
-    ordered = [entries[name].as_dict() for name in NETWORKS if name in entries]
+    listed = [entries[name] for name in NETWORKS if name in entries]
+    ordered = [one.as_dict() | {"top1_interval": list(one.top1_interval)} for one in listed]
     text = json.dumps({"schema": SCHEMA, "weights": ordered}, indent=2, sort_keys=True, allow_nan=False) + "\n"
     write_atomically(folder / INDEX, text.encode())
     if superseded and superseded.file not in {other.file for other in entries.values()}:
@@ -119,15 +133,27 @@ def add_to_index(folder: Path, entry: BundledEntry) -> None:
 def _parse(data: bytes) -> dict[str, BundledEntry]:
     document = json.loads(data)
     schema, items = (document.get("schema"), document.get("weights")) if isinstance(document, dict) else (None, None)
-    if schema != SCHEMA or not isinstance(items, list):
-        raise ValueError(f"it is not an index of schema {SCHEMA} with a list of weights")
+    if schema not in (1, SCHEMA) or not isinstance(items, list):
+        raise ValueError(f"it is not an index of schema 1 or {SCHEMA} with a list of weights")
     entries: dict[str, BundledEntry] = {}
     for item in items:
-        entry = BundledEntry.from_dict(item)
+        entry = _entry(item, schema)
         if entry.network in entries:
             raise ValueError(f"{entry.network} is listed twice")
         entries[entry.network] = entry
     return entries
+
+
+def _entry(item: Any, schema: int) -> BundledEntry:
+    """Read an entry as the index has it: with its interval, or as schema 1 had it, with less."""
+    if not isinstance(item, dict):
+        return BundledEntry.from_dict(item)  # which says what is wrong
+    if schema == 1:
+        return BundledEntry.from_dict({**item, "plan": None, "runs_evaluated": None})
+    entry = BundledEntry.from_dict({key: value for key, value in item.items() if key != "top1_interval"})
+    if item.get("top1_interval") != list(entry.top1_interval):
+        raise ValueError(f"{entry.network} has a wrong top1_interval")
+    return entry
 
 
 def _problem(document: object) -> str:
@@ -148,9 +174,12 @@ def _problem(document: object) -> str:
         "recipe (not an object)": isinstance(document["recipe"], dict),
         "seed (not an integer)": document["seed"] is None or type(document["seed"]) is int,
         "metrics (no top1 and top5 in percent)": isinstance(metrics, dict)
-        and all(_is_percent(metrics.get(key)) for key in ("top1", "top5")),
+        and all(_is_percent(metrics.get(key)) for key in ("top1", "top5"))
+        and _is_count(metrics.get("images", 1)),
         "below_reference (neither true nor false)": isinstance(document["below_reference"], bool),
         "provenance (not an object)": isinstance(document["provenance"], dict),
+        "plan (not a plain file name)": document["plan"] is None or _is_plain_name(document["plan"]),
+        "runs_evaluated (not a count)": document["runs_evaluated"] is None or _is_count(document["runs_evaluated"]),
     }
     wrong = [what for what, right in checks.items() if not right]
     return f"{name} has a wrong {wrong[0]}" if wrong else ""
@@ -158,6 +187,10 @@ def _problem(document: object) -> str:
 
 def _is_plain_name(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", value) is not None
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
 
 
 def _is_percent(value: object) -> bool:

@@ -35,7 +35,10 @@ def test_weights_below_the_reference_are_marked(run, monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(cifar_export.weights.catalog, "bundled_entries", lambda: {spec.name: entry})
     assert "91.20 / 99.60 (below reference)" in run("models").stdout
+    assert "90.63–91.74" in run("models").stdout  # Wilson's 95 % of 9,120 in 10,000
     row = json.loads(run("models", "--json").stdout)[0]
+    assert row["top1_interval"] == [90.63, 91.74]
+    assert (row["plan"], row["runs_evaluated"]) == (None, None)
     assert (row["below_reference"], row["top1"], row["weights"]) == (True, 91.2, "bundled")
 
 

@@ -1,10 +1,13 @@
 """The documentation says what the files say."""
 
+import json
 import re
 
 import pytest
 
+from cifar_export.networks.interval import wilson
 from cifar_export.networks.zoo import NETWORKS
+from cifar_export.training.plans import evaluated
 from cifar_export.weights.index import bundled_entries
 
 from support.paths import ROOT
@@ -47,6 +50,19 @@ def test_the_table_of_what_trained_cifar100_is_the_index():
             assert [part["hardware"] for part in parts] == ["NVIDIA H100 80GB HBM3", "AMD EPYC, 1 thread"][: len(parts)]
             cells = [f"{part['epochs']} epochs, {part['seconds']:,.0f} s" for part in parts] + [""] * (2 - len(parts))
             assert f"| {name} | {' | '.join(cells)} |".replace("|  |", "| |") in text
+
+
+def test_the_protocol_shows_every_run_that_was_scored():
+    text = (ROOT / "docs" / "protocol.md").read_text()
+    rows = text.partition("<!-- table -->")[2].partition("<!-- end of table -->")[0].strip().splitlines()[2:]
+    expected = []
+    for run in evaluated(ROOT / "artifacts" / "plans"):
+        low, high = wilson(run["top1"], run["images"])
+        network, plan, bundled = run["network"], run["plan"], "yes" if run["bundled"] else "no"
+        name = plan.removeprefix(f"{network}-").removesuffix(".json")
+        figures = f"{run['top1']:.2f} | {low:.2f}–{high:.2f} | {bundled}"
+        expected.append(f"| {network} | [{name}](../artifacts/plans/{plan}) | {run['written']} | {figures} |")
+    assert rows == expected
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -149,7 +149,10 @@ def test_the_index_replaces_sorts_and_deletes_what_is_superseded(tmp_path: Path)
         ({"network": "cifar10_resnet18"}, "no known network"),
         ({"metrics": {"top1": 91.0}}, "wrong metrics"),
         ({"metrics": {"top1": 910.0, "top5": 99.0}}, "wrong metrics"),
+        ({"metrics": {"top1": 91.0, "top5": 99.0, "images": 0}}, "wrong metrics"),
         ({"seed": True}, "wrong seed"),
+        ({"plan": "../plan.json"}, "wrong plan"),
+        ({"runs_evaluated": 0}, "wrong runs_evaluated"),
         ({"normalization": Normalization((0.5, 0.5, 0.5), (0.0, 0.5, 0.5))}, "normalization has a std of 0"),
     ],
 )
@@ -169,23 +172,40 @@ def test_an_inconsistent_entry_does_not_get_into_the_index(
         "",
         "{",
         "[]",
-        '{"schema": 2, "weights": []}',
+        '{"schema": 3, "weights": []}',
         '{"schema": 1}',
         '{"schema": 1, "weights": [7]}',
         '{"schema": 1, "weights": [{"network": "cifar10_resnet20"}]}',
         "[" * 100_000,
         "twice",
+        "interval",
     ],
 )
 def test_a_damaged_index_is_the_installations_fault(text: str, tmp_path: Path) -> None:
     if text == "twice":
         entry = put(tmp_path).as_dict()
-        text = json.dumps({"schema": 1, "weights": [entry, entry]})
+        text = json.dumps({"schema": 2, "weights": [entry | {"top1_interval": [90.68, 91.79]}] * 2})
+    if text == "interval":
+        text = json.dumps({"schema": 2, "weights": [put(tmp_path).as_dict() | {"top1_interval": [91.0, 91.5]}]})
     (tmp_path / "index.json").write_text(text)
     with pytest.raises(Unavailable, match=r"index of bundled weights .*index\.json can't be used: "):
         bundled_entries(tmp_path)
     with pytest.raises(Unavailable, match="No such file"):
         bundled_entries(tmp_path / "absent")
+
+
+def test_the_index_records_plan_runs_and_interval_and_one_of_schema_1_is_read(tmp_path: Path) -> None:
+    entry = put(tmp_path, plan="cifar10_resnet20-quick-30-seed0.json", runs_evaluated=2)
+    add_to_index(tmp_path, entry)
+    document = json.loads((tmp_path / "index.json").read_text())
+    (line,) = document["weights"]
+    assert (document["schema"], line["plan"], line["runs_evaluated"]) == (2, entry.plan, 2)
+    assert line["top1_interval"] == [90.68, 91.79]  # Wilson's 95 % of 9,125 in 10,000
+    assert bundled_entries(tmp_path)[entry.network] == entry
+    for key in ("plan", "runs_evaluated", "top1_interval"):
+        del line[key]
+    (tmp_path / "index.json").write_text(json.dumps({"schema": 1, "weights": [line]}))
+    assert bundled_entries(tmp_path)[entry.network] == dataclasses.replace(entry, plan=None, runs_evaluated=None)
 
 
 def test_the_tracked_index_is_sound() -> None:

@@ -5,17 +5,19 @@ The header is the hub's own specification: https://github.com/huggingface/hub-do
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...networks.interval import wilson
 from ...networks.zoo import DATASETS, IMAGE_SIZE
 from ..layout import GOLDEN, MODELS
 
 TEMPLATE = "card.md.j2"
 LICENSE = "bsd-3-clause"  # as the hub spells the one in LICENSE
 _GOLDEN_IMAGES = 8
+_CONDITIONS = ("hardware", "precision", "seconds")
+_PLAN = ("plan", "runs_evaluated")
 _PURPOSES = {  # file name: what it is for
     "model.onnx": "ONNX, normalized input",
     "model-uint8.onnx": "ONNX, pixels as they are",
@@ -56,9 +58,9 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         license=LICENSE,
         # what an index of another time may not have said is not said here either
         recipe={"ema_decay": 0.0, "average_from": 1.0, "prune": 0.0, "distill": 0.0} | config["weights"]["recipe"],
-        training=dict.fromkeys(("initial", "earlier_runs", "teachers", "parts", "hardware", "precision", "seconds"))
+        training=dict.fromkeys(("initial", "earlier_runs", "teachers", "parts", *_CONDITIONS, *_PLAN))
         | config["weights"]["training"],
-        uncertainty=math.sqrt(top1 * (100 - top1) / accuracy["images"]),  # binomial, in points
+        interval=wilson(top1, accuracy["images"]),
         difference=top1 - accuracy["reference"]["top1"],
         models=MODELS,
         purposes=_PURPOSES,

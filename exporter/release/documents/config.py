@@ -51,7 +51,8 @@ def config_document(
             "recipe": entry.recipe,
             "seed": entry.seed,
             # the log is no part of a release
-            "training": {key: value for key, value in entry.provenance.items() if key != "log"},
+            "training": {key: value for key, value in entry.provenance.items() if key != "log"}
+            | ({"plan": entry.plan, "runs_evaluated": entry.runs_evaluated} if entry.plan else {}),
         },
         "accuracy": _accuracy(entry),
         "models": {

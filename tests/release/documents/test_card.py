@@ -265,7 +265,27 @@ def test_the_checksums_are_checked_as_printed(built_network, tmp_path):
     assert run(tool("sh"), "-c", check, cwd=folder).returncode == 1
 
 
-def test_the_uncertainty_is_that_of_the_test_images(stand_in):
-    # sqrt(p (1 - p) / n), in points
-    assert "error of 0.30 points" in render_card(*stand_in(top1=90.0, images=10000))
-    assert "error of 3.00 points" in render_card(*stand_in(top1=90.0, images=100))
+def test_the_interval_is_that_of_the_test_images(stand_in):
+    # Wilson's of 9,000 in 10,000 and of 90 in 100
+    card = render_card(*stand_in(top1=90.0, images=10000))
+    assert "top-1 anywhere from 89.40 to 90.57 % (95 % score interval, Wilson 1927)" in card
+    assert "classes, top-1 90.00 % (89.40–90.57). Release" in card
+    assert "from 82.56 to 94.48 %" in render_card(*stand_in(top1=90.0, images=100))
+
+
+@pytest.mark.parametrize(
+    ("training", "told", "not_told"),
+    [
+        ({}, "It was not planned: of finished runs, the one with the best top-1", "the one run of its plan"),
+        ({"plan": "a.json", "runs_evaluated": None}, "which was written after it and says so", "not planned"),
+        ({"plan": "a.json", "runs_evaluated": 2}, "for such plans, this one included: 2.", "written after it"),
+    ],
+    ids=["no plan", "afterwards", "before"],
+)
+def test_how_the_weights_were_chosen_is_told(stand_in, training, told, not_told):
+    config, parity = stand_in()
+    config["weights"]["training"] |= training
+    card = render_card(config, parity)
+    assert told in card
+    assert not_told not in card
+    assert "\n\n\n" not in card.replace("\n\n\n#include", "")
