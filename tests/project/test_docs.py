@@ -1,6 +1,5 @@
 """The documentation says what the files say."""
 
-import json
 import re
 
 import pytest

@@ -74,7 +74,9 @@ def finished(tmp_path, write_cifar, monkeypatch, git, plans):
             told = PLANNED | {"recipe": options.recipe.name, "seed": options.seed} | dict(plan)
             told |= {"initial": options.initial.sha256} if options.initial else {}
             told |= {"teachers": [one.sha256 for one in options.teachers]} if options.teachers else {}
-            (plans / f"{NETWORK.name}-{told['recipe']}-{told['epochs']}-seed{told['seed']}.json").write_text(json.dumps(told))
+            (plans / f"{NETWORK.name}-{told['recipe']}-{told['epochs']}-seed{told['seed']}.json").write_text(
+                json.dumps(told)
+            )
             git("add", "artifacts/plans")
         git("commit", "--quiet", "--allow-empty", "-m", "a plan")
         run.train(options)
@@ -275,7 +277,7 @@ def test_a_plan_has_one_run(finished, bundle, scores, tmp_path):
 
 def test_a_plan_written_afterwards_is_taken_where_that_is_said(finished, bundle, scores, plans):
     source = finished(plan={"written": "afterwards"})
-    with pytest.raises(InvalidInput, match="written after the run(.|\n)*--afterwards"):
+    with pytest.raises(InvalidInput, match=r"written after the run(.|\n)*--afterwards"):
         bundle(source)
     entry = bundle(source, afterwards=True)
     assert (entry.plan, entry.runs_evaluated) == ("cifar10_resnet20-quick-1-seed0.json", None)
