@@ -30,8 +30,8 @@ class BundledEntry:
     `network` is a name of `zoo.NETWORKS`; `file` a plain file name beside the index, `sha256` its digest. `metrics`
     holds at least `top1` and `top5`, percent on the 10,000 test images. `below_reference`: top-1 is below what the
     seed publishes for this network (`NetworkSpec.reference`). `provenance` says where, when and with what it was
-    trained. `plan`: the file in `artifacts/plans` of the run's plan, None where there was none. `runs_evaluated`: how many
-    runs of this network were scored on the test set for plans written before them, this one included; None where
+    trained. `plan`: the file in `artifacts/plans` of the run's plan, None where there was none. `runs_evaluated`: how
+    many runs of this network were scored on the test set for plans written before them, this one included; None where
     nobody counted.
     """
 
