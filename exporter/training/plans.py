@@ -121,22 +121,19 @@ def _problem(document: object) -> str:
     keys = set(document) - {"schema"}
     if not set(_TYPES) <= keys <= set(_TYPES) | _OPTIONAL:
         return f"missing or unknown keys: {', '.join(sorted((set(_TYPES) ^ keys) - _OPTIONAL))}"
-    checks = {key: type(document[key]) is kind for key, kind in _TYPES.items()}
-    # types first: what is no text or whole number can't be looked up
-    checks |= (
-        {}
-        if not all(checks.values())
-        else {
+    wrong = [key for key, kind in _TYPES.items() if type(document[key]) is not kind]
+    if not wrong:
+        initial, teachers = document.get("initial"), document.get("teachers", [])
+        checks = {
             "network": document["network"] in NETWORKS,
             "recipe": document["recipe"] in PRESETS,
             "epochs": document["epochs"] >= 1,
             "reason": document["reason"].strip() != "",
             "written": document["written"] in ("before", "afterwards"),
-            "initial": document.get("initial") is None or _is_sha256(document["initial"]),
-            "teachers": isinstance(teachers := document.get("teachers", []), list) and all(map(_is_sha256, teachers)),
+            "initial": initial is None or _is_sha256(initial),
+            "teachers": isinstance(teachers, list) and all(map(_is_sha256, teachers)),
         }
-    )
-    wrong = [key for key, right in checks.items() if not right]
+        wrong = [key for key, right in checks.items() if not right]
     return f"a wrong {wrong[0]}" if wrong else ""
 
 

@@ -74,8 +74,9 @@ def finished(tmp_path, write_cifar, monkeypatch, git, plans):
             told = PLANNED | {"recipe": options.recipe.name, "seed": options.seed} | dict(plan)
             told |= {"initial": options.initial.sha256} if options.initial else {}
             told |= {"teachers": [one.sha256 for one in options.teachers]} if options.teachers else {}
-            name = f"{NETWORK.name}-{told['recipe']}-{told['epochs']}-seed{told['seed']}.json"
-            (plans / name).write_text(json.dumps(told))
+            (plans / f"{NETWORK.name}-{told['recipe']}-{told['epochs']}-seed{told['seed']}.json").write_text(
+                json.dumps(told)
+            )
             git("add", "artifacts/plans")
         git("commit", "--quiet", "--allow-empty", "-m", "a plan")
         run.train(options)
