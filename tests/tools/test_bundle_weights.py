@@ -198,7 +198,7 @@ def test_a_planned_run_replaces_a_better_one(finished, bundle, scores, tmp_path)
 def test_a_run_below_the_published_accuracy_is_listed_but_not_bundled(finished, bundle, scores, tmp_path, plans):
     scores.top1 = 91.64
     source = finished()
-    with pytest.raises(GateFailed, match=r"91\.64 %, below the published 91\.65 %(.|\n)*docs/protocol\.md"):
+    with pytest.raises(GateFailed, match=r"91\.64 %, less than the published 91\.65 %(.|\n)*docs/protocol\.md"):
         bundle(source)
     assert not (tmp_path / "weights").exists()
     (listed,) = evaluated(plans)
