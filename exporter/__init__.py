@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from .errors import CifarExportError, GateFailed, InvalidInput, Unavailable
     from .exporting.artifact import Artifact
     from .gate.report import ParityReport
-    from .prediction.predict import Predictions
+    from .networks.resnet import ResNet
+    from .networks.zoo import Normalization
+    from .prediction.predict import Guess, Prediction, Predictions
     from .release.check.examine import Examined
-    from .release.use.loaded import BundledNetwork, LoadedNetwork, ReleasedNetwork
+    from .release.use.loaded import BundledNetwork, LoadedNetwork, Predicted, ReleasedNetwork
+    from .weights.core import Weights
 
 __all__ = [
     "Artifact",
@@ -31,12 +34,18 @@ __all__ = [
     "Evaluation",
     "Examined",
     "GateFailed",
+    "Guess",
     "InvalidInput",
     "LoadedNetwork",
+    "Normalization",
     "ParityReport",
+    "Predicted",
+    "Prediction",
     "Predictions",
     "ReleasedNetwork",
+    "ResNet",
     "Unavailable",
+    "Weights",
     "evaluate",
     "export",
     "load",
@@ -48,12 +57,15 @@ __all__ = [
 _PLACES = {
     **dict.fromkeys(("evaluate", "export", "load", "parity", "predict", "verify"), "api"),
     **dict.fromkeys(("CifarExportError", "GateFailed", "InvalidInput", "Unavailable"), "errors"),
-    **dict.fromkeys(("BundledNetwork", "LoadedNetwork", "ReleasedNetwork"), "release.use.loaded"),
+    **dict.fromkeys(("BundledNetwork", "LoadedNetwork", "Predicted", "ReleasedNetwork"), "release.use.loaded"),
     "Artifact": "exporting.artifact",
     "Evaluation": "accuracy.evaluation",
     "Examined": "release.check.examine",
+    **dict.fromkeys(("Guess", "Prediction", "Predictions"), "prediction.predict"),
+    "Normalization": "networks.zoo",
     "ParityReport": "gate.report",
-    "Predictions": "prediction.predict",
+    "ResNet": "networks.resnet",
+    "Weights": "weights.core",
 }
 
 

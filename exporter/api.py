@@ -16,7 +16,10 @@ from .networks.zoo import NETWORKS
 from .release.use.fetch import require_known
 from .release.use.load import load
 
-if TYPE_CHECKING:  # torch and onnx are imported by the functions that need them
+if TYPE_CHECKING:  # torch, onnx and numpy are imported by the functions that need them
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .accuracy.evaluation import Evaluation
     from .exporting.artifact import Artifact
     from .gate.report import ParityReport
@@ -52,6 +55,8 @@ def export(
 
     if format not in FORMATS:
         raise InvalidInput(f"no format {format!r}. Known: {', '.join(FORMATS)}.")
+    if opset is not None and format != "onnx":
+        raise InvalidInput(f"opset {opset} for {format}, which has none. Leave it out.")
     _require_variant(input)
     place = None if output is None else Path(output)
     return export_file(_weights(name, weights), format, variant=input, opset=opset, output=place)
@@ -119,27 +124,38 @@ def evaluate(
 
 def predict(
     subject: str | Path,
-    pictures: Sequence[str | Path],
+    pictures: Sequence[str | Path] | NDArray[np.uint8],
     *,
     top: int = 5,
     runtime: str | None = None,
     trust_file: bool = False,
 ) -> Predictions:
-    """Find the `top` likeliest classes of each of `pictures`: files, or folders of them.
+    """Find the `top` likeliest classes of each of `pictures`: files and folders of them, or uint8 (N, 32, 32, 3) RGB.
 
-    `subject` is the name of a network, which runs with its bundled weights, or an exported file. What is no picture is
-    left out and named in `skipped`. For arrays of pixels, call `load(name).predict(images)`.
+    `subject` is the name of a network, which runs with its bundled weights, or an exported file; one that is code needs
+    its sidecar or `trust_file`. A file that is no picture is left out and named in `skipped`. Each call opens the
+    network anew: to ask it often, keep what `load` returns. Raises `GateFailed` for logits that are no numbers.
 
     >>> import cifar_export
     >>> found = cifar_export.predict("cifar10_resnet20", ["cat.png"], top=1)
     >>> [(picture.file.name, picture.top[0].label) for picture in found.pictures]
     [('cat.png', 'cat')]
     """
+    import numpy as np
+
+    from .networks.preprocess import require_pixels
     from .prediction.pictures import find_pictures
-    from .prediction.predict import classifier_of_file, classifier_of_weights
+    from .prediction.predict import classifier_of_file, classifier_of_weights, predict_pixels
     from .prediction.predict import predict as predict_pictures
 
-    files = find_pictures([Path(picture) for picture in pictures])
+    if top < 1:
+        raise InvalidInput(f"top is {top}. Ask for 1 class or more.")
+    pixels, files = None, []
+    if isinstance(pictures, np.ndarray):
+        pixels = require_pixels(pictures)
+    else:  # a text alone would be a list of letters
+        listed = [pictures] if isinstance(pictures, str | Path) else pictures
+        files = find_pictures([Path(picture) for picture in listed])
     if str(subject) in NETWORKS:
         opened = classifier_of_weights(_weights(str(subject), "bundled"), runtime)
     elif Path(subject).suffix:
@@ -147,6 +163,8 @@ def predict(
     else:
         require_known(str(subject))  # raises: a network's name or a file's is meant
     with opened as classifier:
+        if pixels is not None:
+            return predict_pixels(classifier, pixels, top)
         return predict_pictures(classifier, files, top)
 
 

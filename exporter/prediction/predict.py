@@ -15,7 +15,7 @@ from ..errors import InvalidInput
 from ..exporting.subject import opened, require_reader, require_trusted
 from ..formats import format_of
 from ..networks.normalization import normalization_from
-from ..networks.preprocess import Pixels
+from ..networks.preprocess import Pixels, require_pixels
 from ..networks.zoo import Normalization
 from ..runtimes import open_runtime
 from ..weights.core import Weights
@@ -41,14 +41,14 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one picture, best first."""
+    """The likeliest classes of one picture, best first. `file` is None where it came as pixels."""
 
-    file: Path
+    file: Path | None
     top: tuple[Guess, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: `{"file": ..., "top": [{"label": ..., "index": ..., "probability": ...}]}`."""
-        return {"file": str(self.file), "top": [guess.as_dict() for guess in self.top]}
+        return {"file": None if self.file is None else str(self.file), "top": [guess.as_dict() for guess in self.top]}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,15 @@ def predict(
     return Predictions(tuple(done), tuple(skipped))
 
 
-def _prediction(file: Path, probabilities: NDArray[np.float64], labels: Sequence[str], top: int) -> Prediction:
+def predict_pixels(classifier: Classifier, pixels: Pixels, top: int = 5) -> Predictions:
+    """`predict` for images that are pixels already: uint8 (N, 32, 32, 3) RGB. Raises `InvalidInput` for others."""
+    checked = require_pixels(pixels)
+    batches = (checked[start : start + _BATCH] for start in range(0, len(checked), _BATCH))
+    rows = (row for batch in batches for row in classifier.probabilities(batch))
+    return Predictions(tuple(_prediction(None, row, classifier.labels, top) for row in rows), ())
+
+
+def _prediction(file: Path | None, probabilities: NDArray[np.float64], labels: Sequence[str], top: int) -> Prediction:
     best = np.argsort(-probabilities, kind="stable")[:top]
     return Prediction(file, tuple(Guess(labels[i], int(i), float(probabilities[i])) for i in best))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import overload
 
 from ...errors import GateFailed, InvalidInput
 from ...networks.normalization import normalization_from
 from ...networks.zoo import NETWORKS
-from ...system.download import Progress, cache_folder
+from ...system.download import cache_folder
 from ...system.files import write_atomically
 from ..contents import CONFIG_SCHEMA
 from ..layout import CONFIG, SUMS
@@ -32,7 +33,7 @@ def load(
     public_key: str | Path | None = None,
     identity: str | None = None,
     issuer: str | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> ReleasedNetwork: ...
 
 
@@ -44,7 +45,7 @@ def load(
     public_key: str | Path | None = None,
     identity: str | None = None,
     issuer: str | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> LoadedNetwork:
     """The network called `name` (`cifar100_resnet20`) of `release`, else with the weights of this installation.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...errors import GateFailed, InvalidInput, from_os_error
-from ...networks.zoo import IMAGE_SIZE, NETWORKS, InputVariant, Normalization
+from ...networks.zoo import NETWORKS, InputVariant, Normalization
 from ...system.files import sha256_bytes
 from ..layout import CONFIG, MODELS, WEIGHTS
 
@@ -86,7 +86,9 @@ class LoadedNetwork(ABC):
         """
         import numpy as np
 
-        pixels = _checked(images)
+        from ...networks.preprocess import require_pixels
+
+        pixels = require_pixels(images)
         batches = [pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH)]
         nothing = np.zeros((0, len(self.labels)))
         probabilities = np.concatenate([nothing, *(self._opened.probabilities(batch) for batch in batches)])
@@ -209,13 +211,3 @@ def _open(path: Path, content: bytes, device: Device) -> Any:
     require_runtime(name)
     provider, options = (CUDA, CUDA_OPTIONS) if device == "cuda" else (CPU, {})
     return Session(path, name, provider, options, content)
-
-
-def _checked(images: Any) -> Pixels:
-    import numpy as np
-
-    shape = (IMAGE_SIZE, IMAGE_SIZE, 3)
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.shape[1:] != shape or images.ndim != 4:
-        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise InvalidInput(f"images are an array of pixels 0-255, uint8 (N, 32, 32, 3) RGB; this is {found}.")
-    return np.ascontiguousarray(images)
