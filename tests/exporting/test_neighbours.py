@@ -61,6 +61,8 @@ STATES = {
     "inference mode": torch.inference_mode,
     "cuDNN benchmark": lambda: attribute(torch.backends.cudnn, "benchmark", True),
     "no cuDNN": lambda: attribute(torch.backends.cudnn, "enabled", False),
+    "TF32": lambda: attribute(torch.backends.cudnn, "allow_tf32", True),
+    "no TF32": lambda: attribute(torch.backends.cudnn, "allow_tf32", False),
     "deterministic algorithms": deterministic,
 }
 
@@ -68,8 +70,9 @@ STATES = {
 @contextlib.contextmanager
 def all_states():
     with contextlib.ExitStack() as stack:
-        for state in STATES.values():
-            stack.enter_context(state())
+        for name, state in STATES.items():
+            if name != "no TF32":
+                stack.enter_context(state())
         yield
 
 
@@ -93,39 +96,72 @@ def test_a_setting_of_the_caller_changes_no_byte_of_a_trace_and_stays(state, pla
         assert exported(NAMES[0], "torchscript", tmp_path) == plain[NAMES[0], "torchscript"]
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_a_setting_of_the_caller_changes_no_byte_of_the_other_formats_and_stays(state, plain, tmp_path):
+    with STATES[state]():
+        made = {name: exported(NAMES[0], name, tmp_path) for name in ("onnx", "torch-export")}
+    assert made == {name: plain[NAMES[0], name] for name in made}
+
+
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_all_settings_together_change_no_byte_of_any_format(format_name, plain, tmp_path):
     with all_states():
         assert exported(NAMES[0], format_name, tmp_path) == plain[NAMES[0], format_name]
 
 
-def test_all_settings_together_change_no_answer_of_a_loaded_network():
-    expected = cifar_export.load(NAMES[0]).predict(PIXELS)
-    with all_states():
+@pytest.fixture(scope="module")
+def answers():
+    """Probabilities of `PIXELS` from `predict`, and logits from `session`, with torch as it comes."""
+    network = cifar_export.load(NAMES[0])
+    return network.predict(PIXELS).probabilities, logits(network.session())
+
+
+def logits(session):
+    return session.run(None, {"image": PIXELS})[0]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_setting_of_the_caller_changes_no_answer_of_a_loaded_network(state, answers):
+    with STATES[state]():
         network = cifar_export.load(NAMES[0])
         found = network.predict(PIXELS)
         module = network.network()
-    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
-    assert {parameter.device.type for parameter in module.parameters()} == {"cpu"}
-    assert not any(parameter.is_inference() for parameter in module.parameters())
-    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+    assert {(tensor.dtype, tensor.device.type) for tensor in module.parameters()} == {(torch.float32, "cpu")}
+    assert not any(tensor.is_inference() for tensor in module.parameters())
+    np.testing.assert_array_equal(found.probabilities, answers[0])
 
 
-def test_two_threads_write_the_bytes_that_one_writes(plain, tmp_path):
+def test_all_settings_together_change_no_answer_of_a_session(answers):
+    with all_states():
+        found = logits(cifar_export.load(NAMES[0]).session())
+    np.testing.assert_array_equal(found, answers[1])
+
+
+def test_all_settings_together_change_no_verdict(tmp_path):
+    with all_states():
+        artifact = cifar_export.export(NAMES[0], "torchscript", output=tmp_path / "net.torchscript.pt")
+        found = cifar_export.predict(artifact.path, PIXELS, top=1)
+    assert artifact.parity.passed
+    assert len(found.pictures) == len(PIXELS)
+
+
+def test_threads_write_the_bytes_that_one_writes(plain, tmp_path):
+    wanted = [*plain, *reversed(plain)]
+    folders = [tmp_path / str(number) for number in range(len(wanted))]
+    for folder in folders:
+        folder.mkdir()
     with ThreadPoolExecutor(2) as pool:
-        folders = [tmp_path / str(number) for number in range(4)]
-        for folder in folders:
-            folder.mkdir()
-        names = NAMES * 2
-        made = list(pool.map(exported, names, ["torchscript"] * 4, folders))
-    assert made == [plain[name, "torchscript"] for name in names]
+        made = list(pool.map(lambda asked, folder: exported(*asked, folder), wanted, folders))
+    assert made == [plain[asked] for asked in wanted]
 
 
-def test_two_threads_open_sessions_at_once():
+def test_two_threads_open_sessions_at_once(answers):
+    networks = [cifar_export.load(name) for name in NAMES]
     with ThreadPoolExecutor(2) as pool:
-        sessions = list(pool.map(lambda name: cifar_export.load(name).session(), NAMES))
-    shapes = [session.run(None, {"image": PIXELS})[0].shape for session in sessions]
-    assert shapes == [(4, 10), (4, 100)]
+        found = [logits(session) for session in pool.map(lambda network: network.session(), networks)]
+    np.testing.assert_array_equal(found[0], answers[1])
+    np.testing.assert_array_equal(found[1].argmax(axis=1), networks[1].predict(PIXELS).indices)
+    assert found[1].shape == (4, 100)
 
 
 def test_no_convolution_of_a_trace_may_use_tf32(tmp_path):
@@ -155,6 +191,7 @@ def test_a_trace_that_may_use_tf32_is_refused(tmp_path):
         ("torchscript", "resnet20", "--output", "caf\udce9.torchscript.pt"),
         ("torch-export", "resnet20", "--output", "caf\udce9.pt2"),
         ("parity", "resnet20", "--file", "caf\udce9.onnx"),
+        ("evaluate", "resnet20", "--data-dir", ".", "--file", "caf\udce9.onnx"),
         ("predict", "caf\udce9.onnx", "cat.png"),
     ],
 )

@@ -66,17 +66,21 @@ def test_the_page_lists_every_function_with_its_own_arguments():
     assert sorted(re.findall(r"^\| `(\w+)\(", PAGE, re.MULTILINE)) == sorted(FUNCTIONS)
 
 
-def assert_public(annotations):
-    words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"Literal\[.*?\]", "", annotations)))
-    standard = {"str", "int", "bool", "bytes", "None", "Path", "Sequence", "Callable", "NDArray", "np", "uint8"}
-    assert words - standard <= set(cifar_export.__all__)
+def annotations(function):
+    signature = inspect.signature(function)
+    given = [part.annotation for part in signature.parameters.values() if part.name != "self"]
+    return [*given, signature.return_annotation]
+
+
+def assert_public(*written):
+    words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"Literal\[.*?\]", "", " ".join(written))))
+    standard = {"Any", "Callable", "Mapping", "None", "Path", "Sequence", "bool", "bytes", "int", "str", "tuple"}
+    assert words - standard - {"NDArray", "np", "uint8"} <= set(cifar_export.__all__)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_signatures_name_public_types_only(name):
-    signature = inspect.signature(getattr(cifar_export, name))
-    written = " ".join(str(part.annotation) for part in signature.parameters.values())
-    assert_public(f"{written} {signature.return_annotation}")
+    assert_public(*annotations(getattr(cifar_export, name)))
 
 
 @pytest.mark.parametrize("name", ["BundledNetwork", "LoadedNetwork", "ReleasedNetwork"])
@@ -85,9 +89,8 @@ def test_what_load_returns_names_public_types_only(name):
     kind = getattr(cifar_export, name)
     for method, function in inspect.getmembers(kind, inspect.isfunction):
         if not method.startswith("_"):
-            assert_public(f"{inspect.signature(function)}".replace("(self", "(").replace(f"{method}(", "("))
-    for field in dataclasses.fields(kind):
-        assert_public(str(field.type))
+            assert_public(*annotations(function))
+    assert_public(*(field.type for field in dataclasses.fields(kind)))
 
 
 def test_every_public_name_is_there_and_listed():
@@ -116,6 +119,14 @@ def test_importing_it_and_its_functions_is_light():
         (lambda: cifar_export.predict("resnet21", []), "there is no network 'resnet21'"),
         (lambda: cifar_export.parity("cifar10_resnet20", runtimes=["tensorflow"]), "no runtime 'tensorflow'"),
         (lambda: cifar_export.verify("nowhere"), "nowhere"),
+        (
+            lambda: cifar_export.export("cifar10_resnet20", "torchscript", opset=17),
+            "opset 17 for torchscript, which has",
+        ),
+        (lambda: cifar_export.export("cifar10_resnet20", output="a.onnx", opset=8), "opset 8 cannot be delivered"),
+        (lambda: cifar_export.predict("cifar10_resnet20", np.zeros((1, 3, 32, 32))), "this is float64 (1, 3, 32, 32)"),
+        (lambda: cifar_export.predict("cifar10_resnet20", [], top=0), "top is 0. Ask for 1 class or more."),
+        (lambda: cifar_export.predict("cifar10_resnet20", "missing.png"), "cannot read missing.png"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_line(call, message, tmp_path, monkeypatch):
@@ -141,3 +152,22 @@ def test_a_picture_of_pillow_is_predicted_without_a_warning():
     assert not pixels.flags.writeable
     network = cifar_export.load("cifar10_resnet20")
     assert network.labels[network.predict(pixels).indices[0]] == "cat"
+    for runtime in ("pytorch", "torchscript", "onnxruntime-cpu"):
+        found = cifar_export.predict("cifar10_resnet20", pixels, top=1, runtime=runtime)
+        assert (found.pictures[0].file, found.pictures[0].top[0].label) == (None, "cat")
+
+
+def test_pixels_and_files_are_predicted_alike(folder):
+    from PIL import Image
+
+    files = cifar_export.predict("cifar10_resnet20", "cat.png").pictures
+    with Image.open("cat.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    many = cifar_export.predict("cifar10_resnet20", np.stack([pixels] * 65)).pictures  # more than one batch
+    assert len(many) == 65
+    assert [guess.label for guess in many[-1].top] == [guess.label for guess in files[0].top]
+    np.testing.assert_allclose(
+        [guess.probability for guess in many[-1].top], [guess.probability for guess in files[0].top], rtol=1e-4
+    )
+    assert files[0].as_dict()["file"] == "cat.png"
+    assert many[0].as_dict()["file"] is None

@@ -22,12 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ...networks.preprocess import Pixels
     from ...networks.resnet import ResNet
     from ...prediction.classifier import Classifier
     from ...weights.core import Weights
 
-Device = Literal["cpu", "cuda"]
 _BATCH = 250
 
 
@@ -70,7 +68,7 @@ class LoadedNetwork(ABC):
         network.normalization = self.normalization
         return network
 
-    def session(self, variant: InputVariant = "uint8", device: Device = "cpu") -> Any:
+    def session(self, variant: Literal["float32", "uint8"] = "uint8", device: Literal["cpu", "cuda"] = "cpu") -> Any:
         """An `onnxruntime.InferenceSession` of the ONNX file.
 
         `uint8` takes pixels, `image`: uint8 (N, 32, 32, 3) RGB; `float32` takes `input`: float32 (N, 3, 32, 32),
@@ -79,7 +77,7 @@ class LoadedNetwork(ABC):
         """
         return _open(*self._onnx(variant), device).inference
 
-    def predict(self, images: Pixels) -> Predicted:
+    def predict(self, images: NDArray[np.uint8]) -> Predicted:
         """Classes and probabilities (0..1, the softmax of the logits) of `images`, uint8 (N, 32, 32, 3) RGB.
 
         The network is opened once and kept. Raises `InvalidInput` for other arrays.
@@ -200,7 +198,7 @@ def _changed(path: Path) -> GateFailed:
     return GateFailed(f"{path} has changed since it was checked. Load the network again.")
 
 
-def _open(path: Path, content: bytes, device: Device) -> Any:
+def _open(path: Path, content: bytes, device: Literal["cpu", "cuda"]) -> Any:
     """Our session on `content`, not on what may stand in the file by now."""
     from ...runtimes import require_runtime
     from ...runtimes.onnxruntime import CPU, CUDA, CUDA_OPTIONS, Session
