@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
@@ -18,6 +19,8 @@ from cifar_export.formats import torchscript as format_module
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.system.torch_state import torchscript_deprecations
 from cifar_export.weights.sources import load_weights
+
+from support.data_files import noise
 
 NAMES = ("cifar10_resnet20", "cifar100_resnet20")
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -145,6 +148,16 @@ def test_all_settings_together_change_no_verdict(tmp_path):
     assert len(found.pictures) == len(PIXELS)
 
 
+@pytest.fixture
+def eager_threads():
+    """Threads that take turns far more often than by default."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("eager_threads")
 def test_threads_write_the_bytes_that_one_writes(plain, tmp_path):
     wanted = [*plain, *reversed(plain)]
     folders = [tmp_path / str(number) for number in range(len(wanted))]
@@ -155,6 +168,7 @@ def test_threads_write_the_bytes_that_one_writes(plain, tmp_path):
     assert made == [plain[asked] for asked in wanted]
 
 
+@pytest.mark.usefixtures("eager_threads")
 def test_two_threads_open_sessions_at_once(answers):
     networks = [cifar_export.load(name) for name in NAMES]
     with ThreadPoolExecutor(2) as pool:
@@ -197,6 +211,7 @@ def test_a_trace_that_may_use_tf32_is_refused(tmp_path):
 )
 def test_a_name_that_is_not_utf8_is_refused_by_name(command, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cifar_export.data.load_split", lambda *_: noise(1))
     Path("cat.png").write_bytes(b"")
     if "--file" in command or command[0] == "predict":
         Path(os.fsdecode(b"caf\xe9.onnx")).write_bytes(b"")
