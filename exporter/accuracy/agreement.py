@@ -22,7 +22,7 @@ from ..errors import CifarExportError
 from ..exporting.subject import Subject, facts_of_export
 from ..gate.compare import bound
 from ..gate.forward import Answer, Inputs, Places, Sign, attempt
-from ..gate.isolation import Isolation, answer_of
+from ..gate.isolation import Isolation
 from ..networks.preprocess import as_variant
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
@@ -190,7 +190,7 @@ def _run(
         file = subject.file(spec.reads)
     except Exception as error:  # noqa: BLE001  exporters raise what they like
         return Answer.of(error)
-    return answer_of(room.submit(spec, file, where, sign))
+    return room.submit(spec, file, where, sign).result()
 
 
 def _row(spec: RuntimeSpec, answer: Answer, split: Split, images: int, variant: InputVariant) -> RuntimeAccuracy:

@@ -20,7 +20,7 @@ from ..runtimes.pytorch import Reference
 from ..weights.core import Weights, build_network
 from .compare import Bound, Comparison, bound, compare
 from .forward import Answer, Inputs, Places, attempt, forward, places
-from .isolation import Isolation, answer_of
+from .isolation import Isolation
 from .report import ParityReport, RuntimeResult, State
 from .versions import versions
 
@@ -128,7 +128,7 @@ def _row(
     if reason:
         return RuntimeResult(name, None, "not_run", reason)
     where = places(spec, inputs.pixels)
-    answer = answer_of(begun) if begun else attempt(lambda: open_runtime(name, files[spec.reads]), inputs, where)
+    answer = begun.result() if begun else attempt(lambda: open_runtime(name, files[spec.reads]), inputs, where)
     comparisons: tuple[Comparison, ...] = ()
     problem = answer.problem
     if problem is None:

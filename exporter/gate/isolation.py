@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 _PATIENT_WITH = 256  # images in a batch: a runtime's patience is for so many, and grows in proportion with more
 _GRAPH_PATIENCE_S = 30.0  # for a few images through a beginning of the graph; a hundred times what it takes
-
-_HEARS_EVERY_S = 0.5
 
 
 class _Room:
@@ -124,16 +122,6 @@ class Isolation(_Room):
             return Answer(None, problem=reply)
         logits = {name: np.load(written, allow_pickle=False) for name, written in reply["logits"].items()}
         return Answer(**reply | {"logits": logits, "misplaced": tuple(reply["misplaced"])})
-
-
-def answer_of(submitted: Future[Answer]) -> Answer:
-    """Wait for the answer to what was submitted. An interruption ends the wait within half a second.
-
-    A wait without an end would miss a signal that comes just before it: Python notes it, and nothing wakes the thread.
-    """
-    while not wait([submitted], timeout=_HEARS_EVERY_S).done:
-        pass
-    return submitted.result()
 
 
 class GraphIsolation(_Room):
