@@ -1,7 +1,8 @@
-"""What the proof costs: `cifar-export onnx` against a bare `torch.onnx.export` script, and `--help` against click.
+"""What an export with its proof costs: `cifar-export onnx` against bare scripts with torch's two ONNX exporters.
 
-Each side runs in a process of its own, the two alternating, after one uncounted run that fills the disk cache. Wall
-time is what a user waits; CPU time is what the work costs, and the fairer of the two on a machine that others load.
+And `--help` against click. Each side runs in a process of its own, in turns, after one uncounted run that fills the
+disk cache. Wall time is what a user waits; CPU time is what the work costs, and the fairer of the two on a machine that
+others load.
 
     python benchmarks/export.py [--runs N] [--model resnet20] [--json]
 """
@@ -20,6 +21,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CLI = str(ROOT / "cli.py")
@@ -37,6 +39,15 @@ shapes = ({0: torch.export.Dim("batch")},)
 options = {"dynamo": True, "opset_version": 18, "external_data": False, "dynamic_shapes": shapes, "verbose": False}
 torch.onnx.export(network, (torch.zeros(2, 3, 32, 32),), sys.argv[3], **options)
 """
+# The same with the older exporter, at an opset that it delivers.
+BARE_TORCHSCRIPT = "\n".join(
+    [
+        *BARE.splitlines()[:-3],
+        'axes = {"input": {0: "batch"}, "logits": {0: "batch"}}',
+        'options = {"dynamo": False, "opset_version": 17, "input_names": ["input"], "output_names": ["logits"]}',
+        "torch.onnx.export(network, (torch.zeros(2, 3, 32, 32),), sys.argv[3], dynamic_axes=axes, **options)",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -62,24 +73,29 @@ def main() -> None:
             str(output),
             "--json",
         ]
-        bare = ["-c", BARE, f"cifar10_{options.model}", str(weights), str(Path(folder) / "bare.onnx")]
+        arguments = [f"cifar10_{options.model}", str(weights), str(Path(folder) / "bare.onnx")]
+        bases = {"dynamo": ["-c", BARE, *arguments], "torchscript": ["-c", BARE_TORCHSCRIPT, *arguments]}
         results = {
-            "export": _compare(ours, bare, options.runs),
-            "help": _compare([CLI, "--help"], ["-c", "import click"], options.help_runs),
+            "export": _compare(ours, bases, options.runs),
+            "help": _compare([CLI, "--help"], {"click": ["-c", "import click"]}, options.help_runs),
         }
     document = {"model": options.model, "machine": machine(), **results}
     if options.json:
         print(json.dumps(document, indent=1))
         return
     print(f"{document['machine']}; medians of {options.runs} and {options.help_runs} runs, alternating")
-    for title, name, base in (
-        (f"cifar-export onnx {options.model}, parity included", "export", "bare torch.onnx.export script"),
-        ("cifar-export --help", "help", 'python -c "import click"'),
-    ):
-        row = results[name]
-        print(f"{title}: {row['ours']['wall']:.2f} s wall, {row['ours']['cpu']:.2f} s CPU")
-        print(f"  {base}: {row['base']['wall']:.2f} s wall, {row['base']['cpu']:.2f} s CPU")
-        print(f"  ratio: {row['ratio']['wall']:.2f} wall, {row['ratio']['cpu']:.2f} CPU")
+    titles = {
+        "export": f"cifar-export onnx {options.model}, parity included",
+        "help": "cifar-export --help",
+        "dynamo": "bare script, torch.onnx.export(dynamo=True)",
+        "torchscript": "bare script, torch.onnx.export(dynamo=False)",
+        "click": 'python -c "import click"',
+    }
+    for name, sides in results.items():
+        print(f"{titles[name]}: {sides['ours']['wall']:.2f} s wall, {sides['ours']['cpu']:.2f} s CPU")
+        for base, row in sides["bases"].items():
+            print(f"  {titles[base]}: {row['wall']:.2f} s wall, {row['cpu']:.2f} s CPU")
+            print(f"    ratio: {row['ratio']['wall']:.2f} wall, {row['ratio']['cpu']:.2f} CPU")
 
 
 def _parse() -> argparse.Namespace:
@@ -99,20 +115,22 @@ def _write_weights(model: str, path: Path) -> None:
     save_weights(path, random_weights(network(model, "cifar10"), seed=0))
 
 
-def _compare(ours: list[str], base: list[str], runs: int) -> dict[str, dict[str, float]]:
-    """Medians of both commands' seconds, and the ratio of these medians."""
-    taken: tuple[list[Seconds], list[Seconds]] = ([], [])
+def _compare(ours: list[str], bases: dict[str, list[str]], runs: int) -> dict[str, Any]:
+    """Medians of the commands' seconds, and for each base the ratio of our median to its."""
+    commands = {"": ours, **bases}
+    taken: dict[str, list[Seconds]] = {name: [] for name in commands}
     for run in range(runs + 1):
-        for times, command in zip(taken, (ours, base), strict=True):
+        for name, command in commands.items():
             seconds = run_process(command)
             if run > 0:
-                times.append(seconds)
-    medians = [
-        {kind: statistics.median(getattr(seconds, kind) for seconds in times) for kind in ("wall", "cpu")}
-        for times in taken
-    ]
-    ratio = {kind: medians[0][kind] / medians[1][kind] for kind in ("wall", "cpu")}
-    return {"ours": medians[0], "base": medians[1], "ratio": ratio}
+                taken[name].append(seconds)
+    medians = {
+        name: {kind: statistics.median(getattr(seconds, kind) for seconds in times) for kind in ("wall", "cpu")}
+        for name, times in taken.items()
+    }
+    mine = medians.pop("")
+    rows = {name: {**row, "ratio": {kind: mine[kind] / row[kind] for kind in row}} for name, row in medians.items()}
+    return {"ours": mine, "bases": rows}
 
 
 def run_process(command: list[str], program: str | None = sys.executable, cwd: Path | None = None) -> Seconds:

@@ -36,7 +36,7 @@ def export_options(format_name: str) -> Callable[[F], F]:
 
 
 @click.command(cls=Command)
-@click.option("--opset", type=int, help="Version of the ONNX operators, 13 to 26.  [default: 18]")
+@click.option("--opset", type=int, help="Version of the ONNX operators, 9 to 26.  [default: 18]")
 @export_options("onnx")
 def onnx(opset: int | None, **shared: Any) -> None:
     """Export MODEL to an ONNX file, and check its results.

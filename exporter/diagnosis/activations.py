@@ -6,11 +6,11 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..networks.folding import convolution_of
 from ..networks.resnet import BasicBlock, ResNet, Uint8ResNet, with_input
 from ..networks.zoo import InputVariant, Normalization
 from ..runtimes.pytorch import as_tensor
@@ -34,7 +34,7 @@ def activations(module: nn.Module, images: NDArray[Any]) -> dict[str, NDArray[An
     """The tensors of one forward pass by the names that they have in an exported ONNX file, in order of computation.
 
     `module`: a `ResNet` or `Uint8ResNet` in eval mode; its own type (float32, float64) is that of the tensors.
-    `layer2.0.conv1` is what batch norm makes of the convolution, as the exporter folds the two.
+    `layer2.0.conv1` is what batch norm makes of the convolution, as the file has the two folded.
     """
     found: dict[str, NDArray[Any]] = {}
     batch = as_tensor(images)
@@ -53,35 +53,6 @@ def activations(module: nn.Module, images: NDArray[Any]) -> dict[str, NDArray[An
         for hook in hooks:
             hook.remove()
     return found
-
-
-def folded(network: ResNet) -> dict[str, NDArray[np.float64]]:
-    """The weights of every convolution and of the linear layer as an exported file has them, in float64.
-
-    Batch norm is folded into the convolution before it: w' = w g / sqrt(var + eps), b' = beta - mean g / sqrt(var +
-    eps) (Jacob et al. 2018, "Quantization and Training of Neural Networks", section 3.2).
-    """
-    parts = dict(network.named_modules())
-    weights: dict[str, NDArray[np.float64]] = {
-        "fc.weight": network.fc.weight.detach().double().numpy(),
-        "fc.bias": network.fc.bias.detach().double().numpy(),
-    }
-    for name, norm in parts.items():
-        if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None or norm.running_mean is None:
-            continue
-        scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
-        layer = convolution_of(name)
-        kernel = parts[layer].weight
-        if not isinstance(kernel, Tensor):
-            raise TypeError(f"{layer} has no weight")
-        weights[f"{layer}.weight"] = (kernel.detach().double() * scale.view(-1, 1, 1, 1)).numpy()
-        weights[f"{layer}.bias"] = (norm.bias.detach().double() - norm.running_mean.double() * scale).numpy()
-    return weights
-
-
-def convolution_of(norm: str) -> str:
-    """Module path of the convolution before that batch norm: `layer1.0.bn2` follows `layer1.0.conv2`."""
-    return f"{norm[:-1]}0" if norm.endswith("downsample.1") else norm.replace("bn", "conv")
 
 
 def _normalize(module: Uint8ResNet, image: Tensor, found: dict[str, NDArray[Any]]) -> Tensor:

@@ -21,12 +21,13 @@ from onnx import helper, numpy_helper
 from ..errors import InvalidInput
 from ..gate.divergence import Divergence, Kind, LayerError, Located, WeightDifference
 from ..gate.node_outputs import Run, fixed_batch, load, longest_beginning, run_all
+from ..networks.folding import folded
 from ..networks.preprocess import Pixels, as_variant
 from ..networks.resnet import ResNet
 from ..networks.zoo import InputVariant
 from ..runtimes import require_runtime
 from ..weights.core import Weights, build_network
-from .activations import BothPrecisions, folded
+from .activations import BothPrecisions
 
 _BATCH = 16  # all tensors of so many images in float64 stay below 400 MB in a resnet56
 _LARGEST_BATCH = 64  # of a file that takes no other

@@ -16,7 +16,7 @@ from ..system.version import __version__
 from .report import Check
 
 _SHOWN = (
-    *("torch", "torchvision", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino"),
     *("numpy", "pillow", "safetensors", "click", "rich", "platformdirs", "urllib3", "filelock", "packaging"),
 )
 _PAIR = "Install the pair from one index: `pip install --force-reinstall torch torchvision`."

@@ -22,7 +22,7 @@ from ..gate.report import ParityReport
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant, NetworkSpec
 from ..runtimes.pytorch import refuse_training_mode
-from ..system.files import sha256_file, staged_together
+from ..system.files import require_utf8, sha256_file, staged_together
 from ..weights.core import Weights, build_network
 from .sidecar import sidecar_path, sidecar_text
 
@@ -134,6 +134,7 @@ def write_file(
 
 
 def _check_name(path: Path, spec: FormatSpec) -> None:
+    require_utf8(path)
     if not path.name.endswith(spec.suffix) or path.name == spec.suffix:
         raise InvalidInput(f"{path}: the file's name must end with {spec.suffix} ({spec.title}).")
 

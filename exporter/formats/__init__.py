@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidInput
 from ..networks.zoo import InputVariant
+from ..system.files import require_utf8
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     from torch import nn
@@ -80,7 +81,8 @@ FORMATS: dict[str, FormatSpec] = {
 
 
 def format_of(path: Path) -> FormatSpec:
-    """The format of an exported file, by its suffix. Raises `InvalidInput` for any other."""
+    """The format of an exported file, by its suffix. Raises `InvalidInput` for others and a name not in UTF-8."""
+    require_utf8(path)
     for spec in FORMATS.values():
         if path.name.endswith(spec.suffix):
             return spec

@@ -1,36 +1,27 @@
-"""ONNX: one file, the opset that was asked for, the lowest IR for it, dynamic batch, metadata inside.
-
-Opsets 18 and up come from the torch.export-based exporter, 13 to 17 from the TorchScript-based one, because the first
-delivers 18 whatever lower opset it is asked for (and says so only in a log line).
-"""
+"""ONNX: one file, the opset that was asked for, the lowest IR for it, dynamic batch, metadata inside."""
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import onnx
-import torch
-import torch._dynamo.exc  # later, inside the exporter, Ctrl-C would leave it half imported and end in an AttributeError
 from google.protobuf.message import DecodeError
 from onnx import helper
 
 from ..errors import GateFailed, InvalidInput, first_line, from_os_error
-from ..system.torch_state import tracing
 from ..system.version import __version__
 from . import FileFacts, Request
 from .metadata import contradictions
-from .onnx_canonical import canonicalize
-from .onnx_canonical import serialize as to_bytes
-from .ports import BATCH, OUTPUT, example, input_port
+from .onnx_graph import onnx_model
+from .onnx_graph import serialize as to_bytes
+from .ports import BATCH, OUTPUT, input_port
 
 DEFAULT_OPSET = 18  # what every runtime of the last years reads
-LOWEST_OPSET, HIGHEST_OPSET = 13, 26  # above: not deliverable by the exporter
-_FIRST_OF_TORCH_EXPORT = 18
+LOWEST_OPSET = 9  # below: the IR wants the weights to be inputs, too
+HIGHEST_OPSET = 26  # above: ONNX Runtime 1.31 opens no file
 
 # https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md; no value exists there for mean/std-normalized input
 IMAGE_METADATA = {
@@ -53,9 +44,8 @@ def serialize(request: Request) -> bytes:
     """The whole file. Raises `GateFailed` where the result is not what was asked for."""
     opset = DEFAULT_OPSET if request.opset is None else request.opset
     check_opset(opset)
-    raw = _by_torch_export(request, opset) if opset >= _FIRST_OF_TORCH_EXPORT else _by_torchscript(request, opset)
     name = f"{request.metadata['dataset']}_{request.metadata['model']}"
-    model = canonicalize(raw, opset=opset, name=name)
+    model = onnx_model(request.module, opset=opset, name=name)
     model.producer_name, model.producer_version = "cifar-export", __version__
     properties = _to_properties(request.metadata)
     if request.variant == "uint8":
@@ -81,51 +71,6 @@ def inspect(path: Path) -> FileFacts:
         raise InvalidInput(f"{path}: an ONNX file without a graph that has one output. Export it again.")
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
     return FileFacts("onnx", _variant(model), _from_properties(model), opset, model.ir_version)
-
-
-@tracing()
-def _by_torch_export(request: Request, opset: int) -> onnx.ModelProto:
-    port = input_port(request.variant)
-    # the exporter logs its progress and notes on versions; what matters of them is read back from the file
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        program = torch.onnx.export(
-            request.module,
-            (example(request.variant),),
-            dynamo=True,
-            opset_version=opset,
-            external_data=False,
-            input_names=[port.name],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim(BATCH)},),
-            verbose=False,
-        )
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-    if program is None:
-        raise GateFailed("the ONNX exporter returned no model. Try another --opset.")
-    return program.model_proto
-
-
-@tracing()
-def _by_torchscript(request: Request, opset: int) -> onnx.ModelProto:
-    port = input_port(request.variant)
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        request.module,
-        (example(request.variant),),
-        buffer,  # type: ignore[arg-type]  # takes file objects, says its own test
-        dynamo=False,
-        opset_version=opset,
-        input_names=[port.name],
-        output_names=[OUTPUT],
-        dynamic_axes={port.name: {0: BATCH}, OUTPUT: {0: BATCH}},
-    )
-    return onnx.load_model_from_string(buffer.getvalue())
 
 
 def _check(model: onnx.ModelProto, request: Request, opset: int) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..errors import GateFailed
 from ..system.torch_state import tracing
 from . import FileFacts, Request
 from .archive import canonical_archive
@@ -26,8 +28,18 @@ def serialize(request: Request) -> bytes:
     with torch.no_grad(), torch._C.DisableTorchFunction():
         # check_trace would run the trace once more; parity runs it far more thoroughly
         traced = torch.jit.trace(request.module, (example(request.variant),), check_trace=False)
+        _refuse_tf32(traced)
         torch.jit.save(traced, buffer, _extra_files={EXTRA_FILE: dumps(request.metadata)})
     return canonical_archive(buffer.getvalue())
+
+
+def _refuse_tf32(traced: Any) -> None:
+    """Raise `GateFailed` where a convolution may use TF32 on CUDA, which its user could not turn off any more."""
+    graph = traced.inlined_graph  # its nodes live as long as it does
+    for node in graph.findAllNodes("aten::_convolution"):
+        allowed = list(node.inputs())[-1].toIValue()  # the last argument is `allow_tf32`
+        if allowed is not False:
+            raise GateFailed("the trace allows TF32 in a convolution. Leave torch's settings alone meanwhile.")
 
 
 def inspect(path: Path) -> FileFacts:

@@ -84,7 +84,7 @@ class Uint8ResNet(nn.Module):
     def __init__(self, network: ResNet, normalization: Normalization) -> None:
         super().__init__()
         self.network = network
-        # Buffers, so that they follow .to(device) and .double(); a plain `mean` collides with a value of the exporter.
+        # Buffers, so that they follow .to(device) and .double().
         shape = (1, 3, 1, 1)
         self.register_buffer("pixel_mean", torch.tensor(normalization.mean, dtype=torch.float64).view(shape))
         self.register_buffer("pixel_std", torch.tensor(normalization.std, dtype=torch.float64).view(shape))

@@ -16,6 +16,15 @@ from pathlib import Path
 from ..errors import InvalidInput, from_os_error
 
 
+def require_utf8(path: Path) -> None:
+    """Raise `InvalidInput` for a path that is not UTF-8: runtimes take text, and cannot open it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise InvalidInput(f"{shown}: the name is not UTF-8, and runtimes cannot open it. Choose another.") from error
+
+
 def require_file(path: Path) -> None:
     """Raise `InvalidInput` unless `path` is a readable regular file: opening a pipe, say, would wait for its writer."""
     try:

@@ -22,13 +22,10 @@ from .turns import Turns
 
 _turns = Turns()
 
-# What torch says of torch.jit, of the exporter built on it and of its older TF32 flags. TorchScript stays because C++
-# consumers ask for it, that exporter because it alone delivers opsets below 18, the flags because torch.export reads
-# them.
+# What torch says of torch.jit and of its older TF32 flags. TorchScript stays because C++ consumers ask for it, the
+# flags because torch.export reads them.
 _DEPRECATED = (
     r"`?torch\.jit\.",
-    r"You are using the legacy TorchScript-based",
-    r"The feature will be removed",
     r"Please use the new API settings to control TF32",
 )
 _filters = threading.RLock()

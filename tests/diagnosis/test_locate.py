@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from cifar_export.diagnosis.activations import activations, folded
+from cifar_export.diagnosis.activations import activations
 from cifar_export.diagnosis.locate import locate
 from cifar_export.diagnosis.prove import prove
 from cifar_export.diagnosis.repro import save_repro
@@ -19,6 +19,7 @@ from cifar_export.gate import isolation
 from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.node_outputs import load, run_all
 from cifar_export.gate.report import ParityReport, RuntimeResult
+from cifar_export.networks.folding import folded
 from cifar_export.networks.resnet import ResNet, with_input
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.weights.core import build_network

@@ -41,7 +41,7 @@ _MOST = 1 << 20  # bytes of a record; real ones have a few thousand
 _KEPT_SECONDS = 30 * 24 * 3600
 _PACKAGES = (
     *("torch", "torchvision", "numpy", "safetensors", "jinja2", "packaging"),
-    *("onnx", "onnx-ir", "onnxscript", "ml-dtypes", "protobuf"),
+    *("onnx", "ml-dtypes", "protobuf"),
     *("onnxruntime", "onnxruntime-gpu", "openvino", "opencv-python-headless"),
 )
 Say = Callable[[str], None]

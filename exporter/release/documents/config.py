@@ -27,7 +27,7 @@ from ..layout import GOLDEN, MODELS
 from ..required import JUDGE, REQUIRED, YARDSTICK
 
 PARITY_SCHEMA = 1
-_LIBRARIES = ("torch", "onnx", "onnxscript")
+_LIBRARIES = ("torch", "onnx")
 
 
 def config_document(

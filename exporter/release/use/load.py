@@ -57,6 +57,11 @@ def load(
 
     Raises `InvalidInput` (no such network, a URL that nothing vouches for), `GateFailed` (something differs from what
     is vouched for) and `Unavailable` (no network, a full disk).
+
+    >>> import cifar_export, numpy
+    >>> network = cifar_export.load("cifar10_resnet20")
+    >>> network.predict(numpy.zeros((2, 32, 32, 3), "uint8")).probabilities.shape
+    (2, 10)
     """
     require_known(name)
     if release is None:

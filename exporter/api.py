@@ -1,0 +1,189 @@
+"""The public face, `cifar_export.load` and so on: what a program may call. Each function is one command's Python twin.
+
+A network is named as its files are: "cifar100_resnet20". Paths may be `str` or `Path`. Every function raises
+`InvalidInput` for wrong arguments, `Unavailable` for what this machine lacks, and `GateFailed` where it says so; all
+three are `CifarExportError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .errors import GateFailed, InvalidInput
+from .networks.zoo import NETWORKS
+from .release.use.fetch import require_known
+from .release.use.load import load
+
+if TYPE_CHECKING:  # torch and onnx are imported by the functions that need them
+    from .accuracy.evaluation import Evaluation
+    from .exporting.artifact import Artifact
+    from .gate.report import ParityReport
+    from .prediction.predict import Predictions
+    from .release.check.examine import Examined
+    from .weights.core import Weights
+
+__all__ = ["evaluate", "export", "load", "parity", "predict", "verify"]
+
+
+def export(
+    name: str,
+    format: Literal["onnx", "torchscript", "torch-export"] = "onnx",
+    *,
+    output: str | Path | None = None,
+    input: Literal["float32", "uint8"] = "float32",
+    opset: int | None = None,
+    weights: str | Path = "bundled",
+) -> Artifact:
+    """Export the network called `name` to one file with its sidecar, after it has passed parity.
+
+    `output` is by default `artifacts/exports/<name>[-uint8]<suffix>` under the current folder. `weights`: "bundled",
+    "upstream", or the path of a checkpoint that states its normalization. `opset` is for ONNX alone. Raises
+    `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands at `output`.
+
+    >>> import cifar_export
+    >>> artifact = cifar_export.export("cifar10_resnet20", "onnx", output="resnet20.onnx", opset=17)
+    >>> artifact.path.name, artifact.opset, artifact.parity.passed
+    ('resnet20.onnx', 17, True)
+    """
+    from .exporting.artifact import export as export_file
+    from .formats import FORMATS
+
+    if format not in FORMATS:
+        raise InvalidInput(f"no format {format!r}. Known: {', '.join(FORMATS)}.")
+    _require_variant(input)
+    place = None if output is None else Path(output)
+    return export_file(_weights(name, weights), format, variant=input, opset=opset, output=place)
+
+
+def parity(
+    name: str,
+    *,
+    runtimes: Sequence[str] = (),
+    input: Literal["float32", "uint8"] | None = None,
+    file: str | Path | None = None,
+    trust_file: bool = False,
+    weights: str | Path = "bundled",
+) -> ParityReport:
+    """Compare `runtimes` (by default all that this machine can run) with the network in PyTorch float64.
+
+    They run fresh exports, or the exported `file`; one that is code needs its sidecar or `trust_file`. The verdict is
+    `passed` of the report, and `failures` has a line for each thing that failed: no exception is raised for them.
+    Runtimes run in processes of their own, so a program that calls this at its top level needs no guard.
+
+    >>> import cifar_export
+    >>> report = cifar_export.parity("cifar10_resnet20", runtimes=["onnxruntime-cpu"])
+    >>> report.passed, [(row.runtime, row.state) for row in report.runtimes]
+    (True, [('onnxruntime-cpu', 'passed')])
+    """
+    from .diagnosis.prove import prove
+
+    if input is not None:
+        _require_variant(input)
+    place = None if file is None else Path(file)
+    return prove(_weights(name, weights), variant=input, runtimes=tuple(runtimes), file=place, trust_file=trust_file)
+
+
+def evaluate(
+    name: str,
+    *,
+    data_dir: str | Path,
+    runtime: str = "onnxruntime-cpu",
+    input: Literal["float32", "uint8"] | None = None,
+    file: str | Path | None = None,
+    trust_file: bool = False,
+    limit: int | None = None,
+    weights: str | Path = "bundled",
+) -> Evaluation:
+    """Measure the accuracy of the network called `name` in `runtime`, in percent of the test images.
+
+    `data_dir` is a folder that `cifar-export data fetch` has filled; `limit` takes the first so many images. A fresh
+    export is run, or the exported `file`. Raises `GateFailed` for a file of other weights.
+
+    >>> import cifar_export
+    >>> result = cifar_export.evaluate("cifar10_resnet20", data_dir="data", limit=100)
+    >>> result.images, result.top1 > 85
+    (100, True)
+    """
+    from .accuracy.score import score
+    from .data import load_split
+
+    if input is not None:
+        _require_variant(input)
+    loaded = _weights(name, weights)
+    split = load_split(Path(data_dir), loaded.network.dataset, "test")
+    place = None if file is None else Path(file)
+    return score(loaded, split, runtime, variant=input, file=place, trust_file=trust_file, limit=limit)
+
+
+def predict(
+    subject: str | Path,
+    pictures: Sequence[str | Path],
+    *,
+    top: int = 5,
+    runtime: str | None = None,
+    trust_file: bool = False,
+) -> Predictions:
+    """Find the `top` likeliest classes of each of `pictures`: files, or folders of them.
+
+    `subject` is the name of a network, which runs with its bundled weights, or an exported file. What is no picture is
+    left out and named in `skipped`. For arrays of pixels, call `load(name).predict(images)`.
+
+    >>> import cifar_export
+    >>> found = cifar_export.predict("cifar10_resnet20", ["cat.png"], top=1)
+    >>> [(picture.file.name, picture.top[0].label) for picture in found.pictures]
+    [('cat.png', 'cat')]
+    """
+    from .prediction.pictures import find_pictures
+    from .prediction.predict import classifier_of_file, classifier_of_weights
+    from .prediction.predict import predict as predict_pictures
+
+    files = find_pictures([Path(picture) for picture in pictures])
+    if str(subject) in NETWORKS:
+        opened = classifier_of_weights(_weights(str(subject), "bundled"), runtime)
+    elif Path(subject).suffix:
+        opened = classifier_of_file(Path(subject), runtime, trust_file=trust_file)
+    else:
+        require_known(str(subject))  # raises: a network's name or a file's is meant
+    with opened as classifier:
+        return predict_pictures(classifier, files, top)
+
+
+def verify(
+    path: str | Path,
+    *,
+    public_key: str | Path | None = None,
+    identity: str | None = None,
+    issuer: str | None = None,
+    deep: bool = False,
+) -> Examined:
+    """Check that a release, a network's folder or its archive is intact, and who signed it if a signer is named.
+
+    `public_key` is a PEM file; `identity` and `issuer` name a keyless signer. `deep` also runs each ONNX file on its
+    golden vectors. Raises `GateFailed` with a line for each thing that is wrong.
+
+    >>> import cifar_export
+    >>> cifar_export.verify("artifacts/releases/1.0.0").verdict
+    'intact, origin not checked'
+    """
+    from .release.check.examine import examine
+    from .release.signer import signer_of
+
+    key = None if public_key is None else Path(public_key)
+    found = examine(Path(path), signer=signer_of(key, identity, issuer), deep=deep)
+    if not found.result.intact:
+        raise GateFailed("\n".join(found.result.problems))
+    return found
+
+
+def _weights(name: str, source: str | Path) -> Weights:
+    require_known(name)
+    from .weights.sources import load_weights
+
+    return load_weights(NETWORKS[name], str(source))
+
+
+def _require_variant(variant: str) -> None:
+    if variant not in ("float32", "uint8"):
+        raise InvalidInput(f"no input {variant!r}. Known: float32, uint8.")

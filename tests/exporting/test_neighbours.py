@@ -1,0 +1,174 @@
+"""Exports inside somebody's program: threads beside them, and torch set as their caller likes it."""
+
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+import cifar_export
+from cifar_export.errors import GateFailed
+from cifar_export.exporting.artifact import export
+from cifar_export.formats import FORMATS
+from cifar_export.formats import torchscript as format_module
+from cifar_export.networks.zoo import NETWORKS
+from cifar_export.system.torch_state import torchscript_deprecations
+from cifar_export.weights.sources import load_weights
+
+NAMES = ("cifar10_resnet20", "cifar100_resnet20")
+PIXELS = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+
+
+@contextlib.contextmanager
+def attribute(holder, name, value):
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    try:
+        yield
+        assert getattr(holder, name) == value, f"{name} was not put back"
+    finally:
+        setattr(holder, name, before)
+
+
+@contextlib.contextmanager
+def default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextlib.contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+STATES = {
+    "float64 by default": default_dtype,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "meta device": lambda: torch.device("meta"),
+    "inference mode": torch.inference_mode,
+    "cuDNN benchmark": lambda: attribute(torch.backends.cudnn, "benchmark", True),
+    "TF32": lambda: attribute(torch.backends.cudnn, "allow_tf32", True),
+    "no cuDNN": lambda: attribute(torch.backends.cudnn, "enabled", False),
+    "deterministic algorithms": deterministic,
+}
+
+
+@contextlib.contextmanager
+def all_states():
+    with contextlib.ExitStack() as stack:
+        for state in STATES.values():
+            stack.enter_context(state())
+        yield
+
+
+def exported(name, format_name, folder) -> str:
+    weights = load_weights(NETWORKS[name])
+    output = Path(folder) / f"{name}{FORMATS[format_name].suffix}"
+    return export(weights, format_name, output=output, checked=False).sha256
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """sha256 of each network's exports, made one after another with torch as it comes, by (network, format)."""
+    folder = tmp_path_factory.mktemp("plain")
+    made = {(name, "torchscript"): exported(name, "torchscript", folder) for name in NAMES}
+    return made | {(NAMES[0], format_name): exported(NAMES[0], format_name, folder) for format_name in FORMATS}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_setting_of_the_caller_changes_no_byte_of_a_trace_and_stays(state, plain, tmp_path):
+    with STATES[state]():
+        assert exported(NAMES[0], "torchscript", tmp_path) == plain[NAMES[0], "torchscript"]
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_all_settings_together_change_no_byte_of_any_format(format_name, plain, tmp_path):
+    with all_states():
+        assert exported(NAMES[0], format_name, tmp_path) == plain[NAMES[0], format_name]
+
+
+def test_all_settings_together_change_no_answer_of_a_loaded_network():
+    expected = cifar_export.load(NAMES[0]).predict(PIXELS)
+    with all_states():
+        network = cifar_export.load(NAMES[0])
+        found = network.predict(PIXELS)
+        module = network.network()
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float32}
+    assert {parameter.device.type for parameter in module.parameters()} == {"cpu"}
+    assert not any(parameter.is_inference() for parameter in module.parameters())
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+
+
+def test_two_threads_write_the_bytes_that_one_writes(plain, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        folders = [tmp_path / str(number) for number in range(4)]
+        for folder in folders:
+            folder.mkdir()
+        names = NAMES * 2
+        made = list(pool.map(exported, names, ["torchscript"] * 4, folders))
+    assert made == [plain[name, "torchscript"] for name in names]
+
+
+def test_two_threads_open_sessions_that_answer_as_those_of_one_do():
+    def answers(name):
+        return cifar_export.load(name).session().run(None, {"image": PIXELS})[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(answers, NAMES))
+    for name, found in zip(NAMES, at_once, strict=True):
+        np.testing.assert_array_equal(found, answers(name), err_msg=name)
+
+
+def test_no_convolution_of_a_trace_may_use_tf32(tmp_path):
+    exported(NAMES[0], "torchscript", tmp_path)
+    with torchscript_deprecations():
+        module = torch.jit.load(tmp_path / f"{NAMES[0]}.torchscript.pt")
+    graph = module.inlined_graph
+    convolutions = list(graph.findAllNodes("aten::_convolution"))
+    assert len(convolutions) > 18
+    assert {list(node.inputs())[-1].toIValue() for node in convolutions} == {False}
+
+
+def test_a_trace_that_may_use_tf32_is_refused(tmp_path):
+    with (
+        mock.patch.object(format_module, "serialize", format_module.serialize.__wrapped__),  # without fixed settings
+        pytest.raises(GateFailed, match="the trace allows TF32"),
+        torchscript_deprecations(),
+    ):
+        exported(NAMES[0], "torchscript", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("onnx", "resnet20", "--output", "caf\udce9.onnx"),
+        ("torchscript", "resnet20", "--output", "caf\udce9.torchscript.pt"),
+        ("torch-export", "resnet20", "--output", "caf\udce9.pt2"),
+        ("parity", "resnet20", "--file", "caf\udce9.onnx"),
+        ("predict", "caf\udce9.onnx", "cat.png"),
+    ],
+)
+def test_a_name_that_is_not_utf8_is_refused_by_name(command, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("cat.png").write_bytes(b"")
+    if "--file" in command or command[0] == "predict":
+        Path(os.fsdecode(b"caf\xe9.onnx")).write_bytes(b"")
+    before = sorted(tmp_path.iterdir())
+    result = run(*command)
+    assert result.exit_code == 2
+    assert "the name is not UTF-8" in result.stderr
+    assert sorted(tmp_path.iterdir()) == before
