@@ -218,7 +218,7 @@ def test_an_export_that_fails_is_a_row(weights20, split, only, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no process there is sent a SIGINT of its own")
-def test_an_interruption_ends_the_process_that_hangs(weights20, exported, split, only, stand_in):
+def test_an_interruption_ends_the_process_that_hangs(weights20, exported, split, only, stand_in, request):
     """It would wait ten minutes otherwise."""
     stand_in("Hang", "Hang", patience_s=600.0)
     only("Hang")
@@ -226,6 +226,9 @@ def test_an_interruption_ends_the_process_that_hangs(weights20, exported, split,
     def interrupt(done, total):
         os.kill(os.getpid(), signal.SIGINT)
 
+    # a shell has its jobs in the background ignore SIGINT, and so would these tests
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt):
         score_all(weights20, split, file=exported("onnx", "float32", 17).path, progress=lambda name: interrupt)
 

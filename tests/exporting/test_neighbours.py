@@ -169,7 +169,7 @@ def test_threads_write_the_bytes_that_one_writes(plain, tmp_path):
 
 
 @pytest.mark.usefixtures("eager_threads")
-def test_two_threads_open_sessions_at_once(answers):
+def test_two_threads_open_sessions_that_answer_as_those_of_one_do(answers):
     networks = [cifar_export.load(name) for name in NAMES]
     with ThreadPoolExecutor(2) as pool:
         found = [logits(session) for session in pool.map(lambda network: network.session(), networks)]

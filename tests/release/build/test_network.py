@@ -28,7 +28,7 @@ from cifar_export.release.check.verify import verify
 from cifar_export.release.layout import GOLDEN, MODELS, SUMS
 from cifar_export.release.required import GATED, REQUIRED
 from cifar_export.release.sums import files_below
-from cifar_export.weights.index import bundled_entries
+from cifar_export.weights.index import add_to_index, bundled_entries
 from cifar_export.weights.sources import load_weights
 
 from support.paths import ROOT
@@ -247,9 +247,9 @@ def prebuilt(built_network, monkeypatch):
 
 def test_a_wrong_accuracy_in_the_index_ends_the_build_without_checksums(built_network, prebuilt, tmp_path):
     index = shutil.copytree(built_network.index, tmp_path / "index")
-    listed = document(index, "index.json")
-    listed["weights"][0]["metrics"]["top1"] += 100 / 128
-    (index / "index.json").write_text(json.dumps(listed))
+    (entry,) = bundled_entries(index).values()
+    metrics = entry.metrics | {"top1": entry.top1 + 100 / 128}
+    add_to_index(index, replace(entry, metrics=metrics))
     with pytest.raises(GateFailed, match="but the index of weights says"):
         build(index, tmp_path / "network")
     assert not (tmp_path / "network" / SUMS).exists()
