@@ -10,14 +10,17 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import cifar_export
 from cifar_export.errors import GateFailed
 from cifar_export.exporting.artifact import export
 from cifar_export.formats import FORMATS
 from cifar_export.formats import torchscript as format_module
+from cifar_export.networks.resnet import with_input
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.system.torch_state import torchscript_deprecations
+from cifar_export.weights.core import build_network
 from cifar_export.weights.sources import load_weights
 
 from support.data_files import noise
@@ -110,6 +113,27 @@ def test_a_setting_of_the_caller_changes_no_byte_of_the_other_formats_and_stays(
 def test_all_settings_together_change_no_byte_of_any_format(format_name, plain, tmp_path):
     with all_states():
         assert exported(NAMES[0], format_name, tmp_path) == plain[NAMES[0], format_name]
+
+
+class Doubled(nn.Module):
+    """A module of the caller's own, whose forward pass makes a tensor of the default type."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images):
+        return self.network(images) * torch.full((1,), 2.0)
+
+
+@pytest.mark.parametrize("format_name", ["torchscript", "torch-export"])
+def test_the_default_type_gets_into_no_export_of_a_module_of_the_callers(format_name, tmp_path):
+    weights = load_weights(NETWORKS[NAMES[0]])
+    module = Doubled(with_input(build_network(weights), "float32", weights.normalization)).eval()
+    output = tmp_path / f"net{FORMATS[format_name].suffix}"
+    before = export(weights, format_name, output=output, checked=False, module=module).sha256
+    with default_dtype():
+        assert export(weights, format_name, output=output, checked=False, module=module).sha256 == before
 
 
 @pytest.fixture(scope="module")
