@@ -28,6 +28,7 @@ from ..errors import GateFailed
 from ..networks.preprocess import Images
 from ..runtimes import RuntimeSpec
 from ..system.checkout import PACKAGE
+from ..system.files import require_utf8
 from .forward import Answer, Inputs, Places, Sign
 
 if TYPE_CHECKING:
@@ -99,9 +100,11 @@ class Isolation(_Room):
         """Run `file` in the runtime of `spec` on the batches that `where` says, after what was submitted before.
 
         `sign` is called, in another thread, when the runtime is open and after each batch. The future raises nothing of
-        its own.
+        its own. Raises `InvalidInput` for a file whose whole path is not UTF-8.
         """
-        return self._thread.submit(self._run, spec, file, where, sign)
+        whole = file.resolve()  # for another process, whose current folder may be another
+        require_utf8(whole)
+        return self._thread.submit(self._run, spec, whole, where, sign)
 
     def _run(self, spec: RuntimeSpec, file: Path, where: Places, sign: Sign | None) -> Answer:
         if self._closed:
@@ -109,7 +112,7 @@ class Isolation(_Room):
         self._jobs += 1
         job = {
             "open": spec.open,
-            "subject": str(file.resolve()),
+            "subject": str(file),
             "pixels": self._files,
             "variant": self._inputs.variant,
             "normalization": self._inputs.normalization.as_dict(),

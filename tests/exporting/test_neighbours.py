@@ -82,7 +82,7 @@ def all_states():
         yield
 
 
-def exported(name, format_name, folder) -> str:
+def digest(name, format_name, folder) -> str:
     weights = load_weights(NETWORKS[name])
     output = Path(folder) / f"{name}{FORMATS[format_name].suffix}"
     return export(weights, format_name, output=output, checked=False).sha256
@@ -92,27 +92,27 @@ def exported(name, format_name, folder) -> str:
 def plain(tmp_path_factory):
     """sha256 of each network's exports, made one after another with torch as it comes, by (network, format)."""
     folder = tmp_path_factory.mktemp("plain")
-    made = {(name, "torchscript"): exported(name, "torchscript", folder) for name in NAMES}
-    return made | {(NAMES[0], format_name): exported(NAMES[0], format_name, folder) for format_name in FORMATS}
+    made = {(name, "torchscript"): digest(name, "torchscript", folder) for name in NAMES}
+    return made | {(NAMES[0], format_name): digest(NAMES[0], format_name, folder) for format_name in FORMATS}
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_setting_of_the_caller_changes_no_byte_of_a_trace_and_stays(state, plain, tmp_path):
     with STATES[state]():
-        assert exported(NAMES[0], "torchscript", tmp_path) == plain[NAMES[0], "torchscript"]
+        assert digest(NAMES[0], "torchscript", tmp_path) == plain[NAMES[0], "torchscript"]
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_a_setting_of_the_caller_changes_no_byte_of_the_other_formats_and_stays(state, plain, tmp_path):
     with STATES[state]():
-        made = {name: exported(NAMES[0], name, tmp_path) for name in ("onnx", "torch-export")}
+        made = {name: digest(NAMES[0], name, tmp_path) for name in ("onnx", "torch-export")}
     assert made == {name: plain[NAMES[0], name] for name in made}
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
 def test_all_settings_together_change_no_byte_of_any_format(format_name, plain, tmp_path):
     with all_states():
-        assert exported(NAMES[0], format_name, tmp_path) == plain[NAMES[0], format_name]
+        assert digest(NAMES[0], format_name, tmp_path) == plain[NAMES[0], format_name]
 
 
 class Doubled(nn.Module):
@@ -188,7 +188,7 @@ def test_threads_write_the_bytes_that_one_writes(plain, tmp_path):
     for folder in folders:
         folder.mkdir()
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda asked, folder: exported(*asked, folder), wanted, folders))
+        made = list(pool.map(lambda asked, folder: digest(*asked, folder), wanted, folders))
     assert made == [plain[asked] for asked in wanted]
 
 
@@ -203,7 +203,7 @@ def test_two_threads_open_sessions_that_answer_as_those_of_one_do(answers):
 
 
 def test_no_convolution_of_a_trace_may_use_tf32(tmp_path):
-    exported(NAMES[0], "torchscript", tmp_path)
+    digest(NAMES[0], "torchscript", tmp_path)
     with torchscript_deprecations():
         module = torch.jit.load(tmp_path / f"{NAMES[0]}.torchscript.pt")
     graph = module.inlined_graph
@@ -218,7 +218,7 @@ def test_a_trace_that_may_use_tf32_is_refused(tmp_path):
         pytest.raises(GateFailed, match="the trace allows TF32"),
         torchscript_deprecations(),
     ):
-        exported(NAMES[0], "torchscript", tmp_path)
+        digest(NAMES[0], "torchscript", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -244,3 +244,26 @@ def test_a_name_that_is_not_utf8_is_refused_by_name(command, run, tmp_path, monk
     assert result.exit_code == 2
     assert "the name is not UTF-8" in result.stderr
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("as_link", [False, True])
+def test_parity_in_a_folder_whose_name_is_not_utf8_is_refused_and_does_not_fail(
+    as_link, exported, run, tmp_path, monkeypatch
+):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "net.onnx").write_bytes(exported("onnx", "float32").path.read_bytes())
+    (tmp_path / "link.onnx").symlink_to(folder / "net.onnx")
+    monkeypatch.chdir(tmp_path if as_link else folder)
+    result = run("parity", "resnet20", "--runtime", "onnxruntime-cpu", "--file", "link.onnx" if as_link else "net.onnx")
+    assert result.exit_code == 2
+    assert "caf\\udce9/net.onnx: the name is not UTF-8" in result.stderr
+
+
+def test_an_export_into_a_folder_whose_name_is_not_utf8_passes(run, tmp_path, monkeypatch):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    result = run("onnx", "resnet20")
+    assert result.exit_code == 0, result.stderr
+    assert (folder / "artifacts" / "exports" / "cifar10_resnet20.onnx").is_file()
