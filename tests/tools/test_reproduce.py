@@ -1,6 +1,5 @@
 """The same bytes and modes from another checkout, folder, user, umask, time zone, hash seed and number of processes."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 
 from cifar_export.release.build.shelf import write_plain
 from cifar_export.release.check.verify import verify
+from tools import reproduce
 
 from support.paths import ROOT
 from support.releases import fake_network, fake_release
@@ -20,19 +20,6 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"TZ": "Asia/Tokyo", "USER": "ann", "LOGNAME": "ann", "PYTHONHASHSEED": "1", "LC_ALL": "C", "umask": 0o022},
     {"TZ": "America/Lima", "USER": "bob", "LOGNAME": "bob", "PYTHONHASHSEED": "2", "LC_ALL": "C.UTF-8", "umask": 0o077},
 )
-
-
-def load_tool():
-    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "tools" / "reproduce.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reproduce"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-reproduce = load_tool()
 
 
 def run(command, folder, settings, home, **more):
