@@ -2,8 +2,8 @@
 
 A run is a folder that `cifar-export train` left. Its weights, log and learning curve go to `artifacts/weights` under
 names that carry the first eight digits of the weights' sha256, and its figures into `index.json`: accuracy on the
-10,000 test images of the exported ONNX in ONNX Runtime, and PyTorch's beside it. docs/protocol.md has the rules: it was
-planned in `artifacts/plans` before it started, it is the only one of its plan, and it replaces what is bundled
+10,000 test images of the exported ONNX in ONNX Runtime, and PyTorch's beside it. docs/protocol.md has the rules: the
+run was planned in `artifacts/plans` before it started, it is the only one of its plan, and it replaces what is bundled
 whatever the test set says, unless it stays below the published figure. Each run that was scored is listed in
 `artifacts/plans/evaluated.jsonl`.
 """

@@ -43,7 +43,7 @@ class Plan:
     @property
     def file(self) -> str:
         """The name its file must have, so that no two plans are of the same run."""
-        return f"{self.network}-{self.recipe}-{self.epochs}-seed{self.seed}.json"
+        return _file_name(self.network, self.recipe, self.epochs, self.seed)
 
 
 def read_plan(path: Path) -> Plan:
@@ -69,7 +69,7 @@ def plan_of(start: Mapping[str, Any], folder: Path) -> Plan:
     Raises `InvalidInput` where there is none, or where the run did something else than its plan says.
     """
     recipe = start["recipe"]
-    name = f"{start['network']}-{recipe['name']}-{recipe['epochs']}-seed{start['seed']}.json"
+    name = _file_name(start["network"], recipe["name"], recipe["epochs"], start["seed"])
     if not (folder / name).is_file():
         raise InvalidInput(
             f"no plan of this run: {folder / name} is missing.\nWrite plans before runs (docs/protocol.md)."
@@ -112,6 +112,10 @@ def note_evaluated(folder: Path, run: dict[str, Any]) -> None:
     if not any((one["plan"], one["sha256"]) == (run["plan"], run["sha256"]) for one in runs):
         lines = [json.dumps(one, allow_nan=False, sort_keys=True) + "\n" for one in [*runs, run]]
         write_atomically(folder / EVALUATED, "".join(lines).encode())
+
+
+def _file_name(network: str, recipe: str, epochs: int, seed: int) -> str:
+    return f"{network}-{recipe}-{epochs}-seed{seed}.json"
 
 
 def _problem(document: object) -> str:
