@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .errors import GateFailed, InvalidInput
-from .networks.zoo import NETWORKS
+from .networks.zoo import NETWORKS, require_variant
 from .release.use.fetch import require_known
 from .release.use.load import load
 
@@ -57,9 +57,8 @@ def export(
         raise InvalidInput(f"no format {format!r}. Known: {', '.join(FORMATS)}.")
     if opset is not None and format != "onnx":
         raise InvalidInput(f"opset {opset} for {format}, which has none. Leave it out.")
-    _require_variant(input)
-    place = None if output is None else Path(output)
-    return export_file(_weights(name, weights), format, variant=input, opset=opset, output=place)
+    require_variant(input)
+    return export_file(_weights(name, weights), format, variant=input, opset=opset, output=_path(output))
 
 
 def parity(
@@ -85,9 +84,10 @@ def parity(
     from .diagnosis.prove import prove
 
     if input is not None:
-        _require_variant(input)
-    place = None if file is None else Path(file)
-    return prove(_weights(name, weights), variant=input, runtimes=tuple(runtimes), file=place, trust_file=trust_file)
+        require_variant(input)
+    return prove(
+        _weights(name, weights), variant=input, runtimes=tuple(runtimes), file=_path(file), trust_file=trust_file
+    )
 
 
 def evaluate(
@@ -115,11 +115,10 @@ def evaluate(
     from .data import load_split
 
     if input is not None:
-        _require_variant(input)
+        require_variant(input)
     loaded = _weights(name, weights)
     split = load_split(Path(data_dir), loaded.network.dataset, "test")
-    place = None if file is None else Path(file)
-    return score(loaded, split, runtime, variant=input, file=place, trust_file=trust_file, limit=limit)
+    return score(loaded, split, runtime, variant=input, file=_path(file), trust_file=trust_file, limit=limit)
 
 
 def predict(
@@ -156,12 +155,10 @@ def predict(
     else:  # a text alone would be a list of letters
         listed = [pictures] if isinstance(pictures, str | Path) else pictures
         files = find_pictures([Path(picture) for picture in listed])
-    if str(subject) in NETWORKS:
-        opened = classifier_of_weights(_weights(str(subject), "bundled"), runtime)
-    elif Path(subject).suffix:
+    if Path(subject).suffix:  # no network's name has one, and each exported file's
         opened = classifier_of_file(Path(subject), runtime, trust_file=trust_file)
     else:
-        require_known(str(subject))  # raises: a network's name or a file's is meant
+        opened = classifier_of_weights(_weights(str(subject), "bundled"), runtime)
     with opened as classifier:
         if pixels is not None:
             return predict_pixels(classifier, pixels, top)
@@ -188,8 +185,7 @@ def verify(
     from .release.check.examine import examine
     from .release.signer import signer_of
 
-    key = None if public_key is None else Path(public_key)
-    found = examine(Path(path), signer=signer_of(key, identity, issuer), deep=deep)
+    found = examine(Path(path), signer=signer_of(_path(public_key), identity, issuer), deep=deep)
     if not found.result.intact:
         raise GateFailed("\n".join(found.result.problems))
     return found
@@ -202,6 +198,5 @@ def _weights(name: str, source: str | Path) -> Weights:
     return load_weights(NETWORKS[name], str(source))
 
 
-def _require_variant(variant: str) -> None:
-    if variant not in ("float32", "uint8"):
-        raise InvalidInput(f"no input {variant!r}. Known: float32, uint8.")
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)

@@ -151,6 +151,12 @@ NETWORKS: dict[str, NetworkSpec] = {
 }
 
 
+def require_variant(name: str) -> None:
+    """Raise `InvalidInput`, naming the known ones, where `name` is no input variant."""
+    if name not in INPUT_VARIANTS:
+        raise InvalidInput(f"no input {name!r}. Known: {', '.join(INPUT_VARIANTS)}.")
+
+
 def network(model: str, dataset: str) -> NetworkSpec:
     """The network of that name. Raises `InvalidInput` naming the known ones."""
     if model not in MODELS:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...errors import GateFailed, InvalidInput, from_os_error
-from ...networks.zoo import NETWORKS, InputVariant, Normalization
+from ...networks.zoo import NETWORKS, InputVariant, Normalization, require_variant
 from ...system.files import sha256_bytes
 from ..layout import CONFIG, MODELS, WEIGHTS
 
@@ -75,6 +75,7 @@ class LoadedNetwork(ABC):
         normalized with `normalization`. Both return `logits`: float32 (N, classes). Raises `Unavailable` where the
         device asked for is not the one that would run it.
         """
+        require_variant(variant)
         return _open(*self._onnx(variant), device).inference
 
     def predict(self, images: NDArray[np.uint8]) -> Predicted:
@@ -136,10 +137,8 @@ class ReleasedNetwork(LoadedNetwork):
         return weights
 
     def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
-        for file, made in MODELS.items():
-            if made == ("onnx", variant):
-                return self.folder / file, self.read(file)
-        raise InvalidInput(f"no input {variant!r}. Known: float32, uint8.")
+        file = next(file for file, made in MODELS.items() if made == ("onnx", variant))
+        return self.folder / file, self.read(file)
 
     def _classifier(self) -> Classifier:
         from ...prediction.classifier import Classifier
