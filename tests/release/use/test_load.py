@@ -120,6 +120,8 @@ def test_sessions(release: Path) -> None:
     assert network.session().get_providers() == ["CPUExecutionProvider"]
     with pytest.raises(InvalidInput, match="no input 'int8'"):
         network.session("int8")
+    with pytest.raises(InvalidInput, match="no input 'int8'"):  # with the weights of the installation, too
+        cifar_export.load("cifar10_resnet20").session("int8")
     with pytest.raises(InvalidInput, match="no device 'gpu'"):
         network.session("uint8", "gpu")
 
