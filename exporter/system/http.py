@@ -97,8 +97,13 @@ def response_to(url: str, timeout: float, more: Mapping[str, str] | None = None)
     """
     import urllib3
 
+    again = MAX_TRIES - 1
     retries = urllib3.Retry(
-        MAX_TRIES - 1,
+        total=again + MAX_REDIRECTS,  # of all kinds: it goes before the others
+        connect=again,
+        read=again,
+        status=again,
+        other=again,
         redirect=MAX_REDIRECTS,
         status_forcelist=RETRIED_STATUSES,
         backoff_factor=BACKOFF_SECONDS,

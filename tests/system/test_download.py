@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import hashlib
 import json
@@ -121,6 +122,16 @@ def test_redirects_are_followed(url: str, target: Path, http_server: Server) -> 
     http_server.redirects = {"/a": "/b", "/b": url}
     download(f"{http_server.url}a", target, sha256=SHA256)
     assert target.read_bytes() == DATA
+
+
+@pytest.mark.parametrize(("redirects", "arrives"), [(5, True), (6, False)])
+def test_so_many_redirects_are_followed(
+    redirects: int, arrives: bool, url: str, target: Path, http_server: Server
+) -> None:
+    http_server.redirects = {f"/{i}": f"/{i + 1}" for i in range(redirects)} | {f"/{redirects - 1}": url}
+    with contextlib.nullcontext() if arrives else pytest.raises(Unavailable, match="too many redirects"):
+        download(f"{http_server.url}0", target, sha256=SHA256)
+    assert target.exists() is arrives
 
 
 @pytest.mark.parametrize("to", ["/loop", "file:///etc/hostname", "ftp://127.0.0.1/x"])
