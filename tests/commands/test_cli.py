@@ -24,8 +24,7 @@ HEAVY = {"torch", "torchvision", "onnx", "onnxruntime", "numpy", "rich", "safete
 
 
 def python(*arguments: str, **options) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *arguments], env=environment, text=True, capture_output=True, **options)
+    return subprocess.run([sys.executable, *arguments], text=True, capture_output=True, **options)
 
 
 def test_help_and_import_stay_light():
@@ -102,8 +101,7 @@ def test_a_wrong_normalization_is_refused_alike_everywhere(run, weights20_file, 
 
 def test_a_reader_that_leaves_early_gets_no_traceback():
     script = f"{sys.executable} -m cifar_export models | head -n 1"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(script, shell=True, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(script, shell=True, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.stdout.count("\n") == 1
     assert "Traceback" not in result.stderr
 
@@ -111,8 +109,7 @@ def test_a_reader_that_leaves_early_gets_no_traceback():
 @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
 def test_without_a_stdout_the_exit_code_is_the_errors(tmp_path):
     command = f'exec "{sys.executable}" -m cifar_export onnx resnet20 --weights nofile --json >&-'
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, shell=True, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    result = subprocess.run(command, shell=True, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
     assert result.stderr.startswith("error: ")
 
@@ -154,9 +151,8 @@ def test_an_error_of_its_own_is_not_taken_for_an_interruption():
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_full_disk_under_the_redirected_result_is_one_line(options):
     with Path("/dev/full").open("w") as full:
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "cifar_export", "models", *options]
-        result = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (result.returncode, result.stderr.count("\n")) == (3, 1), result.stderr
     assert "No space left on device" in result.stderr
 
@@ -164,7 +160,7 @@ def test_a_full_disk_under_the_redirected_result_is_one_line(options):
 def test_a_name_that_stdout_cannot_encode_ends_nothing(weights20_file, tmp_path):
     output = tmp_path / "dür [b]" / "a.torchscript.pt"
     options = ["--weights", str(weights20_file), "--output", str(output), "--no-check"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     command = [sys.executable, "-m", "cifar_export", "torchscript", "resnet20", *options]
     result = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")

@@ -24,8 +24,6 @@ from cifar_export.runtimes import cuda_libraries, open_runtime, why_missing
 from cifar_export.runtimes.onnxruntime import CPU, CUDA, missing_cuda, open_cpu, open_cuda
 from cifar_export.weights.core import Weights
 
-from support.paths import ROOT
-
 Export = Callable[..., Artifact]
 
 
@@ -143,7 +141,7 @@ def test_a_second_build_that_removed_the_provider_is_named(
 
 
 def no_gpu(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, env=environment, cwd=cwd, check=False, timeout=200
     )

@@ -20,8 +20,6 @@ from cifar_export.system.files import (
     write_atomically,
 )
 
-from support.paths import ROOT
-
 
 def test_a_failure_leaves_the_old_files_and_nothing_else(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
@@ -183,8 +181,7 @@ def test_a_folder_that_is_merged_keeps_what_else_it_holds(tmp_path):
 def test_what_a_killed_process_leaves_is_known_by_its_name(tmp_path):
     code = "import os, sys; from pathlib import Path; from cifar_export.system.files import staged, staged_folder\n"
     code += "with staged(Path('a')), staged_folder(Path('b')) as made: made.mkdir(); os._exit(7)"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
     assert done.returncode == 7
     assert sorted(map(leftover_of, tmp_path.iterdir())) == ["a", "b"]
     names = ("a", ".a", ".tmp.a", ".0123abcd.tmp.", ".0123ABCD.tmp.a", ".0123abcd.part.a", ".0123abc.tmp.a")
@@ -246,11 +243,9 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("kind", ["files", "folder"])
 def test_ctrl_c_between_two_renames_waits_for_the_second(tmp_path, kind):
     """In a process of its own: a signal that went astray would end the tests."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", CTRL_C_BETWEEN_RENAMES, kind],
         cwd=tmp_path,
-        env=environment,
         capture_output=True,
         text=True,
         check=False,

@@ -11,8 +11,6 @@ import pytest
 from cifar_export.errors import Unavailable
 from cifar_export.system.locks import only_one
 
-from support.paths import ROOT
-
 BUSY = Unavailable("another is at work")
 PROCESS = """
 import fcntl, os, sys
@@ -62,7 +60,6 @@ def start(body: str, lock: Path) -> subprocess.Popen:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 
 
