@@ -36,7 +36,7 @@ def test_top1_and_top5_count_what_they_say():
     logits = np.zeros((4, 10))
     logits[0, 3] = 1  # right
     logits[1, [1, 2, 4, 5, 3]] = [5, 4, 3, 2, 1]  # right among five
-    logits[2, [1, 2, 4, 5, 6]] = 1  # wrong: 3 is the sixth at best
+    logits[2, [1, 2, 4, 5, 6, 3]] = [6, 5, 4, 3, 2, 1]  # wrong: 3 is the sixth
     logits[3, 3] = -1  # wrong
     result = evaluate(Fixed(logits), split_of([3, 3, 3, 3]), IDENTITY, batch_size=3)
     assert (result.top1, result.top5, result.images) == (25.0, 50.0, 4)

@@ -160,7 +160,7 @@ def test_no_flipped_bit_is_believed(network, tmp_path_factory, data):
         assert contents(root / "copy") == contents(network)
 
 
-@pytest.mark.parametrize("damage", ["another", "short", "open to others", "a link", "gone"])
+@pytest.mark.parametrize("damage", ["another", "short", "open to others", "open to the group", "a link", "gone"])
 def test_a_key_that_others_could_know_voids_the_cache(damage, store, entry, network, tmp_path, said):
     key = tmp_path / "state" / "cache.key"
     if damage == "another":
@@ -169,6 +169,8 @@ def test_a_key_that_others_could_know_voids_the_cache(damage, store, entry, netw
         key.write_bytes(b"x")
     elif damage == "open to others":
         key.chmod(0o644)
+    elif damage == "open to the group":
+        key.chmod(0o640)
     else:
         key.rename(key.with_name("moved"))
         if damage == "a link":

@@ -16,6 +16,7 @@ from cifar_export.errors import GateFailed, InvalidInput, Unavailable
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.release.build import package as build
 from cifar_export.release.build import shelf
+from cifar_export.release.build.assemble import assemble
 from cifar_export.release.check.verify import verify
 from cifar_export.release.layout import release_version
 from cifar_export.runtimes import Missing
@@ -226,6 +227,19 @@ def test_a_failed_gate_publishes_nothing(package, tmp_path, builds):
     result = package()
     assert (result.exit_code, "parity failed" in result.output) == (1, True)
     assert not (tmp_path / "releases").exists()
+
+
+def test_a_release_that_does_not_verify_is_not_published(package, tmp_path, monkeypatch):
+    def damaged(staged, origin):
+        assemble(staged, origin)
+        (staged / NAMES[0] / "labels.txt").write_text("cat\n")
+
+    monkeypatch.setattr("cifar_export.release.build.publish.assemble", damaged)
+    result = package(*only(NAMES[0]))
+    assert result.exit_code == 1, result.output
+    assert "does not verify" in result.output
+    assert "labels.txt" in result.output
+    assert not (tmp_path / "releases" / "1.0.0").exists()
 
 
 def test_the_test_set_is_asked_for_before_anything_is_built(package, tmp_path, builds, monkeypatch):

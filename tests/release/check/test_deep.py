@@ -140,6 +140,10 @@ LIES: dict[str, tuple[Callable[[Path], None], str]] = {
         _config(lambda config: config["golden"]["model.onnx"].update(atol=1e9)),
         "model.onnx: a tolerance of 1000000000.0 for logits up to",
     ),
+    "a tolerance of a half": (
+        _config(lambda config: config["golden"]["model.onnx"].update(atol=0.5)),
+        "model.onnx: a tolerance of 0.5 for logits up to",
+    ),
     "a tolerance that is no number": (
         _config(lambda config: config["golden"]["model.onnx"].update(atol="none")),
         "model.onnx: a tolerance of none",
