@@ -19,10 +19,20 @@ npm_packages() {
 }
 
 # `--npm`: only what npm brings, nothing of the system; a machine without npm, or without its registry, does without.
-if [ "${1:-}" = --npm ]; then
+npm_or_without() {
     npm_packages || echo "npm brought nothing: tests of Node.js, the web page and the workflows skip." >&2
+}
+if [ "${1:-}" = --npm ]; then
+    npm_or_without
     exit 0
 fi
+
+# As root all the way: apt's own user may not write to the folder for temporary files of a bare container.
+system_packages() {
+    local apt=(apt-get -qq -o APT::Sandbox::User=root)
+    "${apt[@]}" update || return
+    DEBIAN_FRONTEND=noninteractive "${apt[@]}" install -y --no-install-recommends "$@" >/dev/null
+}
 
 missing=()
 for pair in cmake:cmake g++:g++ node:nodejs npm:npm chromium:chromium chromedriver:chromium-driver; do
@@ -31,9 +41,8 @@ done
 if [ ${#missing[@]} -gt 0 ]; then
     if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
         echo "missing: ${missing[*]}. Install them, then run this again; tests that need them skip until then." >&2
-    else
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    elif ! system_packages "${missing[@]}"; then
+        echo "apt brought nothing (${missing[*]}): the tests that need them skip." >&2
     fi
 fi
 
@@ -66,4 +75,4 @@ if [ -z "${ORT_ROOT:-}" ] && [ ! -f "$headers/onnxruntime_cxx_api.h" ]; then
     fi
 fi
 
-npm_packages
+npm_or_without
