@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # torch, onnx and numpy are imported by the functions that ne
 
     from .accuracy.evaluation import Evaluation
     from .exporting.artifact import Artifact
+    from .formats.onnx_choices import BatchNorm, Classifier, Layout, Pooling
     from .gate.report import ParityReport
+    from .networks.zoo import InputVariant
     from .prediction.predict import Predictions
     from .release.check.examine import Examined
     from .weights.core import Weights
@@ -35,15 +37,23 @@ def export(
     format: Literal["onnx", "torchscript", "torch-export"] = "onnx",
     *,
     output: str | Path | None = None,
-    input: Literal["float32", "uint8"] = "float32",
+    input: InputVariant | None = None,
+    target: str | None = None,
     opset: int | None = None,
+    batch: int | Literal["dynamic"] | None = None,
+    batch_norm: BatchNorm | None = None,
+    pooling: Pooling | None = None,
+    classifier: Classifier | None = None,
+    layout: Layout | None = None,
     weights: str | Path = "bundled",
 ) -> Artifact:
     """Export the network called `name` to one file with its sidecar, after it has passed parity.
 
-    `output` is by default `artifacts/exports/<name>[-uint8]<suffix>` under the current folder. `weights`: "bundled",
-    "upstream", or the path of a checkpoint that states its normalization. `opset` is for ONNX alone. Raises
-    `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands at `output`.
+    `output` is by default `artifacts/exports/<name>[-uint8|-unit]<suffix>` under the current folder. `weights`:
+    "bundled", "upstream", or the path of a checkpoint that states its normalization. `target` (a consumer of the table
+    in docs/targets.md) and what follows it, which beats it, are for ONNX alone; `input` is float32 where neither says
+    otherwise. Raises `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands
+    at `output`.
 
     >>> import cifar_export
     >>> artifact = cifar_export.export("cifar10_resnet20", "onnx", output="resnet20.onnx", opset=17)
@@ -52,20 +62,30 @@ def export(
     """
     from .exporting.artifact import export as export_file
     from .formats import FORMATS
+    from .formats.onnx_choices import chosen, require_choices, target_of
 
     if format not in FORMATS:
         raise InvalidInput(f"no format {format!r}. Known: {', '.join(FORMATS)}.")
-    if opset is not None and format != "onnx":
-        raise InvalidInput(f"opset {opset} for {format}, which has none. Leave it out.")
-    require_variant(input)
-    return export_file(_weights(name, weights), format, variant=input, opset=opset, output=_path(output))
+    asked = {"opset": opset, "batch": batch, "batch_norm": batch_norm, "pooling": pooling}
+    asked |= {"classifier": classifier, "layout": layout}
+    given = {what: value for what, value in {"target": target, **asked}.items() if value is not None}
+    if given and format != "onnx":
+        what, value = next(iter(given.items()))
+        raise InvalidInput(f"{what} {value} for {format}, which has none. Leave it out.")
+    variant = input or (target_of(target).variant if target else "float32")
+    require_variant(variant)
+    choices = None
+    if format == "onnx":
+        choices = chosen(target, **asked)
+        require_choices(choices, variant)
+    return export_file(_weights(name, weights), format, variant=variant, choices=choices, output=_path(output))
 
 
 def parity(
     name: str,
     *,
     runtimes: Sequence[str] = (),
-    input: Literal["float32", "uint8"] | None = None,
+    input: InputVariant | None = None,
     file: str | Path | None = None,
     trust_file: bool = False,
     weights: str | Path = "bundled",
@@ -95,7 +115,7 @@ def evaluate(
     *,
     data_dir: str | Path,
     runtime: str = "onnxruntime-cpu",
-    input: Literal["float32", "uint8"] | None = None,
+    input: InputVariant | None = None,
     file: str | Path | None = None,
     trust_file: bool = False,
     limit: int | None = None,

@@ -28,7 +28,7 @@ from cifar_export.gate.check import check
 from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.report import ParityReport, RuntimeResult
 from cifar_export.gate.versions import versions
-from cifar_export.networks.zoo import INPUT_VARIANTS, NETWORKS, NetworkSpec
+from cifar_export.networks.zoo import NETWORKS, RELEASED_VARIANTS, NetworkSpec
 from cifar_export.runtimes import RUNTIMES, require_runtime, why_missing
 from cifar_export.system.files import write_atomically
 from cifar_export.weights.core import Weights
@@ -56,7 +56,7 @@ def measure(folder: Path, *, dry_run: bool = False) -> tuple[Path, dict[str, Any
     document: dict[str, Any] = {"schema": SCHEMA, "complete": False, **machine, "versions": versions(), "networks": []}
     for name in networks:
         weights = _weights(NETWORKS[name])
-        for variant in INPUT_VARIANTS:
+        for variant in RELEASED_VARIANTS:
             with tempfile.TemporaryDirectory(prefix="cifar-export-") as temporary:
                 file = Path(temporary) / "model.onnx"
                 opset = _DRY_OPSET if dry_run else None

@@ -138,6 +138,8 @@ def artifact_summary(artifact: Artifact, golden: Path | None = None) -> None:
     pairs.append(("input", artifact.input))
     if artifact.opset is not None:
         pairs.append(("opset", f"{artifact.opset} (IR version {artifact.ir_version})"))
+    if artifact.choices is not None:
+        pairs.append(("written", ", ".join(f"{name} {value}" for name, value in artifact.choices.as_dict().items())))
     weights = artifact.weights
     pairs.append(("weights", f"{weights.source}, sha256 {weights.sha256[:8]}"))
     pairs.append(("mean / std", f"{_triple(weights.normalization.mean)} / {_triple(weights.normalization.std)}"))

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from ..formats import FORMATS
+from ..formats.onnx_choices import (
+    BATCH_NORMS,
+    CLASSIFIERS,
+    HIGHEST_BATCH,
+    LAYOUTS,
+    POOLINGS,
+    TARGETS,
+    BatchNorm,
+    Classifier,
+    Layout,
+    OnnxChoices,
+    Pooling,
+    chosen,
+    require_choices,
+    target_of,
+)
 from ..networks.zoo import InputVariant
 from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
 
@@ -35,20 +51,70 @@ def export_options(format_name: str) -> Callable[[F], F]:
     )
 
 
+class _Batch(click.ParamType):
+    """A batch size, or "dynamic"."""
+
+    name = "batch"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The size as a number, or "dynamic"."""
+        return value if value == "dynamic" else click.INT.convert(value, param, ctx)
+
+
+graph_options = together(
+    click.option(
+        "--target",
+        metavar="NAME",
+        type=click.Choice(list(TARGETS)),
+        help="Write the file as this consumer wants it; docs/targets.md has the table. An option beats it. Known: "
+        + ", ".join(TARGETS)
+        + ".",
+    ),
+    click.option("--opset", type=int, help="Version of the ONNX operators, 9 to 26.  [default: 18]"),
+    click.option(
+        "--batch",
+        metavar="N|dynamic",
+        type=_Batch(),
+        help=f"Take batches of N images only, 1 to {HIGHEST_BATCH}, or of any size.  [default: dynamic]",
+    ),
+    click.option(
+        "--batch-norm",
+        type=click.Choice(BATCH_NORMS),
+        help="Fold batch norms into the convolutions, or keep them.  [default: folded]",
+    ),
+    click.option("--pooling", type=click.Choice(POOLINGS), help="The last pooling.  [default: global]"),
+    click.option("--classifier", type=click.Choice(CLASSIFIERS), help="Gemm, or MatMul and Add.  [default: gemm]"),
+    click.option(
+        "--layout", type=click.Choice(LAYOUTS), help="Layout of a float input: channels first or last.  [default: nchw]"
+    ),
+)
+
+
 @click.command(cls=Command)
-@click.option("--opset", type=int, help="Version of the ONNX operators, 9 to 26.  [default: 18]")
+@graph_options
 @export_options("onnx")
-def onnx(opset: int | None, **shared: Any) -> None:
+def onnx(
+    target: str | None,
+    opset: int | None,
+    batch: int | Literal["dynamic"] | None,
+    batch_norm: BatchNorm | None,
+    pooling: Pooling | None,
+    classifier: Classifier | None,
+    layout: Layout | None,
+    variant: InputVariant | None,
+    **shared: Any,
+) -> None:
     """Export MODEL to an ONNX file, and check its results.
 
     The file appears only after ONNX Runtime has computed the same with it as PyTorch in float64. By default it is
-    artifacts/exports/<dataset>_<model>[-uint8].onnx.
+    artifacts/exports/<dataset>_<model>[-uint8|-unit].onnx.
     """
-    if opset is not None:
-        from ..formats.onnx import check_opset
-
-        check_opset(opset)
-    _export("onnx", opset=opset, **shared)
+    wanted = {"opset": opset, "batch": batch, "batch_norm": batch_norm}
+    wanted |= {"pooling": pooling, "classifier": classifier, "layout": layout}
+    choices = chosen(target, **wanted)
+    variant = variant or (target_of(target).variant if target else "float32")
+    require_choices(choices, variant)
+    _export("onnx", choices=choices, variant=variant, **shared)
 
 
 @click.command(cls=Command)
@@ -57,7 +123,7 @@ def torchscript(**shared: Any) -> None:
     """Export MODEL to a TorchScript file, and check its results.
 
     C++ loads it by torch::jit::load. The file appears only after TorchScript has computed the same with it as PyTorch
-    in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8].torchscript.pt.
+    in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].torchscript.pt.
     """
     _export("torchscript", **shared)
 
@@ -68,7 +134,7 @@ def torch_export(**shared: Any) -> None:
     """Export MODEL to a .pt2 file, and check its results.
 
     The file holds a program of torch.export that takes batches of any size. It appears only after it has computed the
-    same as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8].pt2.
+    same as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].pt2.
     """
     _export("torch-export", **shared)
 
@@ -81,7 +147,7 @@ def _export(
     no_check: bool,
     golden: Path | None,
     as_json: bool,
-    opset: int | None = None,
+    choices: OnnxChoices | None = None,
     **network: Any,
 ) -> None:
     wanted = asked(**network)
@@ -95,7 +161,7 @@ def _export(
             wanted.load(quiet=as_json),
             format_name,
             variant=variant or "float32",
-            opset=opset,
+            choices=choices,
             output=output,
             checked=not no_check,
             progress=progress,

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from ..errors import InvalidInput
+from ..formats.onnx_graph import read_choices
+from ..formats.ports import as_fed
 from ..gate.divergence import Divergence, Kind, LayerError, Located, WeightDifference
 from ..gate.node_outputs import Run, fixed_batch, load, longest_beginning, run_all
 from ..networks.folding import folded
@@ -53,6 +55,7 @@ def locate(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, 
     size = fixed or _BATCH
     images = images[: len(images) // size * size] if fixed else images
     runnable, refusal = longest_beginning(model, run)
+    choices = read_choices(model)
     measured: dict[str, LayerError] = {}
     broken: tuple[str, tuple[int, ...], tuple[int, ...]] | None = None  # a shape: the value, the file's, ours
     missing: str | None = None
@@ -60,10 +63,10 @@ def locate(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, 
     pytorch = BothPrecisions(network, variant, weights.normalization)
     for start in range(0, len(images), size):
         batch = images[start : start + size]
-        exact, single = pytorch.activations(batch)
+        exact, single = pytorch.activations(batch, choices)
         if len(makers.keys() & exact.keys()) < len(exact) / 2:
             return Located((), None)
-        actual = run(runnable, batch)
+        actual = run(runnable, as_fed(batch, None, choices.layout))
         for name, reference in exact.items():
             if name not in makers:
                 missing = name
@@ -108,7 +111,7 @@ class _Facts:
     def blame(self, value: str, kind: Kind, reason: str) -> Divergence:
         node = self.makers[value]
         constants = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        expected = folded(self.network) | self._normalization()
+        expected = self._weights() | self._normalization()
         read = [name for name in node.input if name in constants]
         differences = tuple(
             WeightDifference(name, tuple(constants[name].dims), _difference(constants[name], expected.get(name)))
@@ -122,11 +125,20 @@ class _Facts:
             node.name or value, node.op_type, kind, value, "; ".join(said), inputs, differences, attributes
         )
 
+    def _weights(self) -> dict[str, NDArray[np.float64]]:
+        choices = read_choices(self.model)
+        expected = folded(self.network)
+        if choices.batch_norm == "separate":
+            expected |= {name: value.numpy().astype(np.float64) for name, value in self.network.state_dict().items()}
+        if choices.classifier == "matmul":
+            expected["fc.weight"] = expected["fc.weight"].T
+        return expected
+
     def _normalization(self) -> dict[str, NDArray[np.float64]]:
         if self.variant == "float32":
             return {}
         mean, std = (np.array(v).reshape(1, 3, 1, 1) for v in self.weights.normalization.as_dict().values())
-        operands = {"div": np.array(255.0), "sub": mean, "div_2": std}
+        operands = {"sub": mean, "div_2": std} | ({"div": np.array(255.0)} if self.variant == "uint8" else {})
         return {f"normalize.{name}.operand": value for name, value in operands.items()}
 
 
@@ -201,6 +213,7 @@ def _op_of(name: str) -> str:
     last = name.rsplit(".", 1)[-1]
     known = {"relu": "Relu", "add": "Add", "avgpool": "GlobalAveragePool", "flatten": "Flatten", "logits": "Gemm"}
     known |= {"channels_first": "Transpose", "pixels": "Cast", "sub": "Sub", "div": "Div", "div_2": "Div"}
+    known |= {"fc": "MatMul", **dict.fromkeys(("bn1", "bn2"), "BatchNormalization")}
     return known.get(last, "Conv")
 
 

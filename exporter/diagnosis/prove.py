@@ -15,7 +15,7 @@ from ..gate.inputs import input_sets
 from ..gate.isolation import GraphIsolation
 from ..gate.report import ParityReport
 from ..networks.preprocess import Pixels
-from ..networks.zoo import InputVariant
+from ..networks.zoo import INPUT_VARIANTS, InputVariant
 from ..runtimes import RUNTIMES, require_runtime, spec_of, why_missing
 from ..weights.core import Weights
 from .locate import locate
@@ -91,7 +91,7 @@ def _located(
         progress("looking for the first node that diverges" if failed else "errors through the network")
     sets = {c.inputs for row in failed for c in row.comparisons if c.problem} or set(pixels)
     images = np.concatenate([some[:_SEARCHED] for name, some in pixels.items() if name in sets])
-    variant: InputVariant = "uint8" if report.input == "uint8" else "float32"
+    variant = next(known for known in INPUT_VARIANTS if known == report.input)
     try:
         with GraphIsolation() as room:
             located = locate(weights, files["onnx"], variant, images, room.run)

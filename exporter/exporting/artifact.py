@@ -16,8 +16,9 @@ from torch import nn
 from ..errors import GateFailed, InvalidInput
 from ..formats import FORMATS, FileFacts, FormatSpec, Request
 from ..formats.metadata import describe
+from ..formats.onnx_choices import OnnxChoices
 from ..gate.check import check
-from ..gate.inputs import input_sets
+from ..gate.inputs import few_of_each
 from ..gate.report import ParityReport
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant, NetworkSpec
@@ -39,10 +40,15 @@ class Artifact:
     sha256: str
     bytes: int
     input: InputVariant
-    opset: int | None
     ir_version: int | None
+    choices: OnnxChoices | None
     weights: Weights
     parity: ParityReport | None
+
+    @property
+    def opset(self) -> int | None:
+        """The opset of an ONNX file."""
+        return self.choices.opset if self.choices else None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -53,6 +59,7 @@ class Artifact:
             "bytes": self.bytes,
             "opset": self.opset,
             "ir_version": self.ir_version,
+            "choices": self.choices.as_dict() if self.choices else None,
             "input": self.input,
             "weights": {
                 "source": self.weights.source,
@@ -64,8 +71,8 @@ class Artifact:
 
 
 def default_path(network: NetworkSpec, format_name: str, variant: InputVariant) -> Path:
-    """`artifacts/exports/<dataset>_<model>[-uint8]<suffix>`, relative to the current folder."""
-    suffix = "-uint8" if variant == "uint8" else ""
+    """`artifacts/exports/<dataset>_<model>[-uint8|-unit]<suffix>`, relative to the current folder."""
+    suffix = "" if variant == "float32" else f"-{variant}"
     return EXPORTS / f"{network.name}{suffix}{FORMATS[format_name].suffix}"
 
 
@@ -74,7 +81,7 @@ def export(
     format_name: str,
     *,
     variant: InputVariant = "float32",
-    opset: int | None = None,
+    choices: OnnxChoices | None = None,
     output: Path | None = None,
     checked: bool = True,
     module: nn.Module | None = None,
@@ -82,7 +89,7 @@ def export(
 ) -> Artifact:
     """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
 
-    `output` must end with the format's suffix. `module` replaces the network built from `weights` (in eval mode,
+    `output` must end with the format's suffix. `choices` are for ONNX alone, whose defaults they replace. `module` replaces the network built from `weights` (in eval mode,
     behind the input variant) for callers that made it themselves; parity holds it against `weights` all the same.
     Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
     path, `Unavailable` where the disk is full.
@@ -94,14 +101,15 @@ def export(
     refuse_training_mode(module)
     _tell(progress, f"exporting to {spec.title}")
     with staged_together(path, sidecar_path(path)) as (temporary, temporary_sidecar):
-        facts = write_file(temporary, weights, format_name, variant, module, opset=opset, checked=checked)
+        facts = write_file(temporary, weights, format_name, variant, module, choices=choices, checked=checked)
         report = None
         if checked:
-            report = check(weights, variant, {format_name: temporary}, [spec.gate], input_sets(), progress=progress)
+            files = {format_name: temporary}
+            report = check(weights, variant, files, [spec.gate], few_of_each(), full_batch=True, progress=progress)
             if not report.passed:
                 raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
         size, sha256 = temporary.stat().st_size, sha256_file(temporary)
-        artifact = Artifact(path, format_name, sha256, size, variant, facts.opset, facts.ir_version, weights, report)
+        artifact = Artifact(path, format_name, sha256, size, variant, facts.ir_version, facts.choices, weights, report)
         text = sidecar_text(facts, weights.network.dataset.classes, sha256=sha256, size=size)
         temporary_sidecar.write_text(text, encoding="utf-8")
     return artifact
@@ -114,7 +122,7 @@ def write_file(
     variant: InputVariant,
     module: nn.Module,
     *,
-    opset: int | None,
+    choices: OnnxChoices | None,
     checked: bool,
 ) -> FileFacts:
     """Write the one file of that format, without a sidecar and without parity, and read back what it says of itself.
@@ -122,10 +130,12 @@ def write_file(
     `checked` goes into its metadata: the caller, who gave it a name that nobody takes for a finished file, either
     proves it or removes it. Raises `GateFailed` where the file is not what was asked for, and OSError.
     """
-    metadata = describe(weights, variant, checked=checked)
+    if format_name == "onnx":
+        choices = choices or OnnxChoices()
+    metadata = describe(weights, variant, checked=checked, choices=choices)
     module_of_format = FORMATS[format_name].load()
     path.write_bytes(
-        module_of_format.serialize(Request(module, variant, weights.network.dataset.classes, metadata, opset))
+        module_of_format.serialize(Request(module, variant, weights.network.dataset.classes, metadata, choices))
     )
     facts = module_of_format.inspect(path)
     if facts.variant != variant or facts.metadata != metadata:

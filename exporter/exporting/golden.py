@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import from_os_error
-from ..formats.ports import OUTPUT, input_port
+from ..formats.ports import OUTPUT, as_fed, input_port
 from ..formats.test_data import write_data_set
 from ..gate.inputs import input_sets
 from ..networks.preprocess import Images, as_variant
@@ -42,6 +42,15 @@ def tolerance(logits: NDArray[np.float32]) -> float:
     return TOLERANCE_ULPS * float(np.spacing(np.abs(logits).max()))
 
 
+def fitting_vectors(artifact: Artifact) -> tuple[Images, NDArray[np.float32]]:
+    """The golden vectors of `artifact`, in the batch size and layout that it takes."""
+    images, logits = golden_vectors(artifact.weights, artifact.input)
+    if artifact.choices is None:
+        return images, logits
+    batch, layout = artifact.choices.batch, artifact.choices.layout
+    return as_fed(images, batch, layout), logits if batch is None else logits[np.arange(batch) % len(logits)]
+
+
 def write_golden(artifact: Artifact, folder: Path) -> tuple[Path, ...]:
     """Write golden vectors for `artifact` to `folder`/test_data_set_0.
 
@@ -49,7 +58,7 @@ def write_golden(artifact: Artifact, folder: Path) -> tuple[Path, ...]:
     a test case for ONNX's backend tests. All of it appears together; the bytes depend on the weights and the file
     only. Returns the paths. Raises `InvalidInput` or `Unavailable` for what the file system refuses.
     """
-    images, logits = golden_vectors(artifact.weights, artifact.input)
+    images, logits = fitting_vectors(artifact)
     beside: dict[str, bytes] = {}
     if artifact.format == "onnx":
         try:

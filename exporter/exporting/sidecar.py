@@ -26,6 +26,7 @@ def sidecar_text(facts: FileFacts, classes: int, *, sha256: str, size: int) -> s
 
     `sha256` and `size` (bytes) are the file's own. Nothing in it is of this run: no folders' names, no time.
     """
+    shape = (facts.choices.batch, facts.choices.layout) if facts.choices else ()
     document = {
         **(facts.metadata or {}),
         "format": facts.format,
@@ -33,7 +34,7 @@ def sidecar_text(facts: FileFacts, classes: int, *, sha256: str, size: int) -> s
         "bytes": size,
         "opset": facts.opset,
         "ir_version": facts.ir_version,
-        **(described_ports(facts.variant, classes) if facts.variant else {}),
+        **(described_ports(facts.variant, classes, *shape) if facts.variant else {}),
     }
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 

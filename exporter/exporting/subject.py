@@ -9,6 +9,7 @@ import contextlib
 import functools
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -125,7 +126,9 @@ def facts_of(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFa
         return FileFacts(facts.format, variant, None)  # a foreign archive does not say; its user did
     if facts.variant is None:
         hint = "Export a file with one input as documented." if spec.name == "onnx" else "Say which with --input."
-        raise InvalidInput(f"{file}: its input is not known to be float32 or uint8 images. {hint}")
+        raise InvalidInput(f"{file}: its input is not known to be images as documented. {hint}")
+    if facts.metadata is None and {facts.variant, variant} == {"float32", "unit"}:
+        return replace(facts, variant=variant)  # a foreign file's float images: only its user knows their range
     if variant is not None and facts.variant != variant:
         raise InvalidInput(f"{file}: its input is {facts.variant}, not {variant}. Leave --input away.")
     return facts

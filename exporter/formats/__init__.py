@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import InvalidInput
 from ..networks.zoo import InputVariant
 from ..system.files import require_utf8
+from .onnx_choices import OnnxChoices
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     from torch import nn
@@ -24,25 +25,33 @@ if TYPE_CHECKING:  # the table is read by --help, which stays instant
 class Request:
     """What to serialize: a network in eval mode behind one of the input variants.
 
-    `metadata` is the document of `cifar_export.formats.metadata`; `opset` is None for formats that have none.
+    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are for ONNX alone.
     """
 
     module: nn.Module
     variant: InputVariant
     classes: int
     metadata: dict[str, Any]
-    opset: int | None = None
+    choices: OnnxChoices | None = None
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What an exported file says of itself. `metadata` is None where the file carries none of ours."""
+    """What an exported file says of itself. `metadata` is None where the file carries none of ours.
+
+    `ir_version` and `choices` are those of an ONNX file.
+    """
 
     format: str
     variant: InputVariant | None
     metadata: dict[str, Any] | None
-    opset: int | None = None
     ir_version: int | None = None
+    choices: OnnxChoices | None = None
+
+    @property
+    def opset(self) -> int | None:
+        """The opset of an ONNX file; None where it imports none."""
+        return (self.choices.opset or None) if self.choices else None
 
 
 class FormatModule(Protocol):

@@ -4,10 +4,11 @@
 |---|---|
 | `schema` | 1 |
 | `model`, `dataset` | `resnet20`, `cifar10` |
-| `input` | the variant, `float32` or `uint8` |
+| `input` | the variant, `float32`, `uint8` or `unit` |
 | `labels` | class names in index order |
 | `mean`, `std` | three floats each, of pixels scaled to 0..1: what the weights were trained with |
 | `weights_sha256` | of the file that the weights came from |
+| `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout` |
 | `parity` | `passed`, or `not checked` where `--no-check` was given |
 | `tool`, `tool_version` | `cifar-export` and its version |
 """
@@ -26,6 +27,7 @@ from ..errors import InvalidInput, from_os_error
 from ..networks.zoo import INPUT_VARIANTS, InputVariant
 from ..system.version import __version__
 from ..weights.core import Weights
+from .onnx_choices import OnnxChoices
 
 SCHEMA = 1
 EXTRA_FILE = "metadata.json"
@@ -35,8 +37,10 @@ PARITY_NOT_CHECKED = "not checked"
 IDENTITY_KEYS = ("model", "dataset", "labels", "mean", "std", "weights_sha256")
 
 
-def describe(weights: Weights, variant: InputVariant, *, checked: bool) -> dict[str, Any]:
-    """The metadata document of an export of `weights` with that input variant."""
+def describe(
+    weights: Weights, variant: InputVariant, *, checked: bool, choices: OnnxChoices | None = None
+) -> dict[str, Any]:
+    """The metadata document of an export of `weights` with that input variant; `choices` are those of an ONNX file."""
     return {
         "schema": SCHEMA,
         "model": weights.network.model.name,
@@ -45,6 +49,7 @@ def describe(weights: Weights, variant: InputVariant, *, checked: bool) -> dict[
         "labels": list(weights.network.dataset.labels),
         **weights.normalization.as_dict(),
         "weights_sha256": weights.sha256,
+        **({"choices": choices.as_dict()} if choices else {}),
         "parity": PARITY_PASSED if checked else PARITY_NOT_CHECKED,
         "tool": "cifar-export",
         "tool_version": __version__,

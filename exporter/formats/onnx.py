@@ -1,4 +1,4 @@
-"""ONNX: one file, the opset that was asked for, the lowest IR for it, dynamic batch, metadata inside."""
+"""ONNX: one file, written as it was asked for, in the lowest IR for its opset, metadata inside."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from ..errors import GateFailed, InvalidInput, first_line, from_os_error
+from ..networks.zoo import INPUT_VARIANTS, InputVariant
 from ..system.version import __version__
 from . import FileFacts, Request
-from .metadata import contradictions
-from .onnx_graph import onnx_model
+from .metadata import contradictions, variant_of
+from .onnx_choices import LAYOUTS, Layout, OnnxChoices, require_choices
+from .onnx_graph import onnx_model, read_choices
 from .onnx_graph import serialize as to_bytes
 from .ports import BATCH, OUTPUT, input_port
-
-DEFAULT_OPSET = 18  # what every runtime of the last years reads
-LOWEST_OPSET = 9  # below: the IR wants the weights to be inputs, too
-HIGHEST_OPSET = 26  # above: ONNX Runtime 1.31 opens no file
 
 # https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md; no value exists there for mean/std-normalized input
 IMAGE_METADATA = {
@@ -31,21 +29,15 @@ IMAGE_METADATA = {
 }
 # https://github.com/onnx/onnx/blob/main/docs/DimensionDenotation.md, in NHWC order
 _DENOTATIONS = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
-_JSON_KEYS = ("labels", "mean", "std", "schema")
-
-
-def check_opset(opset: int) -> None:
-    """Raise `InvalidInput` for an opset that cannot be delivered."""
-    if not LOWEST_OPSET <= opset <= HIGHEST_OPSET:
-        raise InvalidInput(f"opset {opset} cannot be delivered. Choose one from {LOWEST_OPSET} to {HIGHEST_OPSET}.")
+_JSON_KEYS = ("labels", "mean", "std", "schema", "choices")
 
 
 def serialize(request: Request) -> bytes:
     """The whole file. Raises `GateFailed` where the result is not what was asked for."""
-    opset = DEFAULT_OPSET if request.opset is None else request.opset
-    check_opset(opset)
+    choices = request.choices or OnnxChoices()
+    require_choices(choices, request.variant)
     name = f"{request.metadata['dataset']}_{request.metadata['model']}"
-    model = onnx_model(request.module, opset=opset, name=name)
+    model = onnx_model(request.module, name, choices)
     model.producer_name, model.producer_version = "cifar-export", __version__
     properties = _to_properties(request.metadata)
     if request.variant == "uint8":
@@ -53,7 +45,7 @@ def serialize(request: Request) -> bytes:
         _denote(model.graph.input[0])
     helper.set_model_props(model, dict(sorted(properties.items())))
     data = to_bytes(model)
-    _check(onnx.load_model_from_string(data), request, opset)
+    _check(onnx.load_model_from_string(data), request, choices)
     return data
 
 
@@ -69,23 +61,30 @@ def inspect(path: Path) -> FileFacts:
         raise InvalidInput(f"{path}: its metadata is damaged (not UTF-8). Export it again.")
     if not model.graph.node or len(model.graph.output) != 1:
         raise InvalidInput(f"{path}: an ONNX file without a graph that has one output. Export it again.")
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), None)
-    return FileFacts("onnx", _variant(model), _from_properties(model), opset, model.ir_version)
+    metadata = _from_properties(model)
+    return FileFacts("onnx", _variant(model, metadata), metadata, model.ir_version, read_choices(model))
 
 
-def _check(model: onnx.ModelProto, request: Request, opset: int) -> None:
+def _check(model: onnx.ModelProto, request: Request, choices: OnnxChoices) -> None:
     """Read the finished file back: everything that was asked for must be in it."""
     problems = []
     delivered = [(entry.domain, entry.version) for entry in model.opset_import]
-    if delivered != [("", opset)]:
-        problems.append(f"opsets {delivered}, not {opset}")
+    if delivered != [("", choices.opset)]:
+        problems.append(f"opsets {delivered}, not {choices.opset}")
     if model.ir_version != helper.find_min_ir_version_for(list(model.opset_import)):
-        problems.append(f"IR version {model.ir_version} is not the lowest for opset {opset}")
+        problems.append(f"IR version {model.ir_version} is not the lowest for opset {choices.opset}")
+    written = read_choices(model).as_dict()
+    problems += [
+        f"{name.replace('_', ' ')} {written[name]}, not {asked}"
+        for name, asked in choices.as_dict().items()
+        if written[name] != asked
+    ]
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         problems.append("weights outside the file")
-    if len(model.graph.input) != 1 or _signature(model.graph.input[0]) != input_port(request.variant).signature:
+    port = input_port(request.variant).signature(choices.batch, choices.layout)
+    if len(model.graph.input) != 1 or _signature(model.graph.input[0]) != port:
         problems.append("another input than the contract's")
-    expected = (OUTPUT, onnx.TensorProto.FLOAT, (BATCH, request.classes))
+    expected = (OUTPUT, onnx.TensorProto.FLOAT, (choices.batch or BATCH, request.classes))
     if len(model.graph.output) != 1 or _signature(model.graph.output[0]) != expected:
         problems.append("another output than the contract's")
     problems += contradictions(_from_properties(model) or {}, request.metadata)
@@ -102,17 +101,28 @@ def _signature(value: onnx.ValueInfoProto) -> tuple[str, int, tuple[int | str, .
     return value.name, tensor.elem_type, tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim)
 
 
-def _variant(model: onnx.ModelProto) -> Any:
-    """The input variant by type and shape, or None for a model with another input."""
+def _variant(model: onnx.ModelProto, metadata: dict[str, Any] | None) -> InputVariant | None:
+    """The input variant by type and shape, or None for a model with another input.
+
+    Images normalized and images in 0..1 look alike: there our metadata decides, and a foreign file takes the former.
+    """
     inputs = [value for value in model.graph.input if value.name not in {t.name for t in model.graph.initializer}]
     if len(inputs) != 1:
         return None
     _, elem_type, shape = _signature(inputs[0])
-    for variant in ("float32", "uint8"):
-        port = input_port(variant)
-        if (elem_type, shape[1:]) == (port.signature[1], port.signature[2][1:]):
-            return variant
-    return None
+    fitting = [
+        variant
+        for variant in INPUT_VARIANTS
+        for layout in LAYOUTS
+        if (elem_type, shape[1:]) == _type_and_image(variant, layout)
+    ]
+    said = variant_of(metadata)
+    return said if said in fitting else next(iter(fitting), None)
+
+
+def _type_and_image(variant: InputVariant, layout: Layout) -> tuple[int, tuple[int | str, ...]]:
+    _, elem_type, shape = input_port(variant).signature(layout="nchw" if variant == "uint8" else layout)
+    return elem_type, shape[1:]
 
 
 def _denote(value: onnx.ValueInfoProto) -> None:

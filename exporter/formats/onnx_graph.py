@@ -1,10 +1,11 @@
 """The network as an ONNX graph, written node by node.
 
 The operators mean the same in every opset from 9 on: Conv with batch norm folded in, Relu, Add, GlobalAveragePool,
-Flatten and Gemm; for pixels Transpose, Cast, Div and Sub before them. Names say where in the network a value is made:
-`layer2.0.conv1` is the output of that convolution, `layer2.0.conv1.relu` what follows, `layer2.0.add` and
-`layer2.0.relu` the end of the block. The weights that a node reads are called after it: `layer2.0.conv1.weight`.
-Nodes stand in order of computation, initializers in the order in which they are first read, attributes by name.
+Flatten and Gemm; for pixels Transpose, Cast, Div and Sub before them. `OnnxChoices` names others for some of them. Names
+say where in the network a value is made: `layer2.0.conv1` is the output of that convolution, `layer2.0.bn1` of a batch
+norm that is not folded, `layer2.0.conv1.relu` what follows, `layer2.0.add` and `layer2.0.relu` the end of the block. The
+weights that a node reads are called after it: `layer2.0.conv1.weight`. Nodes stand in order of computation,
+initializers in the order in which they are first read, attributes by name.
 """
 
 from __future__ import annotations
@@ -19,43 +20,60 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from ..errors import InvalidInput, Unavailable
-from ..networks.folding import folded
-from ..networks.resnet import BasicBlock, ResNet, Uint8ResNet
-from ..networks.zoo import InputVariant
+from ..networks.folding import folded, norm_of
+from ..networks.resnet import BasicBlock, Normalizing, ResNet, Uint8ResNet
+from ..networks.zoo import IMAGE_SIZE, InputVariant
 from ..system.torch_state import plain
-from .ports import BATCH, OUTPUT, input_port
+from .onnx_choices import OnnxChoices, Pooling
+from .ports import OUTPUT, input_port
 
 
 @plain()
-def onnx_model(module: nn.Module, *, opset: int, name: str) -> onnx.ModelProto:
-    """The model called `name` that computes what `module`, a `ResNet` or `Uint8ResNet` in eval mode, computes.
+def onnx_model(module: nn.Module, name: str, choices: OnnxChoices) -> onnx.ModelProto:
+    """The model called `name` that computes what `module` (of `with_input`, in eval mode) computes.
 
     It takes the port of that input variant and gives logits, float32 (batch, classes). Weights are folded in float64
-    and rounded once, to float32. The IR version is the lowest that knows `opset`. Raises `InvalidInput` for another
-    module, `Unavailable` where the onnx that is installed does not know `opset`.
+    and rounded once, to float32. The IR version is the lowest that knows the opset. Raises `InvalidInput` for another
+    module, `Unavailable` where the onnx that is installed does not know the opset.
     """
-    network = module.network if isinstance(module, Uint8ResNet) else module
+    network = module.network if isinstance(module, Normalizing) else module
     if not isinstance(network, ResNet):
         raise InvalidInput(f"{type(network).__name__} cannot be written as ONNX. Give a network of `build_network`.")
-    variant: InputVariant = "uint8" if isinstance(module, Uint8ResNet) else "float32"
-    port = input_port(variant)
-    graph = _Graph(folded(network))
-    value = _pixels(graph, module, port.name) if isinstance(module, Uint8ResNet) else port.name
+    port, element, shape = input_port(_variant_of(module)).signature(choices.batch, choices.layout)
+    graph = _Graph(network, choices)
+    value = _normalized(graph, module, port)
     value = graph.relu("conv1.relu", graph.conv("conv1", network.conv1, value))
     for stage in ("layer1", "layer2", "layer3"):
         for number, block in network.get_submodule(stage).named_children():
             value = _block(graph, f"{stage}.{number}", block, value)
-    value = graph.node("GlobalAveragePool", "avgpool", [value])
-    value = graph.node("Flatten", "flatten", [value], axis=1)
-    graph.layer("Gemm", "fc", value, OUTPUT, alpha=1.0, beta=1.0, transB=1)
+    value = graph.node("Flatten", "flatten", [_pooled(graph, value)], axis=1)
+    _classifier(graph, value)
 
     ports = (
-        helper.make_tensor_value_info(port.name, port.onnx_type, [BATCH, *port.shape]),
-        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [BATCH, network.fc.out_features]),
+        helper.make_tensor_value_info(port, element, shape),
+        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [shape[0], network.fc.out_features]),
     )
     body = helper.make_graph(graph.nodes, name, ports[:1], ports[1:], graph.initializers)
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_model(body, opset_imports=opsets, ir_version=_lowest_ir(opset))
+    opsets = [helper.make_opsetid("", choices.opset)]
+    return helper.make_model(body, opset_imports=opsets, ir_version=_lowest_ir(choices.opset))
+
+
+def read_choices(model: onnx.ModelProto) -> OnnxChoices:
+    """How the graph of `model`, one that `onnx_model` wrote, is written; of another, what its nodes look like."""
+    operators = {node.op_type for node in model.graph.node}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    port = next((value for value in model.graph.input if value.name not in weights), None)
+    dims = list(port.type.tensor_type.shape.dim) if port is not None else []
+    is_float = port is not None and port.type.tensor_type.elem_type == TensorProto.FLOAT
+    pooled = next((pooling for pooling, operator in _POOLS.items() if operator in operators), "global")
+    return OnnxChoices(
+        opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
+        batch=(dims[0].dim_value or None) if dims else None,
+        batch_norm="separate" if "BatchNormalization" in operators else "folded",
+        pooling=pooled,
+        classifier="gemm" if "Gemm" in operators or "MatMul" not in operators else "matmul",
+        layout="nhwc" if is_float and len(dims) == 4 and dims[3].dim_value == 3 else "nchw",
+    )
 
 
 def serialize(model: onnx.ModelProto) -> bytes:
@@ -67,10 +85,14 @@ def serialize(model: onnx.ModelProto) -> bytes:
 class _Graph:
     """Nodes and initializers in the order in which they are added. Each method gives the value that it makes."""
 
-    def __init__(self, weights: Mapping[str, NDArray[np.float64]]) -> None:
+    def __init__(self, network: ResNet, choices: OnnxChoices) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._weights = weights
+        self.choices = choices
+        self._weights: Mapping[str, NDArray[np.floating[Any]]] = folded(network)
+        if choices.batch_norm == "separate":
+            self._weights = {name: _numbers(tensor) for name, tensor in network.state_dict().items()}
+            self._eps = {name: part.eps for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)}
 
     def node(self, operator: str, name: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output or name], name=name, **attributes))
@@ -80,26 +102,35 @@ class _Graph:
         self.initializers.append(numpy_helper.from_array(numbers.astype(np.float32), name))
         return name
 
-    def layer(self, operator: str, name: str, value: str, output: str | None = None, **attributes: Any) -> str:
-        """A convolution or linear layer with its weight and bias."""
-        names = [f"{name}.{part}" for part in ("weight", "bias")]
+    def read(self, name: str, *parts: str) -> list[str]:
+        """The weights of the layer `name` that are called so, as constants."""
+        names = [f"{name}.{part}" for part in parts]
         if not self._weights.keys() >= set(names):
             raise InvalidInput(f"{name} has no batch norm to fold into it. Give a network of `build_network`.")
-        read = [self.constant(constant, self._weights[constant]) for constant in names]
-        return self.node(operator, name, [value, *read], output, **attributes)
+        return [self.constant(constant, self._weights[constant]) for constant in names]
+
+    def transposed(self, name: str) -> str:
+        """That weight with its two axes exchanged, as a constant."""
+        return self.constant(name, self._weights[name].T)
 
     def conv(self, name: str, part: Any, value: str) -> str:
         """The convolution `part`, with the batch norm after it."""
-        return self.layer(
+        separate = self.choices.batch_norm == "separate"
+        value = self.node(
             "Conv",
             name,
-            value,
+            [value, *self.read(name, *(("weight",) if separate else ("weight", "bias")))],
             dilations=part.dilation,
             group=part.groups,
             kernel_shape=part.kernel_size,
             pads=part.padding * 2,  # where each axis begins, then where each ends
             strides=part.stride,
         )
+        if not separate:
+            return value
+        norm = norm_of(name)
+        read = self.read(norm, "weight", "bias", "running_mean", "running_var")
+        return self.node("BatchNormalization", norm, [value, *read], epsilon=self._eps[norm])
 
     def relu(self, name: str, value: str) -> str:
         return self.node("Relu", name, [value])
@@ -118,17 +149,53 @@ def _block(graph: _Graph, name: str, block: nn.Module, value: str) -> str:
     return graph.relu(f"{name}.relu", graph.node("Add", f"{name}.add", [value, shortcut]))
 
 
-def _pixels(graph: _Graph, module: Uint8ResNet, value: str) -> str:
-    """`Uint8ResNet.forward` up to the network: the same arithmetic in the same order, in float32."""
-    value = graph.node("Transpose", "channels_first", [value], perm=[0, 3, 1, 2])
-    value = graph.node("Cast", "pixels", [value], to=TensorProto.FLOAT)
-    for operator, name, operand in (
-        ("Div", "normalize.div", np.array(255.0)),
-        ("Sub", "normalize.sub", _numbers(module.pixel_mean)),
-        ("Div", "normalize.div_2", _numbers(module.pixel_std)),
-    ):
+def _normalized(graph: _Graph, module: nn.Module, value: str) -> str:
+    """What stands before the network: the same arithmetic as the module's, in the same order, in float32."""
+    pixels = isinstance(module, Uint8ResNet)
+    if pixels or graph.choices.layout == "nhwc":
+        value = graph.node("Transpose", "channels_first", [value], perm=[0, 3, 1, 2])
+    steps: list[tuple[str, str, NDArray[Any]]] = []
+    if pixels:
+        value = graph.node("Cast", "pixels", [value], to=TensorProto.FLOAT)
+        steps = [("Div", "normalize.div", np.array(255.0))]
+    if isinstance(module, Normalizing):
+        steps.append(("Sub", "normalize.sub", _numbers(module.pixel_mean)))
+        steps.append(("Div", "normalize.div_2", _numbers(module.pixel_std)))
+    for operator, name, operand in steps:
         value = graph.node(operator, name, [value, graph.constant(f"{name}.operand", operand)])
     return value
+
+
+# operator of each pooling
+_POOLS: dict[Pooling, str] = {"global": "GlobalAveragePool", "average": "AveragePool", "reduce-mean": "ReduceMean"}
+_POOLED = IMAGE_SIZE // 4  # height and width after the two stages that halve them
+
+
+def _pooled(graph: _Graph, value: str) -> str:
+    """The mean of each channel, (batch, channels, 1, 1)."""
+    pooling, inputs, attributes = graph.choices.pooling, [value], {}
+    if pooling == "average":
+        attributes = {"kernel_shape": [_POOLED, _POOLED], "strides": [_POOLED, _POOLED]}
+    elif pooling == "reduce-mean":
+        attributes = {"keepdims": 1, "axes": [2, 3]}
+        if graph.choices.opset >= 18:  # from there on the axes are an input
+            graph.initializers.append(numpy_helper.from_array(np.array(attributes.pop("axes")), "avgpool.axes"))
+            inputs.append("avgpool.axes")
+    return graph.node(_POOLS[pooling], "avgpool", inputs, **attributes)
+
+
+def _classifier(graph: _Graph, value: str) -> None:
+    if graph.choices.classifier == "gemm":
+        graph.node("Gemm", "fc", [value, *graph.read("fc", "weight", "bias")], OUTPUT, alpha=1.0, beta=1.0, transB=1)
+    else:
+        value = graph.node("MatMul", "fc", [value, graph.transposed("fc.weight")])
+        graph.node("Add", "fc.add", [value, *graph.read("fc", "bias")], OUTPUT)
+
+
+def _variant_of(module: nn.Module) -> InputVariant:
+    if isinstance(module, Uint8ResNet):
+        return "uint8"
+    return "unit" if isinstance(module, Normalizing) else "float32"
 
 
 def _numbers(tensor: Tensor) -> NDArray[np.floating[Any]]:

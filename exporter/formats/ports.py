@@ -1,11 +1,12 @@
-"""What goes in and out of every exported file: the two input variants and the logits.
+"""What goes in and out of every exported file: the input variants and the logits.
 
 | variant | name | type and shape | values |
 |---|---|---|---|
 | `float32` | `input` | float32 (batch, 3, 32, 32) | RGB, normalized |
 | `uint8` | `image` | uint8 (batch, 32, 32, 3) | RGB, 0..255 |
+| `unit` | `scaled_image` | float32 (batch, 3, 32, 32) | RGB, 0..1 |
 
-Output: `logits`, float32 (batch, classes).
+Output: `logits`, float32 (batch, classes). An ONNX file may have a fixed batch, and its float input channels last.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..networks.preprocess import Images
 from ..networks.zoo import IMAGE_SIZE, InputVariant
 
 BATCH = "batch"
@@ -31,16 +34,18 @@ class Port:
     shape: tuple[int, ...]
     onnx_type: int
 
-    @property
-    def signature(self) -> tuple[str, int, tuple[int | str, ...]]:
-        """Name, ONNX element type and shape as an ONNX file states them."""
-        return self.name, self.onnx_type, (BATCH, *self.shape)
+    def signature(self, batch: int | None = None, layout: str = "nchw") -> tuple[str, int, tuple[int | str, ...]]:
+        """Name, ONNX element type and shape as an ONNX file states them, with that batch (None: any) and layout."""
+        shape = _CHANNELS_LAST if layout == "nhwc" else self.shape
+        return self.name, self.onnx_type, (batch or BATCH, *shape)
 
 
+_CHANNELS_LAST = (IMAGE_SIZE, IMAGE_SIZE, 3)
 _PORTS = {
     # 1 and 2 are TensorProto.FLOAT and TensorProto.UINT8
     "float32": Port("input", torch.float32, (3, IMAGE_SIZE, IMAGE_SIZE), 1),
-    "uint8": Port("image", torch.uint8, (IMAGE_SIZE, IMAGE_SIZE, 3), 2),
+    "uint8": Port("image", torch.uint8, _CHANNELS_LAST, 2),
+    "unit": Port("scaled_image", torch.float32, (3, IMAGE_SIZE, IMAGE_SIZE), 1),
 }
 
 
@@ -49,13 +54,23 @@ def input_port(variant: InputVariant) -> Port:
     return _PORTS[variant]
 
 
-def described_ports(variant: InputVariant, classes: int) -> dict[str, Any]:
+def described_ports(
+    variant: InputVariant, classes: int, batch: int | None = None, layout: str = "nchw"
+) -> dict[str, Any]:
     """What goes in and out, for JSON: `inputs` and `outputs` with name, dtype and shape."""
     port = input_port(variant)
+    name, _, shape = port.signature(batch, layout)
     return {
-        "inputs": [{"name": port.name, "dtype": variant, "shape": [BATCH, *port.shape]}],
-        "outputs": [{"name": OUTPUT, "dtype": "float32", "shape": [BATCH, classes]}],
+        "inputs": [{"name": name, "dtype": str(port.dtype).removeprefix("torch."), "shape": list(shape)}],
+        "outputs": [{"name": OUTPUT, "dtype": "float32", "shape": [batch or BATCH, classes]}],
     }
+
+
+def as_fed(images: Images, batch: int | None, layout: str) -> Images:
+    """`images`, of an input variant, in the shape that a file takes: repeated to a fixed batch, channels last."""
+    if batch is not None:
+        images = images[np.arange(batch) % len(images)]
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if layout == "nhwc" else images
 
 
 def example(variant: InputVariant) -> Tensor:

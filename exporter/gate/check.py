@@ -37,14 +37,16 @@ def check(
     *,
     problems: Sequence[str] = (),
     isolated: bool = False,
+    full_batch: bool = False,
     progress: Progress | None = None,
 ) -> ParityReport:
     """Compare `runtimes` on `files` (by format name) with the float64 network of `weights`.
 
     `pixels`: named sets of uint8 (N, 32, 32, 3) images. A runtime that is missing, raises or is wrong becomes a row
     that says so, never the end of the run; with `isolated` also one that crashes its process or hangs (a second or
-    more for the process, which a single runtime that was just exported does not need). `problems` found in the files
-    before are carried into the verdict.
+    more for the process, which a single runtime that was just exported does not need). With `full_batch` runtimes also
+    get a batch of the largest size where the sets are smaller. `problems` found in the files before are carried into
+    the verdict.
     """
     network = build_network(weights)
     eager = with_input(network, variant, weights.normalization).eval()
@@ -52,7 +54,7 @@ def check(
     inputs = Inputs(pixels, variant, weights.normalization)
     names = list(dict.fromkeys(runtimes))
     with contextlib.ExitStack() as stack:
-        answers = _begin(stack, names, files, inputs) if isolated else {}
+        answers = _begin(stack, names, files, inputs, full_batch=full_batch) if isolated else {}
         _tell(progress, "float64 reference")
         everything = places(spec_of(_YARDSTICK), pixels)
         reference, _ = forward(Reference(double), inputs, everything)
@@ -72,7 +74,7 @@ def check(
             if name in own:
                 rows.append(_yardstick_row(name, own[name], reference, limits))
             else:
-                rows.append(_row(name, files, inputs, reference, limits, answers.get(name)))
+                rows.append(_row(name, files, inputs, reference, limits, answers.get(name), full_batch=full_batch))
     return ParityReport(
         network=weights.network.name,
         input=variant,
@@ -95,14 +97,17 @@ def _measure(yardstick: str, module: nn.Module, inputs: Inputs, where: Places) -
 
 
 def _begin(
-    stack: contextlib.ExitStack, names: Sequence[str], files: Mapping[str, Path], inputs: Inputs
+    stack: contextlib.ExitStack, names: Sequence[str], files: Mapping[str, Path], inputs: Inputs, *, full_batch: bool
 ) -> dict[str, Future[Answer]]:
     """Start what can run in another process; it goes on while the reference is computed."""
     ready = [spec_of(name) for name in names if _why_not(name, files) is None and spec_of(name).reads != "network"]
     if not ready:
         return {}
     room = stack.enter_context(Isolation(inputs))
-    return {spec.name: room.submit(spec, files[spec.reads], places(spec, inputs.pixels)) for spec in ready}
+    return {
+        spec.name: room.submit(spec, files[spec.reads], places(spec, inputs.pixels, full_batch=full_batch))
+        for spec in ready
+    }
 
 
 def _why_not(name: str, files: Mapping[str, Path]) -> str | None:
@@ -122,12 +127,14 @@ def _row(
     reference: Mapping[str, NDArray[np.float64]],
     limits: Mapping[str, Bound],
     begun: Future[Answer] | None,
+    *,
+    full_batch: bool,
 ) -> RuntimeResult:
     spec = spec_of(name)
     reason = None if begun else _why_not(name, files)
     if reason:
         return RuntimeResult(name, None, "not_run", reason)
-    where = places(spec, inputs.pixels)
+    where = places(spec, inputs.pixels, full_batch=full_batch)
     answer = begun.result() if begun else attempt(lambda: open_runtime(name, files[spec.reads]), inputs, where)
     comparisons: tuple[Comparison, ...] = ()
     problem = answer.problem

@@ -14,7 +14,7 @@ from ..errors import CifarExportError, first_line
 from ..networks.preprocess import Images, Pixels, as_variant
 from ..networks.zoo import InputVariant, Normalization
 from ..runtimes import PlacesNodes, Runtime, RuntimeSpec
-from .inputs import plan
+from .inputs import BATCH_SIZES, plan
 
 Logits = NDArray[Any]
 Sign = Callable[[], None]
@@ -67,9 +67,16 @@ class BatchFailed(Exception):
         self.images = images
 
 
-def places(spec: RuntimeSpec, sets: Mapping[str, Sized]) -> Places:
-    """For each input set, which of its images make up each batch that `spec` runs."""
-    return {name: plan(min(len(full), spec.images or len(full)), spec.larger_batches) for name, full in sets.items()}
+def places(spec: RuntimeSpec, sets: Mapping[str, Sized], *, full_batch: bool = False) -> Places:
+    """For each input set, which of its images make up each batch that `spec` runs.
+
+    With `full_batch` the first set comes once more, repeated until it is one batch of the largest size.
+    """
+    cut = {name: plan(min(len(full), spec.images or len(full)), spec.larger_batches) for name, full in sets.items()}
+    if full_batch and sets:
+        first = next(iter(sets))
+        cut[first].append(np.arange(BATCH_SIZES[-1]) % len(sets[first]))
+    return cut
 
 
 def forward(runtime: Any, inputs: Inputs, where: Places, sign: Sign | None = None) -> tuple[dict[str, Logits], float]:

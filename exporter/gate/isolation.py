@@ -112,6 +112,7 @@ class Isolation(_Room):
         self._jobs += 1
         job = {
             "open": spec.open,
+            "reads": spec.reads,
             "subject": str(file),
             "pixels": self._files,
             "variant": self._inputs.variant,

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import first_line
 from ..networks.zoo import Normalization
-from ..runtimes import resolve
+from ..runtimes import open_subject
 from .forward import Answer, Inputs, attempt
 
 
@@ -36,7 +36,9 @@ def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:
     normalization = Normalization(**{name: tuple(values) for name, values in job["normalization"].items()})
     inputs = Inputs(pixels, job["variant"], normalization)
     where = {name: [np.array(batch, np.intp) for batch in cut] for name, cut in job["where"].items()}
-    answer = attempt(lambda: resolve(job["open"])(Path(job["subject"])), inputs, where, lambda: _say(replies, "."))
+    answer = attempt(
+        lambda: open_subject(job["open"], job["reads"], Path(job["subject"])), inputs, where, lambda: _say(replies, ".")
+    )
     files: dict[str, str] = {}
     for number, (name, logits) in enumerate(answer.logits.items()):
         if logits.dtype.hasobject:  # only a pickle could carry it

@@ -32,6 +32,13 @@ def folded(network: ResNet) -> dict[str, NDArray[np.float64]]:
     return weights
 
 
+def norm_of(convolution: str) -> str:
+    """Module path of the batch norm after that convolution: `layer1.0.bn2` after `layer1.0.conv2`."""
+    if convolution.endswith("downsample.0"):
+        return f"{convolution[:-1]}1"
+    return convolution.replace("conv", "bn")
+
+
 def convolution_of(norm: str) -> str:
     """Module path of the convolution before that batch norm: `layer1.0.bn2` follows `layer1.0.conv2`."""
     return f"{norm[:-1]}0" if norm.endswith("downsample.1") else norm.replace("bn", "conv")

@@ -26,10 +26,12 @@ def require_pixels(images: Any) -> Pixels:
 def as_variant(pixels: Pixels, variant: InputVariant, normalization: Normalization) -> Images:
     """`pixels`, uint8 (N, 32, 32, 3) RGB, as that input variant wants them.
 
-    `uint8`: as they are. `float32`: normalized, (N, 3, 32, 32), computed in float64 and rounded once, so that every
-    runtime gets the float32 images nearest to the true ones.
+    `uint8`: as they are. `unit`: scaled to 0..1, (N, 3, 32, 32). `float32`: normalized besides. Both are computed in
+    float64 and rounded once, so that every runtime gets the float32 images nearest to the true ones.
     """
     if variant == "uint8":
         return pixels
-    scaled = (pixels.astype(np.float64) / 255.0 - normalization.mean) / normalization.std
+    scaled = pixels.astype(np.float64) / 255.0
+    if variant == "float32":
+        scaled = (scaled - normalization.mean) / normalization.std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2).astype(np.float32))

@@ -75,8 +75,8 @@ class ResNet(nn.Module):
         return logits
 
 
-class Uint8ResNet(nn.Module):
-    """RGB pixels 0..255, uint8 (batch, 32, 32, 3), to logits: the normalization is part of the network."""
+class Normalizing(nn.Module):
+    """A network behind the normalization of its images, which is then part of it."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -90,11 +90,28 @@ class Uint8ResNet(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(normalization.std, dtype=torch.float64).view(shape))
         self.to(network.fc.weight.dtype)
 
+    def normalized(self, scaled: Tensor) -> Tensor:
+        """What the network takes, of images (batch, 3, 32, 32) in 0..1."""
+        return (scaled - self.pixel_mean) / self.pixel_std
+
+
+class Uint8ResNet(Normalizing):
+    """RGB pixels 0..255, uint8 (batch, 32, 32, 3), to logits."""
+
     def forward(self, image: Tensor) -> Tensor:
         """Logits of raw pixels."""
         # contiguous(): without it the exported graph computes shapes at run time
         x = image.permute(0, 3, 1, 2).contiguous().to(self.pixel_mean.dtype)
-        logits: Tensor = self.network((x / 255.0 - self.pixel_mean) / self.pixel_std)
+        logits: Tensor = self.network(self.normalized(x / 255.0))
+        return logits
+
+
+class UnitResNet(Normalizing):
+    """RGB images in 0..1, float (batch, 3, 32, 32), as torchvision's ToTensor gives them, to logits."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of images in 0..1."""
+        logits: Tensor = self.network(self.normalized(image))
         return logits
 
 
@@ -105,5 +122,9 @@ def build(spec: NetworkSpec) -> ResNet:
 
 @plain()
 def with_input(network: ResNet, variant: InputVariant, normalization: Normalization) -> nn.Module:
-    """`network` behind one of the two input contracts: `float32` is itself, `uint8` takes raw pixels."""
-    return Uint8ResNet(network, normalization) if variant == "uint8" else network
+    """`network` behind an input contract: `float32` is itself, `uint8` takes pixels, `unit` images in 0..1."""
+    behind = _BEHIND.get(variant)
+    return behind(network, normalization) if behind else network
+
+
+_BEHIND = {"uint8": Uint8ResNet, "unit": UnitResNet}

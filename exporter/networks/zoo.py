@@ -10,8 +10,9 @@ from typing import Literal
 
 from ..errors import InvalidInput
 
-InputVariant = Literal["float32", "uint8"]
-INPUT_VARIANTS: tuple[InputVariant, ...] = ("float32", "uint8")
+InputVariant = Literal["float32", "uint8", "unit"]
+INPUT_VARIANTS: tuple[InputVariant, ...] = ("float32", "uint8", "unit")
+RELEASED_VARIANTS: tuple[InputVariant, ...] = ("float32", "uint8")
 IMAGE_SIZE = 32
 
 
@@ -151,10 +152,10 @@ NETWORKS: dict[str, NetworkSpec] = {
 }
 
 
-def require_variant(name: str) -> None:
-    """Raise `InvalidInput`, naming the known ones, where `name` is no input variant."""
-    if name not in INPUT_VARIANTS:
-        raise InvalidInput(f"no input {name!r}. Known: {', '.join(INPUT_VARIANTS)}.")
+def require_variant(name: str, known: tuple[InputVariant, ...] = INPUT_VARIANTS) -> None:
+    """Raise `InvalidInput`, naming the `known` ones, where `name` is none of them."""
+    if name not in known:
+        raise InvalidInput(f"no input {name!r}. Known: {', '.join(known)}.")
 
 
 def network(model: str, dataset: str) -> NetworkSpec:

@@ -234,13 +234,20 @@ def open_runtime(name: str, subject: Any) -> Runtime:
     `InvalidInput` where the file cannot be loaded.
     """
     require_runtime(name)
-    runtime: Runtime = resolve(spec_of(name).open)(subject)
-    return runtime
+    return open_subject(spec_of(name).open, spec_of(name).reads, subject)
 
 
-ONE_BATCH_SIZE = (
-    "If the file takes one batch size only, export it again with any, or give that to `evaluate --batch-size`."
-)
+def open_subject(target: str, reads: str, subject: Any) -> Runtime:
+    """What `target`, a `module:function`, opens of `subject`; it takes batches of any size. See `RuntimeSpec`."""
+    runtime: Runtime = resolve(target)(subject)
+    if reads != "onnx":
+        return runtime
+    from .feeding import fed
+
+    return fed(runtime, subject)
+
+
+ONE_BATCH_SIZE = "If the file's nodes fix a batch size that its input does not state, export it again."
 """What to do where a runtime raises on a batch."""
 
 

@@ -22,12 +22,13 @@ from ...errors import GateFailed, from_os_error
 from ...exporting.artifact import write_file
 from ...exporting.golden import golden_vectors, tolerance
 from ...formats import FORMATS, FileFacts
+from ...formats.onnx_choices import OnnxChoices
 from ...formats.ports import OUTPUT, input_port
 from ...formats.test_data import write_data_set
 from ...gate.report import ParityReport
 from ...gate.versions import versions
 from ...networks.resnet import with_input
-from ...networks.zoo import INPUT_VARIANTS, InputVariant, NetworkSpec
+from ...networks.zoo import RELEASED_VARIANTS, InputVariant, NetworkSpec
 from ...runtimes import spec_of
 from ...system.files import sha256_bytes
 from ...training.environment import cpu_name
@@ -59,7 +60,7 @@ def build_network(
     """Write the bundled weights of `spec` with all that belongs to a release into the empty `folder`.
 
     `version`: of the release. `split`: the data set's 10,000 test images. `runtimes`: more to pass parity than
-    `gate.REQUIRED`. `opset`: of the ONNX files, `formats.onnx.DEFAULT_OPSET` by default. SHA256SUMS is written last;
+    `gate.REQUIRED`. `opset`: of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. SHA256SUMS is written last;
     on any error `folder` holds a part that is good for nothing.
 
     Returns what was measured: errors, accuracy, seconds, versions, processor. Raises `GateFailed` where parity or
@@ -74,7 +75,7 @@ def build_network(
             clock.start("exporting")
             files, facts = _export(weights, folder, Path(scratch), names, opset)
             reports = {}
-            for variant in INPUT_VARIANTS:
+            for variant in RELEASED_VARIANTS:
                 clock.start(f"parity of {variant} input")
                 reports[variant] = gate_parity(weights, variant, files[variant], names, clock.tell)
         clock.start("accuracy")
@@ -110,7 +111,7 @@ def _export(
     formats = dict.fromkeys(spec_of(name).reads for name in (*GATED, *runtimes))
     files: dict[InputVariant, dict[str, Path]] = {}
     facts = {}
-    for variant in INPUT_VARIANTS:
+    for variant in RELEASED_VARIANTS:
         module = with_input(build_module(weights), variant, weights.normalization).eval()
         files[variant] = {}
         for format_name in formats:
@@ -118,8 +119,8 @@ def _export(
                 continue
             file = released.get((format_name, variant))
             path = folder / file if file else scratch / f"{variant}{FORMATS[format_name].suffix}"
-            asked = opset if format_name == "onnx" else None
-            found = write_file(path, weights, format_name, variant, module, opset=asked, checked=True)
+            asked = OnnxChoices(opset=opset) if opset and format_name == "onnx" else None
+            found = write_file(path, weights, format_name, variant, module, choices=asked, checked=True)
             files[variant][format_name] = path
             if file:
                 facts[file] = found

@@ -19,7 +19,7 @@ from ...formats.ports import described_ports
 from ...gate.compare import MULTIPLE, ULPS, YARDSTICK_LIMIT_ULPS
 from ...gate.inputs import BATCH_SIZES, input_sets
 from ...gate.report import ParityReport
-from ...networks.zoo import IMAGE_SIZE, INPUT_VARIANTS, NETWORKS, InputVariant
+from ...networks.zoo import IMAGE_SIZE, NETWORKS, RELEASED_VARIANTS, InputVariant
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import CONFIG_SCHEMA
@@ -77,7 +77,7 @@ def parity_document(entry: BundledEntry, reports: Mapping[InputVariant, ParityRe
     """
     return {
         "schema": PARITY_SCHEMA,
-        "passed": all(reports[variant].passed for variant in INPUT_VARIANTS),
+        "passed": all(reports[variant].passed for variant in RELEASED_VARIANTS),
         "network": entry.network,
         "weights_sha256": entry.sha256,
         "reference": "PyTorch float64, CPU",
@@ -92,7 +92,7 @@ def parity_document(entry: BundledEntry, reports: Mapping[InputVariant, ParityRe
             name: {"images": len(pixels), "sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
             for name, pixels in input_sets().items()
         },
-        "inputs": {variant: list(_rows(reports[variant])) for variant in INPUT_VARIANTS},
+        "inputs": {variant: list(_rows(reports[variant])) for variant in RELEASED_VARIANTS},
     }
 
 

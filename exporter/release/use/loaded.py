@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...errors import GateFailed, InvalidInput, from_os_error
-from ...networks.zoo import NETWORKS, InputVariant, Normalization, require_variant
+from ...networks.zoo import NETWORKS, RELEASED_VARIANTS, InputVariant, Normalization, require_variant
 from ...system.files import sha256_bytes
 from ..layout import CONFIG, MODELS, WEIGHTS
 
@@ -75,7 +75,7 @@ class LoadedNetwork(ABC):
         normalized with `normalization`. Both return `logits`: float32 (N, classes). Raises `Unavailable` where the
         device asked for is not the one that would run it.
         """
-        require_variant(variant)
+        require_variant(variant, RELEASED_VARIANTS)
         return _open(*self._onnx(variant), device).inference
 
     def predict(self, images: NDArray[np.uint8]) -> Predicted:
