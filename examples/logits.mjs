@@ -9,7 +9,6 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 
 const FOLDERS = { 'onnxruntime-node': 'node', 'onnxruntime-web': 'web' };
-const SHAPES = { uint8: [32, 32, 3], float32: [3, 32, 32] };
 
 function send(bytes) {
   const length = Buffer.alloc(4);
@@ -39,11 +38,11 @@ async function main(name, path) {
   const model = await readFile(path);
   const session = await ort.InferenceSession.create(model, { executionProviders: [provider], logSeverityLevel: 4 });
   const [input] = session.inputMetadata;
+  const shape = input.shape.slice(1); // after the batch
   send(Buffer.from(JSON.stringify({ version: ort.env.versions.common, provider, input: input.type })));
   for await (const bytes of frames(process.stdin)) {
     // a copy: a frame may start anywhere, and float32 wants a multiple of four
     const data = input.type === 'uint8' ? Uint8Array.from(bytes) : new Float32Array(Uint8Array.from(bytes).buffer);
-    const shape = SHAPES[input.type];
     const batch = data.length / shape.reduce((a, b) => a * b);
     const result = await session.run({ [input.name]: new ort.Tensor(input.type, data, [batch, ...shape]) });
     const logits = result[session.outputNames[0]];

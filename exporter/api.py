@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import GateFailed, InvalidInput
 from .networks.zoo import NETWORKS, require_variant
@@ -62,23 +62,26 @@ def export(
     """
     from .exporting.artifact import export as export_file
     from .formats import FORMATS
-    from .formats.onnx_choices import chosen, require_choices, target_of
+    from .formats.onnx_choices import chosen
 
     if format not in FORMATS:
         raise InvalidInput(f"no format {format!r}. Known: {', '.join(FORMATS)}.")
-    asked = {"opset": opset, "batch": batch, "batch_norm": batch_norm, "pooling": pooling}
+    asked: dict[str, Any] = {"opset": opset, "batch": batch, "batch_norm": batch_norm, "pooling": pooling}
     asked |= {"classifier": classifier, "layout": layout}
     given = {what: value for what, value in {"target": target, **asked}.items() if value is not None}
     if given and format != "onnx":
         what, value = next(iter(given.items()))
         raise InvalidInput(f"{what} {value} for {format}, which has none. Leave it out.")
-    variant = input or (target_of(target).variant if target else "float32")
-    require_variant(variant)
-    choices = None
-    if format == "onnx":
-        choices = chosen(target, **asked)
-        require_choices(choices, variant)
-    return export_file(_weights(name, weights), format, variant=variant, choices=choices, output=_path(output))
+    if input is not None:
+        require_variant(input)
+    choices, variant = chosen(target, input, **asked)
+    return export_file(
+        _weights(name, weights),
+        format,
+        variant=variant,
+        choices=choices if format == "onnx" else None,
+        output=_path(output),
+    )
 
 
 def parity(

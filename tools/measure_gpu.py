@@ -24,6 +24,7 @@ from cifar_export.commands.console import Command
 from cifar_export.doctor import gpu
 from cifar_export.errors import InvalidInput
 from cifar_export.exporting.artifact import export
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.gate.check import check
 from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.report import ParityReport, RuntimeResult
@@ -59,8 +60,8 @@ def measure(folder: Path, *, dry_run: bool = False) -> tuple[Path, dict[str, Any
         for variant in RELEASED_VARIANTS:
             with tempfile.TemporaryDirectory(prefix="cifar-export-") as temporary:
                 file = Path(temporary) / "model.onnx"
-                opset = _DRY_OPSET if dry_run else None
-                export(weights, "onnx", variant=variant, opset=opset, output=file, checked=False)
+                choices = OnnxChoices(_DRY_OPSET) if dry_run else None
+                export(weights, "onnx", variant=variant, choices=choices, output=file, checked=False)
                 report = check(weights, variant, {"onnx": file}, names, pixels, isolated=True)
             document["networks"].append(_entry(report, weights))
             click.echo(f"{name}, {variant}: {'passed' if report.passed else '; '.join(report.failures)}", err=True)

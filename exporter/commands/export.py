@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -16,14 +16,8 @@ from ..formats.onnx_choices import (
     LAYOUTS,
     POOLINGS,
     TARGETS,
-    BatchNorm,
-    Classifier,
-    Layout,
     OnnxChoices,
-    Pooling,
     chosen,
-    require_choices,
-    target_of,
 )
 from ..networks.zoo import InputVariant
 from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
@@ -51,7 +45,7 @@ def export_options(format_name: str) -> Callable[[F], F]:
     )
 
 
-class _Batch(click.ParamType):
+class _Batch(click.ParamType[int | str]):
     """A batch size, or "dynamic"."""
 
     name = "batch"
@@ -95,13 +89,13 @@ graph_options = together(
 @export_options("onnx")
 def onnx(
     target: str | None,
-    opset: int | None,
-    batch: int | Literal["dynamic"] | None,
-    batch_norm: BatchNorm | None,
-    pooling: Pooling | None,
-    classifier: Classifier | None,
-    layout: Layout | None,
     variant: InputVariant | None,
+    opset: int | None,
+    batch: int | str | None,
+    batch_norm: str | None,
+    pooling: str | None,
+    classifier: str | None,
+    layout: str | None,
     **shared: Any,
 ) -> None:
     """Export MODEL to an ONNX file, and check its results.
@@ -109,11 +103,16 @@ def onnx(
     The file appears only after ONNX Runtime has computed the same with it as PyTorch in float64. By default it is
     artifacts/exports/<dataset>_<model>[-uint8|-unit].onnx.
     """
-    wanted = {"opset": opset, "batch": batch, "batch_norm": batch_norm}
-    wanted |= {"pooling": pooling, "classifier": classifier, "layout": layout}
-    choices = chosen(target, **wanted)
-    variant = variant or (target_of(target).variant if target else "float32")
-    require_choices(choices, variant)
+    choices, variant = chosen(
+        target,
+        variant,
+        opset=opset,
+        batch=batch,
+        batch_norm=batch_norm,
+        pooling=pooling,
+        classifier=classifier,
+        layout=layout,
+    )
     _export("onnx", choices=choices, variant=variant, **shared)
 
 

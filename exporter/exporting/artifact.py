@@ -89,8 +89,9 @@ def export(
 ) -> Artifact:
     """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
 
-    `output` must end with the format's suffix. `choices` are for ONNX alone, whose defaults they replace. `module` replaces the network built from `weights` (in eval mode,
-    behind the input variant) for callers that made it themselves; parity holds it against `weights` all the same.
+    `output` must end with the format's suffix. `choices` are for ONNX alone, whose defaults they replace. `module`
+    replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
+    themselves; parity holds it against `weights` all the same.
     Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
     path, `Unavailable` where the disk is full.
     """

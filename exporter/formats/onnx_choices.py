@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from ..errors import InvalidInput
@@ -160,18 +160,19 @@ TARGETS: dict[str, Target] = {
 }
 
 
-def chosen(target: str | None, **options: Any) -> OnnxChoices:
-    """The choices of that target (the defaults without one), each replaced by an option that is given, not None.
+def chosen(target: str | None, variant: InputVariant | None = None, **options: Any) -> tuple[OnnxChoices, InputVariant]:
+    """What that target wants (the defaults without one), each replaced by an option that is given, not None.
 
-    `batch` may be "dynamic", which overrides a target's fixed one. Raises `InvalidInput` for an unknown target.
+    `options` are called as the fields of `OnnxChoices`; `batch` may be "dynamic", which beats a target's fixed one.
+    Raises `InvalidInput` for an unknown target and for what cannot be delivered.
     """
-    base = target_of(target).choices if target else OnnxChoices()
+    base = target_of(target) if target else TARGETS["onnxruntime"]
     given = {name: value for name, value in options.items() if value is not None}
-    if given.keys() - {field.name for field in fields(OnnxChoices)}:
-        raise TypeError(f"no such choices: {', '.join(given)}")
     if given.get("batch") == "dynamic":
         given["batch"] = None
-    return replace(base, **given)
+    choices, variant = replace(base.choices, **given), variant or base.variant
+    require_choices(choices, variant)
+    return choices, variant
 
 
 def target_of(name: str) -> Target:

@@ -1,10 +1,10 @@
 """The network as an ONNX graph, written node by node.
 
 The operators mean the same in every opset from 9 on: Conv with batch norm folded in, Relu, Add, GlobalAveragePool,
-Flatten and Gemm; for pixels Transpose, Cast, Div and Sub before them. `OnnxChoices` names others for some of them. Names
-say where in the network a value is made: `layer2.0.conv1` is the output of that convolution, `layer2.0.bn1` of a batch
-norm that is not folded, `layer2.0.conv1.relu` what follows, `layer2.0.add` and `layer2.0.relu` the end of the block. The
-weights that a node reads are called after it: `layer2.0.conv1.weight`. Nodes stand in order of computation,
+Flatten and Gemm; for pixels Transpose, Cast, Div and Sub before them. `OnnxChoices` names others for some of them.
+Names say where in the network a value is made: `layer2.0.conv1` is the output of that convolution, `layer2.0.bn1` of a
+batch norm that is not folded, `layer2.0.conv1.relu` what follows, `layer2.0.add` and `layer2.0.relu` the end of the
+block. The weights that a node reads are called after it: `layer2.0.conv1.weight`. Nodes stand in order of computation,
 initializers in the order in which they are first read, attributes by name.
 """
 
@@ -65,12 +65,12 @@ def read_choices(model: onnx.ModelProto) -> OnnxChoices:
     port = next((value for value in model.graph.input if value.name not in weights), None)
     dims = list(port.type.tensor_type.shape.dim) if port is not None else []
     is_float = port is not None and port.type.tensor_type.elem_type == TensorProto.FLOAT
-    pooled = next((pooling for pooling, operator in _POOLS.items() if operator in operators), "global")
+    found = (pooling for pooling, operator in _POOLS.items() if operator in operators)
     return OnnxChoices(
         opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
         batch=(dims[0].dim_value or None) if dims else None,
         batch_norm="separate" if "BatchNormalization" in operators else "folded",
-        pooling=pooled,
+        pooling=next(found, "global"),
         classifier="gemm" if "Gemm" in operators or "MatMul" not in operators else "matmul",
         layout="nhwc" if is_float and len(dims) == 4 and dims[3].dim_value == 3 else "nchw",
     )
@@ -173,7 +173,8 @@ _POOLED = IMAGE_SIZE // 4  # height and width after the two stages that halve th
 
 def _pooled(graph: _Graph, value: str) -> str:
     """The mean of each channel, (batch, channels, 1, 1)."""
-    pooling, inputs, attributes = graph.choices.pooling, [value], {}
+    pooling, inputs = graph.choices.pooling, [value]
+    attributes: dict[str, Any] = {}
     if pooling == "average":
         attributes = {"kernel_shape": [_POOLED, _POOLED], "strides": [_POOLED, _POOLED]}
     elif pooling == "reduce-mean":

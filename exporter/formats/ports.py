@@ -70,7 +70,10 @@ def as_fed(images: Images, batch: int | None, layout: str) -> Images:
     """`images`, of an input variant, in the shape that a file takes: repeated to a fixed batch, channels last."""
     if batch is not None:
         images = images[np.arange(batch) % len(images)]
-    return np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if layout == "nhwc" else images
+    if layout == "nchw":
+        return images
+    last: Any = images.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(last)
 
 
 def example(variant: InputVariant) -> Tensor:

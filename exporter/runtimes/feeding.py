@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def fixed_batch_and_layout(path: Path) -> tuple[int | None, bool]:
     batch = ports[0].shape.dim[0].dim_value or None
     if batch is not None and not 0 < batch <= LARGEST_BATCH:
         raise InvalidInput(
-            f"{path} takes batches of {batch:,} images; at most {LARGEST_BATCH:,} are fed. Export it with a smaller one."
+            f"{path} takes batches of {batch:,} images; at most {LARGEST_BATCH:,} are fed. Export it with fewer."
         )
     is_float = ports[0].elem_type == onnx.TensorProto.FLOAT
     return batch, is_float and ports[0].shape.dim[3].dim_value == 3
@@ -51,7 +52,8 @@ class Fed(Runtime):
     def logits(self, images: Images) -> NDArray[np.float32]:
         """See `Runtime`. What is missing to a full batch are black images, whose logits are dropped."""
         if self._channels_last:
-            images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+            last: Any = images.transpose(0, 2, 3, 1)
+            images = np.ascontiguousarray(last)
         if self._batch is None:
             return self._runtime.logits(images)
         size = self._batch

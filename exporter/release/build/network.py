@@ -60,8 +60,8 @@ def build_network(
     """Write the bundled weights of `spec` with all that belongs to a release into the empty `folder`.
 
     `version`: of the release. `split`: the data set's 10,000 test images. `runtimes`: more to pass parity than
-    `gate.REQUIRED`. `opset`: of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. SHA256SUMS is written last;
-    on any error `folder` holds a part that is good for nothing.
+    `gate.REQUIRED`. `opset`: of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. SHA256SUMS is written
+    last; on any error `folder` holds a part that is good for nothing.
 
     Returns what was measured: errors, accuracy, seconds, versions, processor. Raises `GateFailed` where parity or
     accuracy fails, `InvalidInput` where no weights are bundled or a runtime is unknown, `Unavailable` where one cannot
