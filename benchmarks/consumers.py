@@ -97,7 +97,7 @@ class Bench:
     def __init__(self, weights: Weights, folder: Path) -> None:
         pixels = {f"real-{i:03}": image for i, image in enumerate(bundled_images())}
         pixels |= {f"extreme-{i:02}": image for i, image in enumerate(input_sets()["extremes"])}
-        self.subject: Subject = subject(weights, folder, pixels=pixels, torchscript=True, opset=18)
+        self.subject: Subject = subject(weights, folder, pixels=pixels, torchscript=True)
         classes = weights.network.dataset.classes
         self.truth = dict(zip(pixels, reference(weights, list(pixels.values()), classes), strict=True))
 

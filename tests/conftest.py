@@ -76,6 +76,7 @@ def exported(weights20: Weights, tmp_path_factory: pytest.TempPathFactory) -> Ca
     """Export `weights20` once for each (format, variant, opset) and give the same artifact to every test."""
     from cifar_export.exporting.artifact import export
     from cifar_export.formats import FORMATS
+    from cifar_export.formats.onnx_choices import OnnxChoices
 
     folder = tmp_path_factory.mktemp("exported")
     made: dict[tuple[str, str, int | None], Artifact] = {}
@@ -84,7 +85,8 @@ def exported(weights20: Weights, tmp_path_factory: pytest.TempPathFactory) -> Ca
         key = (format_name, variant, opset)
         if key not in made:
             output = folder / f"{variant}-{opset}{FORMATS[format_name].suffix}"
-            made[key] = export(weights20, format_name, variant=variant, opset=opset, output=output)
+            choices = OnnxChoices(opset) if opset else None
+            made[key] = export(weights20, format_name, variant=variant, choices=choices, output=output)
         return made[key]
 
     return make

@@ -44,24 +44,28 @@ void classify(const cifar::Options& arguments) {
     const auto output_name = session.GetOutputNameAllocated(0, allocator);
     const auto metadata = session.GetModelMetadata().LookupCustomMetadataMapAllocated("labels", allocator);
     const auto type = session.GetInputTypeInfo(0);
-    if (type.GetTensorTypeAndShapeInfo().GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8)
+    const auto input = type.GetTensorTypeAndShapeInfo();
+    if (input.GetElementType() != ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8)
         throw std::runtime_error(arguments.model + " does not take pixels. Export it with --input uint8.");
     if (!metadata) throw std::runtime_error(arguments.model + " carries no labels. Export it with cifar-export.");
     const auto labels = cifar::parse_labels(metadata.get());
 
     const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-    const std::array<std::int64_t, 4> shape{1, cifar::side, cifar::side, 3};
+    // -1 is any batch; a file made for one size gets that: the picture, then black ones
+    const std::int64_t batch = std::max<std::int64_t>(input.GetShape().at(0), 1);
+    const std::array<std::int64_t, 4> shape{batch, cifar::side, cifar::side, 3};
     const std::array inputs{input_name.get()};
     const std::array outputs{output_name.get()};
     double time = 0;
     for (const std::string& picture : arguments.pictures) {
         auto pixels = cifar::read_ppm(picture);
+        pixels.resize(static_cast<std::size_t>(batch) * cifar::pixel_bytes);
         const auto image = Ort::Value::CreateTensor<std::uint8_t>(memory, pixels.data(), pixels.size(), shape.data(), 4);
         std::vector<Ort::Value> results;
         time = cifar::median_ms(arguments.repeat, [&] {
             results = session.Run(Ort::RunOptions{nullptr}, inputs.data(), &image, 1, outputs.data(), 1);
         });
-        const auto count = results[0].GetTensorTypeAndShapeInfo().GetElementCount();
+        const auto count = results[0].GetTensorTypeAndShapeInfo().GetElementCount() / static_cast<std::size_t>(batch);
         cifar::print_top(picture, {results[0].GetTensorData<float>(), count}, labels);
     }
     std::fprintf(stderr, "ONNX Runtime %s, %s: %.3f ms a picture\n", Ort::GetVersionString().c_str(),

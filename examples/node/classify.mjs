@@ -25,11 +25,13 @@ async function readLabels(model) {
   }
 }
 
-/** The pixels of a 32x32 PNG, three bytes (R, G, B) each: just what the network takes. */
-async function readPicture(PNG, path) {
+/** The pixels of a 32x32 PNG, three bytes (R, G, B) each, then black pictures up to that batch. */
+async function readPicture(PNG, path, batch) {
   const { width, height, data } = PNG.sync.read(await readFile(path));
   if (width !== SIDE || height !== SIDE) throw new Error(`${path} is not 32x32. Scale it first.`);
-  return Uint8Array.from(data.filter((_, i) => i % 4 !== 3)); // without alpha
+  const pixels = new Uint8Array(batch * SIDE * SIDE * 3);
+  pixels.set(data.filter((_, i) => i % 4 !== 3)); // without alpha
+  return pixels;
 }
 
 function softmax(logits) {
@@ -49,16 +51,18 @@ async function main() {
   const session = await ort.InferenceSession.create(model, { executionProviders: ['cpu'], intraOpNumThreads: 1 });
   const [input] = session.inputMetadata;
   if (input.type !== 'uint8') throw new Error(`${model} does not take pixels. Export it with --input uint8.`);
+  const batch = Number.isInteger(input.shape[0]) ? input.shape[0] : 1; // a number where the file takes that alone
 
   const times = [];
   for (const path of pictures) {
-    const image = new ort.Tensor('uint8', await readPicture(PNG, path), [1, SIDE, SIDE, 3]);
+    const image = new ort.Tensor('uint8', await readPicture(PNG, path, batch), [batch, SIDE, SIDE, 3]);
     let logits;
     for (let i = 0; i < Number(values.repeat ?? 1); i++) {
       const start = performance.now();
       logits = (await session.run({ [input.name]: image }))[session.outputNames[0]].data;
       times.push(performance.now() - start);
     }
+    logits = logits.subarray(0, logits.length / batch);
     if (logits.length !== labels.length) throw new Error(`${model}.json has another number of labels than of classes`);
     const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]).slice(0, 5);
     const probabilities = softmax(logits);

@@ -11,10 +11,12 @@ except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed: pip install onnxruntime pillow")
 
 session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+batch = session.get_inputs()[0].shape[0]
+batch = batch if isinstance(batch, int) else 1  # a number where the file takes that batch alone
 labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
 for path in sys.argv[2:]:
     pixels = np.asarray(Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BOX))
-    logits = session.run(["logits"], {"image": pixels[np.newaxis]})[0][0]
+    logits = session.run(["logits"], {"image": np.repeat(pixels[np.newaxis], batch, axis=0)})[0][0]
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     print(path)
     for i in np.argsort(-logits)[:5]:

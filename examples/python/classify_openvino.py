@@ -13,10 +13,12 @@ except ModuleNotFoundError as error:
 
 # f32: on processors that have bfloat16, OpenVINO would compute with that, and be off by 0.1
 model = ov.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+size = model.input(0).partial_shape[0]
+batch = size.get_length() if size.is_static else 1  # static where the file takes that batch alone
 labels = json.loads(Path(f"{sys.argv[1]}.json").read_text())["labels"]
 for path in sys.argv[2:]:
     pixels = np.asarray(Image.open(path).convert("RGB").resize((32, 32), Image.Resampling.BOX))
-    logits = model(pixels[np.newaxis])["logits"][0]
+    logits = model(np.repeat(pixels[np.newaxis], batch, axis=0))["logits"][0]
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     print(path)
     for i in np.argsort(-logits)[:5]:

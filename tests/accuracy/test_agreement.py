@@ -18,6 +18,7 @@ from cifar_export.accuracy.score import score
 from cifar_export.data import Split, load_split
 from cifar_export.errors import GateFailed
 from cifar_export.exporting.artifact import export
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.gate.compare import bound
 from cifar_export.gate.inputs import bundled_images
 from cifar_export.networks.preprocess import as_variant
@@ -107,7 +108,7 @@ def test_an_image_that_float32_cannot_decide_is_a_tie(weights20, split, only, st
         state[name] = state[name].clone()
         state[name][5] = state[name][3] = state[name][3] + lift
     undecided = dataclasses.replace(weights20, state=state)
-    file = export(undecided, "onnx", opset=17, output=tmp_path / "a.onnx", checked=False).path
+    file = export(undecided, "onnx", choices=OnnxChoices(17), output=tmp_path / "a.onnx", checked=False).path
     stand_in("onnxruntime-cpu", "FavorsClass5")
     only("pytorch", "onnxruntime-cpu")
     result = score_all(undecided, split, file=file, limit=5)

@@ -15,6 +15,7 @@ from cifar_export.diagnosis.prove import prove
 from cifar_export.diagnosis.repro import save_repro
 from cifar_export.errors import GateFailed, InvalidInput
 from cifar_export.exporting.artifact import export
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.gate import isolation
 from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.node_outputs import load, run_all
@@ -64,7 +65,7 @@ def test_another_epsilon_in_one_batch_norm_is_named(weights20, pixels, tmp_path,
     network = build_network(weights20)
     network.get_submodule(f"{block}.bn1").eps = 1e-3
     file = tmp_path / "epsilon.onnx"
-    export(weights20, "onnx", opset=17, output=file, checked=False, module=network)
+    export(weights20, "onnx", choices=OnnxChoices(17), output=file, checked=False, module=network)
     found = locate(weights20, file, "float32", pixels).divergence
     assert (found.node, found.op, found.kind) == (f"{block}.conv1", "Conv", "numbers")
     assert all(weight.max_abs_difference > 0 for weight in found.weights)
@@ -140,7 +141,7 @@ def test_a_clean_file_diverges_nowhere(weights20, exported, pixels, variant):
 @pytest.mark.parametrize("name", ["cifar100_resnet56", "cifar10_resnet44"])
 def test_deep_networks_diverge_nowhere(tmp_path, pixels, name):
     weights, file = random_weights(NETWORKS[name], seed=5), tmp_path / "a.onnx"
-    export(weights, "onnx", variant="uint8", opset=17, output=file, checked=False)
+    export(weights, "onnx", variant="uint8", choices=OnnxChoices(17), output=file, checked=False)
     assert locate(weights, file, "uint8", pixels[:4]).divergence is None
 
 

@@ -21,6 +21,7 @@ from support.consumers import (
     answers,
     cpp_libtorch,
     cpp_onnxruntime,
+    for_three,
     largest_error,
     run,
     subject,
@@ -65,6 +66,14 @@ def test_the_answer_is_the_references(program: Path, example: str, exported: Sub
 
 
 @only_onnxruntime
+def test_a_file_for_three_images_gets_the_picture_and_two_black_ones(
+    program: Path, example: str, exported: Subject
+) -> None:
+    done = run(program, for_three(exported), *ppm(exported))
+    assert largest_error(answers(done.stdout), exported.expected) < TOLERANCE
+
+
+@only_onnxruntime
 def test_a_comment_in_the_picture_is_skipped(program: Path, example: str, exported: Subject, tmp_path: Path) -> None:
     picture = tmp_path / "noise.ppm"
     pixels = exported.pictures["noise"].with_suffix(".ppm").read_bytes().removeprefix(b"P6\n32 32\n255\n")
@@ -96,9 +105,9 @@ def test_a_wrong_picture_is_refused(
 def test_a_model_that_wants_normalized_input_is_refused(
     program: Path, example: str, exported: Subject, tmp_path: Path
 ) -> None:
-    format_name, opset = ("onnx", 17) if example == "cpp-onnxruntime" else ("torchscript", None)
+    format_name = "onnx" if example == "cpp-onnxruntime" else "torchscript"
     model = tmp_path / f"model{MODELS[example].removeprefix('-uint8')}"
-    export(exported.weights, format_name, opset=opset, output=model, checked=False)
+    export(exported.weights, format_name, output=model, checked=False)
     done = run(program, model, ppm(exported)[0])
     assert done.returncode == 1
     assert "--input uint8" in done.stderr

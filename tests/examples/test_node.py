@@ -17,6 +17,7 @@ from support.consumers import (
     Missing,
     Subject,
     answers,
+    for_three,
     largest_error,
     npm_packages,
     run,
@@ -45,10 +46,17 @@ def test_the_answer_is_the_references(program: tuple[str, Path], exported: Subje
     assert "ms a picture" in done.stderr
 
 
+def test_a_file_for_three_images_gets_the_picture_and_two_black_ones(
+    program: tuple[str, Path], exported: Subject
+) -> None:
+    done = run(*program, for_three(exported), *exported.pictures.values())
+    assert largest_error(answers(done.stdout), exported.expected) < TOLERANCE
+
+
 def test_wrong_input_is_one_line(program: tuple[str, Path], exported: Subject, tmp_path: Path) -> None:
     model, picture = exported.file("-uint8.onnx"), exported.pictures["noise"]
     normalized = tmp_path / "model.onnx"
-    export(exported.weights, "onnx", opset=17, output=normalized, checked=False)
+    export(exported.weights, "onnx", output=normalized, checked=False)
     lonely = tmp_path / "lonely.onnx"
     shutil.copy(model, lonely)
     for arguments, expected in (

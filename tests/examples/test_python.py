@@ -11,7 +11,7 @@ import pytest
 from cifar_export.networks.zoo import network
 from cifar_export.weights.seeded import random_weights
 
-from support.consumers import EXAMPLES, TOLERANCE, Subject, answers, largest_error, run, subject
+from support.consumers import EXAMPLES, TOLERANCE, Subject, answers, for_three, largest_error, run, subject
 
 # Runs a script as __main__ with some modules out of reach.
 LAUNCHER = """
@@ -42,6 +42,13 @@ def test_the_answer_is_the_references_without_torch(exported: Subject, runtime: 
     pictures = exported.pictures.values()
     code, stdout, stderr = launch(runtime, "torch,torchvision,onnx,exporter", exported.file("-uint8.onnx"), *pictures)
     assert code == 0, stderr
+    assert largest_error(answers(stdout), exported.expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_file_for_three_images_gets_three(exported: Subject, runtime: str) -> None:
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    _, stdout, _ = launch(runtime, "torch", for_three(exported), *exported.pictures.values())
     assert largest_error(answers(stdout), exported.expected) < TOLERANCE
 
 

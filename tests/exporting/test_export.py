@@ -17,6 +17,7 @@ from cifar_export.errors import GateFailed, Unavailable
 from cifar_export.exporting.artifact import export
 from cifar_export.formats import FORMATS, FileFacts, FormatSpec
 from cifar_export.formats.metadata import describe
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.networks.resnet import with_input
 from cifar_export.networks.zoo import CIFAR10
 from cifar_export.weights.core import build_network
@@ -44,14 +45,15 @@ COPY = """
 import sys
 from pathlib import Path
 from cifar_export.exporting.artifact import export
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.weights.sources import load_weights
 from cifar_export.networks.zoo import NETWORKS
 weights = load_weights(NETWORKS["cifar10_resnet20"], sys.argv[1])
-for format_name, variant, opset, name in (
-    ("onnx", "float32", 18, "p.onnx"), ("onnx", "uint8", 17, "q.onnx"),
+for format_name, variant, choices, name in (
+    ("onnx", "float32", None, "p.onnx"), ("onnx", "uint8", OnnxChoices(17), "q.onnx"),
     ("torchscript", "uint8", None, "r.torchscript.pt"), ("torch-export", "uint8", None, "s.pt2"),
 ):
-    export(weights, format_name, variant=variant, opset=opset, output=Path(name))
+    export(weights, format_name, variant=variant, choices=choices, output=Path(name))
 """
 
 
@@ -86,7 +88,7 @@ def test_a_second_trace_in_the_same_process_gives_the_same_torchscript_bytes(exp
 
 
 def test_skipping_the_check_is_written_into_the_file(weights20, tmp_path):
-    artifact = export(weights20, "onnx", opset=17, output=tmp_path / "a.onnx", checked=False)
+    artifact = export(weights20, "onnx", choices=OnnxChoices(17), output=tmp_path / "a.onnx", checked=False)
     assert artifact.parity is None
     properties = {entry.key: entry.value for entry in onnx.load(artifact.path).metadata_props}
     assert properties["parity"] == "not checked"
@@ -115,7 +117,7 @@ def test_a_broken_export_is_refused_and_leaves_the_older_file(weights20, tmp_pat
     module = build_network(weights20)
     fault(module)
     with pytest.raises(GateFailed, match=r"parity failed: .*exceeds"):
-        export(weights20, format_name, opset=17 if format_name == "onnx" else None, output=path, module=module)
+        export(weights20, format_name, output=path, module=module)
     assert path.read_bytes() == b"an older file"
     assert left_in(tmp_path) == [path.name]
 
@@ -143,7 +145,7 @@ def test_a_swapped_normalization_in_the_graph_is_refused(weights20, tmp_path):
     swapped = type(weights20.normalization)(weights20.normalization.std, weights20.normalization.mean)
     module = with_input(build_network(weights20), "uint8", swapped).eval()
     with pytest.raises(GateFailed, match="parity failed"):
-        export(weights20, "onnx", variant="uint8", opset=17, output=tmp_path / "a.onnx", module=module)
+        export(weights20, "onnx", variant="uint8", choices=OnnxChoices(17), output=tmp_path / "a.onnx", module=module)
     assert left_in(tmp_path) == []
 
 
@@ -203,7 +205,7 @@ def test_a_full_disk_ends_with_3_and_leaves_the_older_file(weights20, tmp_path, 
         Path, "write_bytes", lambda self, data: real(Path("/dev/full") if "tmp" in self.name else self, data)
     )
     with pytest.raises(Unavailable, match="No space left on device"):
-        export(weights20, "onnx", opset=17, output=path)
+        export(weights20, "onnx", choices=OnnxChoices(17), output=path)
     assert path.read_bytes() == b"an older file"
     assert left_in(tmp_path) == ["a.onnx"]
 

@@ -8,6 +8,7 @@ import pytest
 
 from cifar_export.errors import GateFailed
 from cifar_export.exporting.artifact import export
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.networks.zoo import CIFAR10, NETWORKS
 from cifar_export.weights.seeded import random_weights
 
@@ -80,7 +81,7 @@ def test_what_was_asked_for_is_read_back_from_the_finished_file(weights20, tmp_p
 
     monkeypatch.setattr(onnx_format, "onnx_model", changed)
     with pytest.raises(GateFailed, match=f"the ONNX file is not what was asked for: .*{said}"):
-        export(weights20, "onnx", opset=17, output=tmp_path / "a.onnx", checked=False)
+        export(weights20, "onnx", choices=OnnxChoices(17), output=tmp_path / "a.onnx", checked=False)
     assert left_in(tmp_path) == []
 
 
@@ -137,7 +138,7 @@ def test_values_are_named_by_layer(exported):
 
 def test_class_count_and_labels_are_the_data_sets(tmp_path):
     weights = random_weights(NETWORKS["cifar100_resnet20"], seed=1)
-    artifact = export(weights, "onnx", opset=17, output=tmp_path / "a.onnx", checked=False)
+    artifact = export(weights, "onnx", choices=OnnxChoices(17), output=tmp_path / "a.onnx", checked=False)
     model = onnx.load(artifact.path)
     labels = json.loads({entry.key: entry.value for entry in model.metadata_props}["labels"])
     assert len(labels) == 100 == model.graph.output[0].type.tensor_type.shape.dim[1].dim_value

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from cifar_export.errors import InvalidInput, Unavailable
-from cifar_export.formats.onnx import HIGHEST_OPSET, LOWEST_OPSET
+from cifar_export.formats.onnx_choices import HIGHEST_OPSET, LOWEST_OPSET, OnnxChoices
 from cifar_export.formats.onnx_graph import onnx_model, serialize
 from cifar_export.gate.compare import bound, compare
 from cifar_export.gate.inputs import bundled_images
@@ -89,7 +89,7 @@ def problem_of(model: onnx.ModelProto, name: str, variant: InputVariant) -> str 
 def test_in_every_opset_the_graph_is_valid_and_computes_what_the_network_does(
     name: str, opset: int, variant: InputVariant
 ) -> None:
-    model = onnx_model(network_of(name, variant), opset=opset, name="network")
+    model = onnx_model(network_of(name, variant), "network", OnnxChoices(opset))
     onnx.checker.check_model(model, full_check=True)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
     assert model.ir_version == LOWEST_IR[opset]
@@ -100,7 +100,7 @@ def test_in_every_opset_the_graph_is_valid_and_computes_what_the_network_does(
 
 def test_the_graph_is_the_same_in_every_opset() -> None:
     first, *others = (
-        onnx_model(network_of("resnet20", "uint8"), opset=opset, name="network").graph for opset in (9, 17, 18, 26)
+        onnx_model(network_of("resnet20", "uint8"), "network", OnnxChoices(opset)).graph for opset in (9, 17, 18, 26)
     )
     assert all(other == first for other in others)
 
@@ -111,7 +111,7 @@ def test_the_graph_is_the_same_in_every_opset() -> None:
 @pytest.mark.parametrize("variant", ["float32", "uint8"])
 def test_torchs_exporters_write_graphs_that_compute_the_same(opset: int, variant: InputVariant) -> None:
     network = network_of("resnet20", variant)
-    witness, ours = by_torch(network, variant, opset), onnx_model(network, opset=opset, name="network")
+    witness, ours = by_torch(network, variant, opset), onnx_model(network, "network", OnnxChoices(opset))
     assert [entry.version for entry in witness.opset_import if entry.domain == ""] == [opset]
     assert [problem_of(model, "resnet20", variant) for model in (witness, ours)] == [None, None]
     assert witness.graph.input[0].type == ours.graph.input[0].type
@@ -122,7 +122,7 @@ def test_every_weight_is_the_float32_that_is_nearest_to_the_folded_one() -> None
     """Folded once more, in extended precision: batch norm in float32 would round two or three times."""
     network = build_network(seeded("resnet20"))
     parts = dict(network.named_modules())
-    model = onnx_model(network, opset=17, name="network")
+    model = onnx_model(network, "network", OnnxChoices(17))
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     convolutions = [name for name, part in parts.items() if isinstance(part, nn.Conv2d)]
     assert len(found) == 2 * (len(convolutions) + 1)
@@ -146,7 +146,7 @@ def test_the_epsilon_of_each_batch_norm_is_its_own() -> None:
     network = build_network(seeded("resnet20"))
     network.get_submodule("layer2.0.bn1").eps = 0.5  # type: ignore[assignment]
     changed, before = (
-        {tensor.name: tensor for tensor in onnx_model(module, opset=17, name="network").graph.initializer}
+        {tensor.name: tensor for tensor in onnx_model(module, "network", OnnxChoices(17)).graph.initializer}
         for module in (network, network_of("resnet20", "float32"))
     )
     different = {name for name in before if changed[name] != before[name]}
@@ -170,7 +170,7 @@ def test_the_bytes_are_those_of_every_machine_and_torch(
     monkeypatch.setattr(torch.jit, "trace", never)
     weights = random_weights(TINY, seed=11)
     module = with_input(build_network(weights), variant, weights.normalization).eval()
-    data = serialize(onnx_model(module, opset=17, name="cifar10_resnet8"))
+    data = serialize(onnx_model(module, "cifar10_resnet8", OnnxChoices(17)))
     assert hashlib.sha256(data).hexdigest() == sha256
 
 
@@ -201,11 +201,11 @@ class Doubled(nn.Module):
 
 def test_another_module_is_refused_by_its_name() -> None:
     with pytest.raises(InvalidInput, match="Doubled cannot be written as ONNX"):
-        onnx_model(Doubled().eval(), opset=17, name="network")
+        onnx_model(Doubled().eval(), "network", OnnxChoices(17))
     network = build_network(seeded("resnet20"))
     network.layer2[1] = nn.Identity()
     with pytest.raises(InvalidInput, match=r"layer2\.1 is a Identity, not the network's block"):
-        onnx_model(network, opset=17, name="network")
+        onnx_model(network, "network", OnnxChoices(17))
 
 
 @pytest.mark.parametrize(
@@ -221,10 +221,10 @@ def test_a_network_with_nothing_to_fold_is_refused(norm: nn.Module, said: str) -
     network = build_network(seeded("resnet20"))
     network.get_submodule("layer2.1").bn1 = norm.eval()
     with pytest.raises(InvalidInput, match=said):
-        onnx_model(network, opset=17, name="network")
+        onnx_model(network, "network", OnnxChoices(17))
 
 
 def test_an_onnx_that_does_not_know_the_opset_is_named_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(onnx.helper.OP_SET_ID_VERSION_MAP, ("ai.onnx", 26))
     with pytest.raises(Unavailable, match=r"does not know opset 26\. `pip install --upgrade onnx`"):
-        onnx_model(network_of("resnet20", "float32"), opset=26, name="network")
+        onnx_model(network_of("resnet20", "float32"), "network", OnnxChoices(26))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cifar_export.exporting.artifact import export
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.gate import check as check_module
 from cifar_export.gate.inputs import input_sets
 from cifar_export.networks.zoo import NETWORKS
@@ -21,9 +22,9 @@ def clean_run(seed: int, folder) -> list[float]:
     weights = random_weights(NETWORKS[name], seed)
     pixels = {name: full[rng.choice(len(full), FEW[name], replace=False)] for name, full in input_sets().items()}
     files = {}
-    for format_name, suffix, opset in (("torchscript", ".torchscript.pt", None), ("onnx", ".onnx", 17)):
+    for format_name, suffix, choices in (("torchscript", ".torchscript.pt", None), ("onnx", ".onnx", OnnxChoices(17))):
         files[format_name] = folder / f"a{suffix}"
-        export(weights, format_name, variant=variant, opset=opset, output=files[format_name], checked=False)
+        export(weights, format_name, variant=variant, choices=choices, output=files[format_name], checked=False)
     report = check_module.check(weights, variant, files, RUNTIMES, pixels)
     assert report.passed, (seed, name, variant, report.failures)
     own = report.yardsticks["pytorch"]

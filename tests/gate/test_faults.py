@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from cifar_export.diagnosis.prove import prove
 from cifar_export.errors import CifarExportError, GateFailed
 from cifar_export.exporting.artifact import export
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.gate.check import check
 from cifar_export.gate.divergence import Located
-from cifar_export.gate.inputs import input_sets
+from cifar_export.gate.inputs import few_of_each, input_sets
 from cifar_export.networks.resnet import with_input
 from cifar_export.networks.zoo import CIFAR10, NETWORKS, Normalization
 from cifar_export.weights.core import build_network
@@ -57,7 +58,7 @@ class Bench:
         """An ONNX file made from a network that `change` has changed."""
         module = with_input(build_network(self.weights), variant, self.weights.normalization).eval()
         change(module)
-        export(self.weights, "onnx", opset=17, variant=variant, module=module, checked=checked,
+        export(self.weights, "onnx", choices=OnnxChoices(17), variant=variant, module=module, checked=checked,
                output=self.folder / "faulty.onnx")  # fmt: skip
         return []
 
@@ -77,7 +78,7 @@ def swapped_normalization(bench):
 def swapped_normalization_in_metadata(bench):
     old = bench.weights.normalization
     other = replace(bench.weights, normalization=Normalization(old.std, old.mean))
-    export(other, "onnx", opset=17, output=bench.folder / "a.onnx", checked=False)
+    export(other, "onnx", choices=OnnxChoices(17), output=bench.folder / "a.onnx", checked=False)
     return bench.judge(bench.folder / "a.onnx")
 
 
@@ -235,7 +236,7 @@ def other_weights(bench):
 def another_network(bench):
     """The numbers of other weights, under the name of these."""
     other = replace(random_weights(SPEC, seed=1), sha256=bench.weights.sha256)
-    export(other, "onnx", opset=17, output=bench.folder / "a.onnx", checked=False)
+    export(other, "onnx", choices=OnnxChoices(17), output=bench.folder / "a.onnx", checked=False)
     return bench.judge(bench.folder / "a.onnx")
 
 
@@ -296,10 +297,10 @@ FAULTS = {
 
 @pytest.fixture
 def bench(weights20, weights20_file, exported, tmp_path, monkeypatch):
-    """A bench with few images, that runs everything in this process."""
-    few = {name: images[:6] for name, images in input_sets().items()}
+    """A bench with a part of the images that prove a single export, that runs everything in this process."""
+    few = {name: images[:6] for name, images in few_of_each().items()}
     monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: few)
-    monkeypatch.setattr("cifar_export.exporting.artifact.input_sets", lambda: few)
+    monkeypatch.setattr("cifar_export.exporting.artifact.few_of_each", lambda: few)
     monkeypatch.setattr(
         "cifar_export.diagnosis.prove.check", lambda *args, isolated=False, **kwargs: check(*args, **kwargs)
     )

@@ -90,8 +90,7 @@ def test_the_answer_of_a_file_is_the_references(exported: Subject, predict: Pred
 def test_every_format_and_both_inputs_give_one_answer(
     exported: Subject, predict: Predict, tmp_path: Path, format_name: str, name: str, variant: InputVariant
 ) -> None:
-    opset = 17 if format_name == "onnx" else None
-    export(exported.weights, format_name, variant=variant, opset=opset, output=tmp_path / name, checked=False)
+    export(exported.weights, format_name, variant=variant, output=tmp_path / name, checked=False)
     done = predict(name, *exported.pictures.values(), "--json")
     assert done.exit_code == 0, done.stderr
     found = [[guess["label"] for guess in entry["top"]] for entry in json.loads(done.stdout)]

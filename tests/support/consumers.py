@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from cifar_export.exporting.artifact import export
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.gate.inputs import bundled_images, input_sets
 from cifar_export.networks.resnet import with_input
 from cifar_export.runtimes.pytorch import Reference
@@ -78,9 +79,9 @@ def subject(
     *,
     pixels: Mapping[str, Any] | None = None,
     torchscript: bool = False,
-    opset: int = 17,
+    batch: int | None = None,
 ) -> Subject:
-    """Export `weights` with uint8 input to `folder` and put pictures there."""
+    """Export `weights` with uint8 input to `folder`, the ONNX file for that batch alone, and put pictures there."""
     pixels = pixels or six_pictures()
     pictures = {}
     for name, values in pixels.items():
@@ -90,10 +91,19 @@ def subject(
     result = Subject(
         weights, folder, pictures, dict(zip(pixels, reference(weights, list(pixels.values())), strict=True))
     )
-    export(weights, "onnx", variant="uint8", opset=opset, output=result.file("-uint8.onnx"), checked=False)
+    choices = OnnxChoices(batch=batch)
+    export(weights, "onnx", variant="uint8", choices=choices, output=result.file("-uint8.onnx"), checked=False)
     if torchscript:
         export(weights, "torchscript", variant="uint8", output=result.file("-uint8.torchscript.pt"), checked=False)
     return result
+
+
+def for_three(exported: Subject) -> Path:
+    """The same network as an ONNX file that takes batches of three images and no others."""
+    path = exported.file("-batch3-uint8.onnx")
+    if not path.is_file():
+        export(exported.weights, "onnx", variant="uint8", choices=OnnxChoices(batch=3), output=path, checked=False)
+    return path
 
 
 def reference(weights: Weights, pixels: Sequence[Any], top: int = 5) -> list[Top]:

@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from cifar_export.exporting.golden import tolerance
 from cifar_export.formats import FileFacts
+from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.gate.compare import Comparison
 from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.report import ParityReport, RuntimeResult
@@ -65,7 +66,7 @@ def fake_network(folder: Path, name: str, version: str = "1.0.0") -> Path:
     for file, (format_name, variant) in MODELS.items():
         facts[file] = FileFacts(format_name, variant, None)
         if format_name == "onnx":
-            facts[file] = FileFacts(format_name, variant, None, opset=18, ir_version=8)
+            facts[file] = FileFacts(format_name, variant, None, ir_version=8, choices=OnnxChoices(18))
             model = _tiny_onnx(spec, variant, weights_sha256, rng.randrange(2**32))
             (folder / file).write_bytes(model.SerializeToString(deterministic=True))
             tolerances[file] = _write_golden(model, folder / GOLDEN[file])
