@@ -22,9 +22,7 @@ if TYPE_CHECKING:  # torch, onnx and numpy are imported by the functions that ne
 
     from .accuracy.evaluation import Evaluation
     from .exporting.artifact import Artifact
-    from .formats.onnx_choices import BatchNorm, Classifier, Layout, Pooling
     from .gate.report import ParityReport
-    from .networks.zoo import InputVariant
     from .prediction.predict import Predictions
     from .release.check.examine import Examined
     from .weights.core import Weights
@@ -37,14 +35,14 @@ def export(
     format: Literal["onnx", "torchscript", "torch-export"] = "onnx",
     *,
     output: str | Path | None = None,
-    input: InputVariant | None = None,
+    input: Literal["float32", "uint8", "unit"] | None = None,
     target: str | None = None,
     opset: int | None = None,
     batch: int | Literal["dynamic"] | None = None,
-    batch_norm: BatchNorm | None = None,
-    pooling: Pooling | None = None,
-    classifier: Classifier | None = None,
-    layout: Layout | None = None,
+    batch_norm: Literal["folded", "separate"] | None = None,
+    pooling: Literal["global", "average", "reduce-mean"] | None = None,
+    classifier: Literal["gemm", "matmul"] | None = None,
+    layout: Literal["nchw", "nhwc"] | None = None,
     weights: str | Path = "bundled",
 ) -> Artifact:
     """Export the network called `name` to one file with its sidecar, after it has passed parity.
@@ -88,7 +86,7 @@ def parity(
     name: str,
     *,
     runtimes: Sequence[str] = (),
-    input: InputVariant | None = None,
+    input: Literal["float32", "uint8", "unit"] | None = None,
     file: str | Path | None = None,
     trust_file: bool = False,
     weights: str | Path = "bundled",
@@ -118,7 +116,7 @@ def evaluate(
     *,
     data_dir: str | Path,
     runtime: str = "onnxruntime-cpu",
-    input: InputVariant | None = None,
+    input: Literal["float32", "uint8", "unit"] | None = None,
     file: str | Path | None = None,
     trust_file: bool = False,
     limit: int | None = None,

@@ -128,7 +128,8 @@ def test_a_file_that_says_other_things_of_itself_than_were_asked_is_refused(
     weights20, tmp_path, monkeypatch, format_name, lie
 ):
     """Whatever the format: what stands in the file is read back before it appears."""
-    said = {"variant": "float32", "metadata": describe(weights20, "float32", checked=False)}
+    choices = OnnxChoices() if format_name == "onnx" else None
+    said = {"variant": "float32", "metadata": describe(weights20, "float32", checked=False, choices=choices)}
 
     def tried(facts):
         module = SimpleNamespace(serialize=lambda request: b"x", inspect=lambda path: FileFacts(format_name, **facts))
