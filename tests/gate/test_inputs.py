@@ -15,9 +15,9 @@ from PIL import Image
 
 from cifar_export.errors import InvalidInput
 from cifar_export.gate.forward import places
-from cifar_export.gate.inputs import bundled_images, input_sets, plan
+from cifar_export.gate.inputs import bundled_images, few_of_each, input_sets, plan
 from cifar_export.networks.zoo import CIFAR10
-from cifar_export.runtimes import RuntimeSpec
+from cifar_export.runtimes import RUNTIMES, RuntimeSpec
 
 from support.paths import ROOT
 
@@ -112,3 +112,16 @@ def test_damaged_bundled_images_are_refused(tmp_path, monkeypatch):
         picture.save(tmp_path / "cifar10-test-128.png")
     with pytest.raises(InvalidInput, match="bundled test images are damaged"):
         bundled_images()
+
+
+def test_a_single_export_is_proved_on_16_images_of_each_set_and_a_batch_of_64():
+    sets = few_of_each()
+    assert {name: len(pixels) for name, pixels in sets.items()} == dict.fromkeys(input_sets(), 16)
+    for name, full in input_sets().items():
+        first, last = sets[name][0], sets[name][-1]
+        assert np.array_equal(first, full[0])
+        assert np.array_equal(last, full[-1])  # spread over the whole set
+    batches = places(RUNTIMES["onnxruntime-cpu"], sets, full_batch=True)
+    assert [len(batch) for batch in batches["noise"]] == [1, 2, 7, 6, 64]
+    assert set(batches["noise"][-1]) == set(range(16))
+    assert [len(batch) for batch in batches["real"]] == [1, 2, 7, 6]
