@@ -18,11 +18,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from ..errors import InvalidInput
 from ..formats.onnx_graph import read_choices
 from ..formats.ports import as_fed
 from ..gate.divergence import Divergence, Kind, LayerError, Located, WeightDifference
-from ..gate.node_outputs import Run, fixed_batch, load, longest_beginning, run_all
+from ..gate.node_outputs import Run, fixed_batch, free_batch, load, longest_beginning, run_all
 from ..networks.folding import folded
 from ..networks.preprocess import Pixels, as_variant
 from ..networks.resnet import ResNet
@@ -41,9 +40,9 @@ def locate(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, 
     """The first node of the ONNX `file` that does not do what the network of `weights` does, and every value's error.
 
     `pixels`: uint8 (N, 32, 32, 3). `run` is `run_all`, or does the same in another process. There is no divergence
-    where every node stays inside its band, nor in a file whose values do not carry the names of our exports. Raises
-    `InvalidInput` for a file that is no ONNX model or takes other batches only, `Unavailable` without ONNX Runtime, and
-    what `run` raises on images although it took black ones.
+    where every node stays inside its band, nor in a file whose values do not carry the names of our exports. A file
+    for larger batches than there are images is searched as if it took any. Raises `InvalidInput` for a file that is no
+    ONNX model, `Unavailable` without ONNX Runtime, and what `run` raises on images although it took black ones.
     """
     require_runtime("onnxruntime-cpu")
     model = load(file)
@@ -51,7 +50,8 @@ def locate(weights: Weights, file: Path, variant: InputVariant, pixels: Pixels, 
     images = as_variant(pixels, variant, weights.normalization)
     fixed = fixed_batch(model)
     if fixed is not None and fixed > min(_LARGEST_BATCH, len(images)):
-        raise InvalidInput(f"{file} takes batches of {fixed:,} images only. Export it with a dynamic batch.")
+        free_batch(model)
+        fixed = None
     size = fixed or _BATCH
     images = images[: len(images) // size * size] if fixed else images
     runnable, refusal = longest_beginning(model, run)

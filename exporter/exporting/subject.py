@@ -138,4 +138,8 @@ def contradicting(facts: FileFacts, weights: Weights) -> list[str]:
     """What the file says of itself that is not so of `weights`, one sentence each."""
     if facts.metadata is None or facts.variant is None:
         return []
-    return contradictions(facts.metadata, describe(weights, facts.variant, checked=True))
+    problems = contradictions(facts.metadata, describe(weights, facts.variant, checked=True))
+    said = facts.metadata.get("choices")
+    if facts.choices and isinstance(said, dict) and said.get("layout", facts.choices.layout) != facts.choices.layout:
+        problems.append(f"metadata says layout: {said['layout']!r:.20}, the input is {facts.choices.layout}")
+    return problems

@@ -50,6 +50,14 @@ def fixed_batch(model: onnx.ModelProto) -> int | None:
     return size or None
 
 
+def free_batch(model: onnx.ModelProto) -> None:
+    """Let `model` take any batch size, where nothing inside it fixes one."""
+    del model.graph.value_info[:]
+    for value in (image_port(model), *model.graph.output):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
 def _session(model: onnx.ModelProto) -> Any:
     import onnxruntime as ort
 

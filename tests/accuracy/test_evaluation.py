@@ -67,17 +67,15 @@ def test_logits_for_more_classes_than_the_data_set_has_are_of_another_one():
         evaluate(Fixed(np.zeros((2, 100))), split_of([1, 2]), IDENTITY, classes=10)
 
 
-def test_a_foreign_file_with_a_fixed_batch_is_one_line(weights20, exported, tmp_path):
+def test_a_foreign_file_with_a_fixed_batch_is_fed_in_its_size(weights20, exported, tmp_path):
     model = onnx.load(exported("onnx", "float32", 17).path)
     del model.metadata_props[:]
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     file = tmp_path / "fixed batch.onnx"
     onnx.save(model, file)
     split = split_of([1, 2, 3])
-    assert score(weights20, split, "onnxruntime-cpu", file=file, batch_size=1).images == 3
-    with pytest.raises(GateFailed, match="onnxruntime-cpu fails on a batch of 2 images: ") as error:
-        score(weights20, split, "onnxruntime-cpu", file=file, batch_size=2)
-    assert str(error.value).count("\n") == 0
+    for batch_size in (1, 2):
+        assert score(weights20, split, "onnxruntime-cpu", file=file, batch_size=batch_size).images == 3
 
 
 def test_a_file_of_other_weights_is_refused(run, exported, tmp_path, cifar_data):

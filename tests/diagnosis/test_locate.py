@@ -226,14 +226,44 @@ def test_a_file_of_one_batch_size_is_searched_in_such_batches(weights20, exporte
     assert locate(weights20, file, "float32", pixels).divergence.node == "layer2.0.conv2"
 
 
-@pytest.mark.parametrize("size", [500, 10**12])
-def test_a_file_of_another_batch_size_keeps_its_verdict(run, weights20_file, exported, tmp_path, size):
-    file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", fix_batch(size))
+def test_a_file_for_more_images_than_there_are_is_searched_as_if_it_took_any(weights20, exported, pixels, tmp_path):
+    def change(model):
+        fix_batch(500)(model)
+        edit("layer2.0.conv2.weight", nudge)(model)
+
+    file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", change)
+    assert locate(weights20, file, "float32", pixels).divergence.node == "layer2.0.conv2"
+
+
+def test_a_file_for_a_batch_that_nobody_can_feed_is_refused(run, weights20_file, exported, tmp_path):
+    file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", fix_batch(10**12))
     result = run("parity", "resnet20", "--weights", weights20_file, "--file", file, "--runtime", "onnxruntime-cpu",
                  "--json")  # fmt: skip
     document = json.loads(result.stdout)
     assert (result.exit_code, document["passed"], document["divergence"]) == (1, False, None)
-    assert f"batches of {size:,} images only" in document["divergence_unknown"]
+    assert "takes batches of 1,000,000,000,000 images; at most 4,096 are fed" in document["runtimes"][0]["reason"]
+
+
+SEARCHED = {
+    # what is chosen, the weight that is changed, the node that is to be named
+    "separate": (OnnxChoices(9, batch_norm="separate"), "layer2.0.bn1.running_mean", "layer2.0.bn1"),
+    "conv before a separate one": (OnnxChoices(batch_norm="separate"), "layer2.0.conv2.weight", "layer2.0.conv2"),
+    "matmul": (OnnxChoices(classifier="matmul"), "fc.weight", "fc"),
+    "added": (OnnxChoices(classifier="matmul"), "fc.bias", "fc.add"),
+    "average": (OnnxChoices(11, 1, pooling="average"), "layer3.2.conv2.weight", "layer3.2.conv2"),
+    "mean, channels last": (OnnxChoices(batch=2, pooling="reduce-mean", layout="nhwc"), "conv1.bias", "conv1"),
+}
+
+
+@pytest.mark.parametrize("case", SEARCHED)
+def test_every_graph_that_is_written_can_be_searched(weights20, pixels, tmp_path, case):
+    choices, weight, name = SEARCHED[case]
+    file, broken = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    export(weights20, "onnx", variant="unit", choices=choices, output=file, checked=False)
+    found = locate(weights20, file, "unit", pixels)
+    assert (found.divergence, len(found.layers)) == (None, len(onnx.load(file).graph.node))
+    divergence = locate(weights20, plant(file, broken, edit(weight, nudge)), "unit", pixels).divergence
+    assert (divergence.node, divergence.kind) == (name, "numbers")
 
 
 def test_weights_beside_the_file_are_read(weights20, exported, pixels, tmp_path):

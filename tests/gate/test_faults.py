@@ -265,7 +265,7 @@ FAULTS = {
     bgr: "numeric gate",
     bgr_pixels: "numeric gate",
     rows_for_columns: "numeric gate",
-    channels_last: "shape check",
+    channels_last: "metadata check",
     train_mode: "mode check",
     one_batch_norm_in_train_mode: "mode check",
     batch_statistics: "numeric gate",

@@ -1,0 +1,1 @@
+"""emx-onnx-cgen: the graph as one C file, compiled and run."""
