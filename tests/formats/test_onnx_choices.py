@@ -190,7 +190,7 @@ def test_what_cannot_be_delivered_is_refused(choices: OnnxChoices, variant: Inpu
 def test_the_ends_of_each_range_are_delivered() -> None:
     for opset in (LOWEST_OPSET, HIGHEST_OPSET):
         for batch in (1, HIGHEST_BATCH):
-            require_choices(OnnxChoices(opset, batch), "float32")
+            assert chosen(None, opset=opset, batch=batch) == (OnnxChoices(opset, batch), "float32")
 
 
 def test_an_option_beats_the_target_and_dynamic_beats_a_fixed_batch() -> None:

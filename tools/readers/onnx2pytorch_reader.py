@@ -1,5 +1,7 @@
 """onnx2pytorch: how alpha-beta-CROWN reads the networks of VNN-COMP."""
 
+from typing import Any
+
 import onnx
 import torch
 from harness import Run, main
@@ -10,7 +12,7 @@ def open_model(path: str) -> Run:
     """The converted module, in eval mode."""
     module = ConvertModel(onnx.load(path)).eval()
 
-    def run(images):
+    def run(images: Any) -> Any:
         with torch.no_grad():
             return module(torch.from_numpy(images)).numpy()
 
