@@ -84,7 +84,7 @@ def test_zizmor_finds_nothing() -> None:
 
 def test_zizmor_would_find_something(tmp_path: Path) -> None:
     path = tmp_path / "release.yml"
-    path.write_text(WORKFLOWS[-1].read_text().replace('--title "$VERSION"', '--title "${{ github.ref_name }}"'))
+    path.write_text((ROOT / ".github" / "workflows" / "release.yml").read_text().replace('--title "$VERSION"', '--title "${{ github.ref_name }}"'))
     assert "template-injection" in zizmor(path).stdout
 
 
