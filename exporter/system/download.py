@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from ..errors import GateFailed, InvalidInput, Unavailable, from_os_error
+from .files import require_target
 from .http import (
     CHECK_ADDRESS,
     CHECK_NETWORK,
@@ -87,6 +88,7 @@ def download(
     try:
         if destination.is_file() and not _mismatch(destination, digests):
             return destination
+        require_target(destination)
         destination.parent.mkdir(parents=True, exist_ok=True)
         with one_download(destination):
             if not destination.is_file() or _mismatch(destination, digests):  # else another process was quicker
