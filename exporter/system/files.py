@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import InvalidInput, from_os_error
+from .outside import MAX_MODEL_BYTES, open_regular
 
 
 def require_utf8(path: Path) -> None:
@@ -29,13 +30,8 @@ def require_utf8(path: Path) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Raise `InvalidInput` unless `path` is a readable regular file: opening a pipe, say, would wait for its writer."""
-    try:
-        if not path.is_dir() and path.exists() and not path.is_file():
-            raise InvalidInput(f"{path} is not a regular file. Name one.")
-        path.open("rb").close()
-    except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
+    """Raise `InvalidInput` unless `path` is a readable regular file of at most `MAX_MODEL_BYTES`."""
+    open_regular(path, MAX_MODEL_BYTES).close()
 
 
 _SYSTEM_FOLDERS = (Path("/dev"), Path("/proc"))
