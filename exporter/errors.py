@@ -32,6 +32,10 @@ class Unavailable(CifarExportError):
     exit_code = 3
 
 
+ERRORS: dict[int, type[CifarExportError]] = {kind.exit_code: kind for kind in (GateFailed, InvalidInput, Unavailable)}
+"""By exit code."""
+
+
 def first_line(error: BaseException | str, *, limit: int = 200, named: bool = False) -> str:
     """What a foreign `error` says, for the middle of a sentence: at most `limit` characters, no full stop at the end.
 

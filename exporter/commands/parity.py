@@ -10,6 +10,7 @@ import click
 
 from ..errors import Unavailable
 from ..networks.zoo import InputVariant
+from ..system.files import require_target
 from .console import (
     Command,
     asked,
@@ -67,6 +68,8 @@ def parity(
     """
     wanted = asked(**network)
     refuse_trust_without_file(file, trust_file)
+    if page is not None:
+        require_target(page)  # before the minutes that the proof takes
     spec = wanted.spec
     from ..diagnosis.prove import prove
     from .display import parity_table, steps

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import from_os_error
+from ..errors import InvalidInput, from_os_error
 from ..networks.zoo import DatasetSpec
 from .layout import BINARY, PYTHON, SPLITS, SplitName, binary_paths, image_count, python_paths
 from .reader import BadFile, md5_file, read_records
@@ -208,8 +208,12 @@ def _check_python(dataset: DatasetSpec, data_dir: Path) -> DataReport:
     layout = PYTHON[dataset.name]
     files = []
     for name, expected in (layout.train_md5 | layout.test_md5).items():
-        found = md5_file(data_dir / layout.folder / name)
         path = f"{layout.folder}/{name}"
+        try:
+            found = md5_file(data_dir / layout.folder / name)
+        except InvalidInput as error:
+            files.append(FileReport(path, "damaged", str(error)))
+            continue
         if found == expected:
             files.append(FileReport(path, "official"))
         else:

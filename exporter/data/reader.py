@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from ..errors import InvalidInput, Unavailable, from_os_error
 from ..networks.zoo import IMAGE_SIZE, DatasetSpec
+from ..system.outside import open_regular, read_regular
 from .layout import BINARY, PIXEL_BYTES, PYTHON, SplitName, binary_paths, image_count, python_paths
 
+MAX_PICKLE_BYTES = 1 << 28
+"""Of a file of torchvision's folder; the largest has 155 million."""
 Labels = NDArray[np.integer[Any]]
 
 
@@ -86,8 +89,8 @@ def read_records(path: Path, dataset: DatasetSpec, count: int) -> NDArray[np.uin
 
 
 def md5_file(path: Path) -> str:
-    """Return the hex md5 of the file at `path`. Raises OSError."""
-    with path.open("rb") as stream:
+    """Return the hex md5 of the file at `path`. Raises `InvalidInput` for what is no such file at all, and OSError."""
+    with open_regular(path, MAX_PICKLE_BYTES) as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
@@ -107,7 +110,7 @@ def _read_binary(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, 
 def _read_python(path: Path, dataset: DatasetSpec, count: int) -> tuple[Labels, NDArray[np.uint8]]:
     layout = PYTHON[dataset.name]
     published = (layout.train_md5 | layout.test_md5)[path.name]
-    data = path.read_bytes()  # once, so that the bytes that were checked are those that are read
+    data = read_regular(path, MAX_PICKLE_BYTES)  # once, so that the bytes that were checked are those that are read
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != published:
         problem = f"md5 {published} expected, {found} found ({len(data):,} bytes), and other pickles are not read"

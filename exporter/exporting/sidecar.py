@@ -12,6 +12,7 @@ from ..errors import InvalidInput
 from ..formats import FileFacts
 from ..formats.ports import described_ports
 from ..system.files import sha256_file
+from ..system.outside import read_regular
 
 _HOW = "Pass --trust-file only if you know who made it."
 
@@ -43,8 +44,8 @@ def require_vouched(file: Path) -> None:
     """Raise `InvalidInput` unless the sidecar of `file` is there and says the sha256 that `file` has."""
     sidecar = sidecar_path(file)
     try:
-        described = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        described = json.loads(read_regular(sidecar))
+    except (InvalidInput, ValueError, RecursionError):
         raise InvalidInput(f"{file} is code, and no sidecar {sidecar.name} of ours vouches for it. {_HOW}") from None
     expected = described.get("sha256") if isinstance(described, dict) else None
     if expected != sha256_file(file):

@@ -18,6 +18,7 @@ from torch import nn
 from ..errors import GateFailed, InvalidInput
 from ..formats import FORMATS, FileFacts, format_of
 from ..formats.metadata import contradictions, describe
+from ..gate.isolated import IsolatedFile
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
 from ..runtimes import RUNTIMES, Runtime, open_runtime, require_runtime, spec_of
@@ -80,9 +81,14 @@ class Subject:
 def opened(weights: Weights, runtime: str, variant: InputVariant, file: Path | None = None) -> Iterator[Runtime]:
     """Yield `runtime` with a fresh export of `weights`, or with `file`; it is closed at the end of the block.
 
-    Raises `Unavailable` where the machine lacks the runtime, and what `open_runtime` raises.
+    A `file` is anyone's, so it runs in a process of its own. Raises `Unavailable` where the machine lacks the runtime,
+    and what `open_runtime` raises.
     """
-    with Subject(weights, variant, file) as subject, subject.open(runtime) as ready:
+    if file is not None:
+        with IsolatedFile(runtime, file) as ready:
+            yield ready
+        return
+    with Subject(weights, variant) as subject, subject.open(runtime) as ready:
         yield ready
 
 

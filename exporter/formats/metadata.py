@@ -18,19 +18,21 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, from_os_error
+from ..errors import InvalidInput, first_line
 from ..networks.zoo import INPUT_VARIANTS, InputVariant
+from ..system.outside import MAX_MODEL_BYTES, read_regular
 from ..system.version import __version__
 from ..weights.core import Weights
 from .onnx_choices import OnnxChoices
 
 SCHEMA = 1
 EXTRA_FILE = "metadata.json"
+MAX_METADATA_BYTES = 1 << 20
+"""Of the document in an archive; that of a hundred classes has some three thousand."""
 PARITY_PASSED = "passed"
 PARITY_NOT_CHECKED = "not checked"
 # Keys whose values must be those of the weights, or the file is not an export of them.
@@ -83,14 +85,18 @@ def read_archive_metadata(path: Path) -> dict[str, Any] | None:
 
     Raises `InvalidInput` for a file that is no zip archive, or a damaged one.
     """
+    data = read_regular(path, MAX_MODEL_BYTES)
     try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = [name for name in archive.namelist() if name.split("/", 1)[-1] == f"extra/{EXTRA_FILE}"]
             if not names:
                 return None
-            document = json.loads(archive.read(names[0]))
-    except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise InvalidInput(f"{path}: not a readable archive ({error}). Export it again.") from error
+            with archive.open(names[0]) as member:  # not all of it at once: a small archive may hold gigabytes
+                text = member.read(MAX_METADATA_BYTES + 1)
+            if len(text) > MAX_METADATA_BYTES:
+                raise ValueError(f"its metadata has more than {MAX_METADATA_BYTES:,} bytes")
+            document = json.loads(text)
+    # The bytes are anyone's: what the unpackers of zip's many methods raise on them is nowhere promised.
+    except Exception as error:
+        raise InvalidInput(f"{path}: not a readable archive ({first_line(error)}). Export it again.") from error
     return document if isinstance(document, dict) else None

@@ -11,8 +11,9 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper
 
-from ..errors import GateFailed, InvalidInput, first_line, from_os_error
+from ..errors import GateFailed, InvalidInput, first_line
 from ..networks.zoo import INPUT_VARIANTS, InputVariant
+from ..system.outside import MAX_MODEL_BYTES, read_regular
 from ..system.version import __version__
 from . import FileFacts, Request
 from .metadata import contradictions, variant_of
@@ -52,9 +53,7 @@ def serialize(request: Request) -> bytes:
 def inspect(path: Path) -> FileFacts:
     """Opset, IR version, input variant and metadata of an ONNX file. Raises `InvalidInput` for anything else."""
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
-    except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
+        model = onnx.load_model_from_string(read_regular(path, MAX_MODEL_BYTES))
     except DecodeError as error:
         raise InvalidInput(f"{path}: not an ONNX file, or a damaged one. Export it again.") from error
     if any(isinstance(text, bytes) for entry in model.metadata_props for text in (entry.key, entry.value)):

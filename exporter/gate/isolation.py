@@ -38,7 +38,12 @@ _PATIENT_WITH = 256  # images in a batch: a runtime's patience is for so many, a
 _GRAPH_PATIENCE_S = 30.0  # for a few images through a beginning of the graph; a hundred times what it takes
 
 
-class _Room:
+def patience(spec: RuntimeSpec, images: int) -> float:
+    """The seconds that a runtime may be silent over a batch of so many images."""
+    return spec.patience_s * max(1.0, images / _PATIENT_WITH)
+
+
+class Room:
     """A temporary folder, and a worker that is started when it is asked and replaced after it failed."""
 
     def __init__(self) -> None:
@@ -46,7 +51,7 @@ class _Room:
         self._worker: Worker | None = None
 
     def __enter__(self) -> Self:
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cifar-export-")))
+        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="cifar-export-")))
         return self
 
     def __exit__(
@@ -56,11 +61,11 @@ class _Room:
             self._worker.kill()
         self._stack.close()
 
-    def _ask(self, job: Mapping[str, Any], patience_s: float, sign: Sign | None = None) -> dict[str, Any] | str:
-        """What `Worker.ask` says."""
+    def ask(self, job: Mapping[str, Any], patience_s: float, sign: Sign | None = None) -> dict[str, Any] | str:
+        """What `Worker.ask` says; a worker that failed is ended, and the next job gets another one."""
         if self._worker is None:
-            self._worker = Worker(self._folder / "stderr.txt")
-        file = self._folder / "job.json"  # a line of a pipe that nobody reads would block where it is long
+            self._worker = Worker(self.folder / "stderr.txt")
+        file = self.folder / "job.json"  # a line of a pipe that nobody reads would block where it is long
         file.write_text(json.dumps(job), encoding="utf-8")
         reply = self._worker.ask(json.dumps(str(file)), patience_s, sign)
         if isinstance(reply, str):
@@ -69,7 +74,7 @@ class _Room:
         return reply
 
 
-class Isolation(_Room):
+class Isolation(Room):
     """A room for runtimes that read files; `inputs` is what each of them gets. A context manager."""
 
     def __init__(self, inputs: Inputs) -> None:
@@ -82,7 +87,7 @@ class Isolation(_Room):
         super().__enter__()
         self._files = {}
         for number, (name, pixels) in enumerate(self._inputs.pixels.items()):
-            self._files[name] = str(self._folder / f"pixels-{number}.npy")
+            self._files[name] = str(self.folder / f"pixels-{number}.npy")
             np.save(self._files[name], pixels, allow_pickle=False)
         self._thread = ThreadPoolExecutor(1)
         return self
@@ -118,26 +123,26 @@ class Isolation(_Room):
             "variant": self._inputs.variant,
             "normalization": self._inputs.normalization.as_dict(),
             "where": {name: [batch.tolist() for batch in cut] for name, cut in where.items()},
-            "output": str(self._folder / f"logits-{self._jobs}"),
+            "output": str(self.folder / f"logits-{self._jobs}"),
         }
         largest = max((len(batch) for cut in where.values() for batch in cut), default=0)
-        reply = self._ask(job, spec.patience_s * max(1.0, largest / _PATIENT_WITH), sign)
+        reply = self.ask(job, patience(spec, largest), sign)
         if isinstance(reply, str):
             return Answer(None, problem=reply)
         logits = {name: np.load(written, allow_pickle=False) for name, written in reply["logits"].items()}
         return Answer(**reply | {"logits": logits, "misplaced": tuple(reply["misplaced"])})
 
 
-class GraphIsolation(_Room):
+class GraphIsolation(Room):
     """A room for `node_outputs.run_all`: what crashes or hangs there is an error here. A context manager."""
 
     def run(self, model: onnx.ModelProto, images: Images) -> dict[str, NDArray[Any]]:
         """Every output of `model` by name, on `images`. Raises `GateFailed`: what stopped it, in words."""
-        file, images_file = self._folder / "graph.onnx", self._folder / "images.npy"
+        file, images_file = self.folder / "graph.onnx", self.folder / "images.npy"
         file.write_bytes(model.SerializeToString())
         np.save(images_file, images, allow_pickle=False)
-        job = {"graph": str(file), "images": str(images_file), "output": str(self._folder / "value")}
-        reply = self._ask(job, _GRAPH_PATIENCE_S)
+        job = {"graph": str(file), "images": str(images_file), "output": str(self.folder / "value")}
+        reply = self.ask(job, _GRAPH_PATIENCE_S)
         if isinstance(reply, str):
             raise GateFailed(reply)
         if reply["problem"]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import external_data_helper, helper
 
 from ..errors import InvalidInput, first_line, from_os_error
+from ..system.outside import MAX_MODEL_BYTES, read_regular
 
 _FATAL = 4  # ONNX Runtime's log severity: what it refuses is in its exception
 
@@ -23,7 +24,7 @@ Run = Callable[[onnx.ModelProto, NDArray[Any]], dict[str, NDArray[Any]]]
 def load(file: Path) -> onnx.ModelProto:
     """The model in `file`, with the weights that it keeps in files beside it. Raises `InvalidInput` for all else."""
     try:
-        model = onnx.load_model_from_string(file.read_bytes())
+        model = onnx.load_model_from_string(read_regular(file, MAX_MODEL_BYTES))
         external_data_helper.load_external_data_for_model(model, str(file.parent))
     except OSError as error:
         raise from_os_error(error, f"read {file}") from error

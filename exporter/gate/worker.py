@@ -15,19 +15,26 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ..errors import first_line
+from ..errors import CifarExportError, GateFailed, first_line
 from ..networks.zoo import Normalization
-from ..runtimes import open_subject
+from ..runtimes import Runtime, open_subject, run_batch
 from .forward import Answer, Inputs, attempt
 
 
 def main() -> None:
     """Answer jobs until stdin ends."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
+        runtime: Runtime | None = None
         os.dup2(2, 1)  # libraries that print to stdout do not disturb the answers
         for line in sys.stdin:
             job = json.loads(Path(json.loads(line)).read_text(encoding="utf-8"))
-            _say(replies, json.dumps(_values(job) if "graph" in job else _answer(job, replies)))
+            if "session" in job:
+                reply, runtime = _open(job)
+            elif "images" in job and "logits" in job:
+                reply = _run(runtime, job)
+            else:
+                reply = _values(job) if "graph" in job else _answer(job, replies)
+            _say(replies, json.dumps(reply))
 
 
 def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:
@@ -48,6 +55,37 @@ def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:
         files[name] = f"{job['output']}-{number}.npy"
         np.save(files[name], logits, allow_pickle=False)
     return {**vars(answer), "logits": files}
+
+
+def _open(job: dict[str, Any]) -> tuple[dict[str, Any], Runtime | None]:
+    """Open a file that is to be asked batch after batch, until the process is ended."""
+    target, reads, subject = job["session"]
+    try:
+        runtime = open_subject(target, reads, Path(subject))
+    except Exception as error:  # noqa: BLE001  runtimes raise what they like
+        return _failed(error), None
+    return {"provider": runtime.provider}, runtime
+
+
+def _run(runtime: Runtime | None, job: dict[str, Any]) -> dict[str, Any]:
+    """One batch of the file that is open."""
+    if runtime is None:
+        return _failed(GateFailed("the file is no longer open. Open it again."))
+    try:
+        logits = np.asarray(run_batch(runtime, np.load(job["images"], allow_pickle=False)))
+        if logits.dtype.hasobject:  # only a pickle could carry it
+            raise GateFailed(f"{runtime.name} returns {logits.dtype}, not float32.")
+        np.save(job["logits"], logits, allow_pickle=False)
+    except Exception as error:  # noqa: BLE001  runtimes raise what they like
+        return _failed(error)
+    return {}
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    """The reply that `isolated` raises as what it was here; what is no error of ours is the file's fault."""
+    if isinstance(error, CifarExportError):
+        return {"error": [error.exit_code, str(error)]}
+    return {"error": [GateFailed.exit_code, f"the runtime fails: {first_line(error, named=True)}."]}
 
 
 def _values(job: dict[str, Any]) -> dict[str, Any]:

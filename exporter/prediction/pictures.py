@@ -14,10 +14,12 @@ What happens to a picture, in this order:
 
 from __future__ import annotations
 
-import stat
+import io
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -25,11 +27,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import CifarExportError, InvalidInput, first_line, from_os_error
 from ..networks.preprocess import Pixels
 from ..networks.zoo import IMAGE_SIZE
+from ..system.outside import open_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".ppm")  # what is looked for in a folder; a file named may have any
 BACKGROUND = (255, 255, 255)
 MAX_PIXELS = 100_000_000  # a 24-bit picture of that size takes 300 MB; a file that asks for more may be a bomb
+MAX_FILE_BYTES = 4 * MAX_PIXELS
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -68,19 +72,26 @@ def read_picture(path: Path) -> Pixels:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large pictures; both are judged here
-            if stat.S_ISFIFO(path.lstat().st_mode):  # not /dev/fd/N, a link: what a shell's <(...) gives is read
-                raise NotAPicture(f"{path}: a named pipe, which would be waited for. Name a file.")
-            with Image.open(path, formats=FORMATS) as image:
+            with _opened(path) as stream, Image.open(stream, formats=FORMATS) as image:
                 _refuse_bomb(path, image)
                 return np.asarray(_to_size(_to_rgb(ImageOps.exif_transpose(image))))
-    except CifarExportError:
+    except NotAPicture:
         raise
+    except CifarExportError as error:
+        raise NotAPicture(f"{path}: {error}") from error
     except UnidentifiedImageError:
         raise NotAPicture(f"{path}: not a PNG, JPEG, WebP or PPM picture.") from None
     except Image.DecompressionBombError:
         raise NotAPicture(f"{path}: more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, refused.") from None
     except Exception as error:
         raise NotAPicture(f"{path}: cannot be read as a picture: {first_line(error)}.") from error
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """The file at `path`; what a shell's <(...) gives, a pipe under the system's own name, is read to its end."""
+    if path.parent.resolve() in (Path("/dev/fd"), Path(f"/proc/{os.getpid()}/fd")):
+        return io.BytesIO(path.read_bytes())
+    return open_regular(path, MAX_FILE_BYTES)
 
 
 def _refuse_bomb(path: Path, image: Image.Image) -> None:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from ..errors import InvalidInput
 from ..exporting.subject import opened, require_reader, require_trusted
 from ..formats import format_of
+from ..gate.isolated import IsolatedFile
 from ..networks.normalization import normalization_from
 from ..networks.preprocess import Pixels
 from ..networks.zoo import Normalization
-from ..runtimes import open_runtime
 from ..weights.core import Weights
 from .classifier import Classifier
 from .pictures import NotAPicture, read_picture
@@ -71,7 +71,7 @@ def classifier_of_weights(weights: Weights, runtime: str | None = None) -> Itera
 
 @contextlib.contextmanager
 def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bool = False) -> Iterator[Classifier]:
-    """Yield an exported `file` in `runtime`; its own metadata gives input, normalization and labels.
+    """Yield an exported `file` in `runtime`, in another process; its metadata gives input, normalization and labels.
 
     `runtime` is by default the one whose parity gates the format. Raises `InvalidInput` for a file that is none of
     ours, that its sidecar does not vouch for although it is code, or that `runtime` does not read, and `Unavailable`
@@ -85,7 +85,7 @@ def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bo
     if facts.variant is None or facts.metadata is None:
         raise InvalidInput(f"{file}: carries no labels and no normalization of ours. Export it with cifar-export.")
     labels, normalization = _from_metadata(file, facts.metadata)
-    with open_runtime(name, file) as ready:
+    with IsolatedFile(name, file) as ready:  # it is anyone's, and may hang
         yield Classifier(ready, labels, facts.variant, normalization)
 
 

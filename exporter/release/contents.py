@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import GateFailed
+from ..errors import GateFailed, InvalidInput
 from ..system.files import sha256_file
+from ..system.outside import read_regular
 from .layout import CONFIG, PARITY
 from .sums import files_below
 
@@ -67,8 +68,8 @@ def read_network(folder: Path) -> NetworkRecord:
     documents = []
     for name in (CONFIG, PARITY):
         try:
-            document = json.loads((folder / name).read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
+            document = json.loads(read_regular(folder / name))
+        except (InvalidInput, ValueError, RecursionError) as error:
             raise GateFailed(f"{folder} is not a network of a release: {name} can't be read ({error}).") from error
         documents.append(document if isinstance(document, dict) else {})
     config, parity = documents

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
 from ..system.files import require_file, staged
+from ..system.outside import read_regular
 from .layout import INDEX, SIGNATURE
 
 if TYPE_CHECKING:
@@ -196,9 +197,9 @@ def _some(names: Iterable[str]) -> str:
 def _version(folder: Path) -> str:
     path = folder / INDEX
     try:
-        return str(json.loads(path.read_bytes())["version"])
-    except OSError as error:
-        raise InvalidInput(f"{folder} is not a release: {from_os_error(error, f'read {path}')}") from error
+        return str(json.loads(read_regular(path))["version"])
+    except InvalidInput as error:
+        raise InvalidInput(f"{folder} is not a release: {error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidInput(f"{folder} is not a release: {INDEX} names no version. Package it again.") from error
 

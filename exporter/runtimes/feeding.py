@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GateFailed, InvalidInput, from_os_error
+from ..errors import GateFailed, InvalidInput
 from ..networks.preprocess import Images
+from ..system.outside import MAX_MODEL_BYTES, read_regular
 from . import PlacesNodes, Runtime
 
 LARGEST_BATCH = 4096  # of a file with a fixed one: 48 MiB of float32 images
@@ -24,9 +25,7 @@ def fixed_batch_and_layout(path: Path) -> tuple[int | None, bool]:
     from google.protobuf.message import DecodeError
 
     try:
-        graph = onnx.load_model_from_string(path.read_bytes()).graph
-    except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
+        graph = onnx.load_model_from_string(read_regular(path, MAX_MODEL_BYTES)).graph
     except DecodeError:
         return None, False
     weights = {tensor.name for tensor in graph.initializer}

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from ..errors import GateFailed, InvalidInput, Unavailable, from_os_error
+from .files import require_target
 from .http import (
     CHECK_ADDRESS,
     CHECK_NETWORK,
@@ -33,6 +35,7 @@ from .http import (
     without_secrets,
 )
 from .locks import only_one
+from .pace import TooSlow, paced
 
 if TYPE_CHECKING:
     import urllib3
@@ -43,9 +46,14 @@ Progress = Callable[[int, int | None], None]
 Digests = list[tuple[str, str]]
 """Pairs of an algorithm and the hex digest, or its beginning, that is expected."""
 
-BLOCK = 1 << 18
+BLOCK = 1 << 14
+"""Bytes that are waited for at once: at the lowest rate that is endured they take 16 seconds."""
 MAX_REQUESTS = 100
 LOCK_SECONDS = 600.0
+DEADLINE_SECONDS = 6 * 3600.0
+"""For a whole download; the largest archive takes as long at 8,000 bytes a second."""
+SMALL_SECONDS = 300.0
+"""For a file that is read into memory."""
 
 
 def cache_folder() -> Path:
@@ -73,8 +81,8 @@ def download(
     with `If-Range`, so that a file that changed meanwhile is taken from its start, as it is from a server that ignores
     ranges. Only one process at a time works on a destination; a second one waits for the first one's result.
 
-    `timeout` is in seconds, per connection attempt and per pause of the server. More than `max_bytes` are refused.
-    `hint` is what to do without a network, appended to that message.
+    `timeout` is in seconds, per connection attempt and per pause of the server; `pace` says what else is too slow. More
+    than `max_bytes` are refused. `hint` is what to do without a network, appended to that message.
 
     Raises `Unavailable` (no network, server errors, a full disk), `GateFailed` (a digest differs) and `InvalidInput`
     (a URL other than http and https, a destination that can't be written). Proxies are taken from the environment.
@@ -85,11 +93,13 @@ def download(
         raise ValueError("download() needs a digest: md5, sha256 or sha256_prefix")
     check_url(url)
     try:
-        if destination.is_file() and not _mismatch(destination, digests):
+        if destination.is_file() and not _mismatch(destination, digests, max_bytes):
             return destination
+        require_target(destination)
         destination.parent.mkdir(parents=True, exist_ok=True)
         with one_download(destination):
-            if not destination.is_file() or _mismatch(destination, digests):  # else another process was quicker
+            # else another process was quicker
+            if not destination.is_file() or _mismatch(destination, digests, max_bytes):
                 _fetch_and_check(_Transfer(url, destination, progress, timeout, max_bytes, hint), digests)
         return destination
     except OSError as error:
@@ -113,11 +123,15 @@ def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "")
                     kind = NotFound if response.status in (404, 410) else Unavailable
                     raise unavailable(url, f"HTTP status {response.status}", CHECK_ADDRESS, hint, kind=kind)
                 data = b""
-                for block in response.stream(BLOCK, decode_content=False):
-                    data += block
-                    if len(data) > max_bytes:
-                        raise unavailable(url, f"it has more than {max_bytes:,} bytes", CHECK_ADDRESS, hint)
+                with paced(response, SMALL_SECONDS) as moved:
+                    for block in response.stream(BLOCK, decode_content=False):
+                        data += block
+                        moved(len(block))
+                        if len(data) > max_bytes:
+                            raise unavailable(url, f"it has more than {max_bytes:,} bytes", CHECK_ADDRESS, hint)
                 return data
+        except TooSlow as error:
+            raise unavailable(url, f"{host} {error}", CHECK_NETWORK, hint) from error
         except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
             failure = describe(error, host)
         except HTTPError as error:
@@ -125,8 +139,13 @@ def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "")
     raise unavailable(url, failure, CHECK_NETWORK, hint)
 
 
-def _mismatch(path: Path, digests: Digests) -> str:
-    """Return "" when the file at `path` is the right one, else which digest was expected and found."""
+def _mismatch(path: Path, digests: Digests, max_bytes: int) -> str:
+    """Return "" when the file at `path` is the right one, else which digest was expected and found.
+
+    One of more than `max_bytes` is not read: a sparse file of terabytes takes no room and hours.
+    """
+    if path.stat().st_size > max_bytes:
+        return f"at most {max_bytes:,} bytes expected, {path.stat().st_size:,} found"
     for name, expected in digests:
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, name).hexdigest()
@@ -141,14 +160,14 @@ def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
         if os.path.lexists(path) and not (path.is_file() and not path.is_symlink()):
             raise InvalidInput(f"{path} is not a regular file, and is where the download must go. Move it away.")
     went_on = transfer.size > 0
-    problem = _mismatch(transfer.part, digests) if went_on else "nothing is there"
+    problem = _mismatch(transfer.part, digests, transfer.max_bytes) if went_on else "nothing is there"
     if problem:
         transfer.run()
-        problem = _mismatch(transfer.part, digests)
+        problem = _mismatch(transfer.part, digests, transfer.max_bytes)
     if problem and went_on:
         transfer.forget()
         transfer.run()
-        problem = _mismatch(transfer.part, digests)
+        problem = _mismatch(transfer.part, digests, transfer.max_bytes)
     if problem:
         transfer.forget()
         raise GateFailed(
@@ -190,11 +209,14 @@ class _Transfer:
 
         host = str(urlsplit(self.url).hostname)
         most, tries, failure = self.size, 0, ""
+        deadline = time.monotonic() + DEADLINE_SECONDS
         for _ in range(MAX_REQUESTS):
             try:
-                if self._request():
+                if self._request(deadline - time.monotonic()):
                     return
                 failure = f"{host} does not answer ranges properly"
+            except TooSlow as error:
+                raise self._unavailable(f"{host} {error}") from error
             except (ProtocolError, ReadTimeoutError) as error:  # in the middle of the body
                 failure = describe(error, host)
             except HTTPError as error:
@@ -204,8 +226,11 @@ class _Transfer:
                 break
         raise self._unavailable(failure)
 
-    def _request(self) -> bool:
-        """Make one request and append what comes; True when the body is complete. Raises urllib3's HTTPError."""
+    def _request(self, seconds: float) -> bool:
+        """Make one request and append what comes; True when the body is complete.
+
+        Raises urllib3's HTTPError, and `TooSlow`, also where the body takes more than so many `seconds`.
+        """
         offset = self.size
         ranges = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and (validator := self._validator()):
@@ -224,14 +249,22 @@ class _Transfer:
                 self._remember(response)
             remaining = response.headers.get("Content-Length", "")
             total = offset + int(remaining) if re.fullmatch("[0-9]{1,18}", remaining) else None
-            with self.part.open("ab" if offset else "wb") as stream:
-                self._copy(response, stream, offset, total)
+            with self.part.open("ab" if offset else "wb") as stream, paced(response, max(0.0, seconds)) as moved:
+                self._copy(response, stream, offset, total, moved)
         return True
 
-    def _copy(self, response: urllib3.BaseHTTPResponse, stream: BinaryIO, done: int, total: int | None) -> None:
+    def _copy(
+        self,
+        response: urllib3.BaseHTTPResponse,
+        stream: BinaryIO,
+        done: int,
+        total: int | None,
+        moved: Callable[[int], None],
+    ) -> None:
         for block in itertools.chain([b""], response.stream(BLOCK, decode_content=False)):
             stream.write(block)
             done += len(block)
+            moved(len(block))
             if max(done, total or 0) > self.max_bytes:
                 self.forget()
                 raise self._unavailable(f"it has more than {self.max_bytes:,} bytes", CHECK_ADDRESS)

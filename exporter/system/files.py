@@ -9,15 +9,19 @@ import re
 import secrets
 import shutil
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import InvalidInput, from_os_error
+from .outside import MAX_MODEL_BYTES, open_regular
 
 
 def require_utf8(path: Path) -> None:
-    """Raise `InvalidInput` for a path that is not UTF-8: runtimes take text, and cannot open it."""
+    """Raise `InvalidInput` for a path that is not UTF-8, which runtimes cannot open, or that holds a NUL."""
+    if "\0" in str(path):
+        raise InvalidInput(f"{str(path)!r}: no name holds a NUL character. Choose another.")
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -26,13 +30,44 @@ def require_utf8(path: Path) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Raise `InvalidInput` unless `path` is a readable regular file: opening a pipe, say, would wait for its writer."""
+    """Raise `InvalidInput` unless `path` is a readable regular file of at most `MAX_MODEL_BYTES`."""
+    open_regular(path, MAX_MODEL_BYTES).close()
+
+
+_SYSTEM_FOLDERS = (Path("/dev"), Path("/proc"))
+_KINDS = {stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+
+
+def require_target(path: Path) -> None:
+    """Raise `InvalidInput` where an output cannot go to `path`, because what stands there is no regular file.
+
+    An output appears by a rename, which puts a file in the place of whatever has the name: `/dev/null` would be gone. A
+    link counts as what it leads to (the link is replaced, what it leads to stays); those of the system, `/dev/stdout`
+    for one, are never replaced. Call it before the work, for each option that names a file to write.
+    """
     try:
-        if not path.is_dir() and path.exists() and not path.is_file():
-            raise InvalidInput(f"{path} is not a regular file. Name one.")
-        path.open("rb").close()
+        what = _in_the_way(path)
+    except ValueError:
+        raise InvalidInput(f"cannot write {str(path)!r}: no name holds a NUL character. Choose another.") from None
     except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
+        raise from_os_error(error, f"write {path}") from error
+    if what == "a folder":
+        raise InvalidInput(f"cannot write {path}: it is a folder. Name a file.")
+    if what:
+        raise InvalidInput(f"cannot write {path}: it is {what}, and would be replaced by a file. Name a file.")
+
+
+def _in_the_way(path: Path) -> str:
+    """What stands at `path` and is no file that an output may replace; "" where nothing does. Raises OSError."""
+    if path.is_symlink() and any(map(path.parent.resolve().is_relative_to, _SYSTEM_FOLDERS)):
+        return "a link of the system"
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except FileNotFoundError:
+        return ""  # nothing, or a link that leads nowhere
+    if stat.S_ISDIR(kind):
+        return "a folder"
+    return "" if stat.S_ISREG(kind) else _KINDS.get(kind, "a special file")
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -64,8 +99,7 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     the file system refuses.
     """
     for path in paths:
-        if path.is_dir():
-            raise InvalidInput(f"cannot write {path}: it is a folder. Name a file.")
+        require_target(path)
     temporaries = tuple(map(_hidden, paths))
     with no_empty_parents(*paths):
         try:

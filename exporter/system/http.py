@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ..errors import InvalidInput, Unavailable
+from .pace import watch_heads
 
 if TYPE_CHECKING:
     import urllib3
@@ -111,6 +112,7 @@ def response_to(url: str, timeout: float, more: Mapping[str, str] | None = None)
     )
     headers = {**_headers_for(url), **(more or {})}
     with _pool_for(url) as pool:
+        watch_heads(pool)
         try:
             request = pool.request("GET", url, headers=headers, preload_content=False, retries=retries, timeout=timeout)
         except ValueError as error:

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InvalidInput, from_os_error
+from ..errors import InvalidInput
 from ..system.files import write_atomically
-from ..weights.reader import read_checkpoint
+from ..system.outside import read_regular
+from ..weights.reader import MAX_BYTES, read_checkpoint
 from . import recipe as recipes
 
 FORMAT = 1
@@ -109,10 +110,7 @@ def load(path: Path) -> Checkpoint:
     What a recipe of an older version does not say is at its default, which is what that version did.
     """
     refusal = f"{path} is not a checkpoint that this version can read. {REMOVE}"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise from_os_error(error, f"read the checkpoint {path}") from error
+    data = read_regular(path, MAX_BYTES)
     try:
         content = read_checkpoint(path, data)
     except InvalidInput as error:

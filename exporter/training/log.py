@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InvalidInput, from_os_error
 from ..system.files import write_atomically
+from ..system.outside import read_regular
 
 CONDITIONS = ("hardware", "processes", "precision", "versions")
 """What a `start` says of the machine that trains from there on, as far as a run is described by it."""
@@ -66,9 +67,7 @@ def differ(found: Sequence[dict[str, Any]]) -> bool:
 def read(path: Path) -> list[dict[str, Any]]:
     """Read the events of a log file. Raises `InvalidInput` for a file that is missing or no log."""
     try:
-        events = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
+        events = [json.loads(line) for line in read_regular(path).decode().splitlines()]
     except ValueError as error:
         raise InvalidInput(f"{path} is not the log of a training run: {error}.") from error
     if not events or not all(isinstance(event, dict) and "event" in event for event in events):

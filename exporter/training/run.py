@@ -19,7 +19,7 @@ import torch
 
 from ..data import load_split
 from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
-from ..system.files import leftover_of, no_empty_parents
+from ..system.files import leftover_of, no_empty_parents, require_target
 from ..system.locks import only_one
 from ..weights.core import Weights
 from . import checkpoint, environment, teachers, tensorboard
@@ -100,6 +100,8 @@ def train(
 def _alone_in(folder: Path) -> Iterator[None]:
     """Refuse while another process trains in `folder`; leave nothing of it but what was trained."""
     busy = InvalidInput(f"another process trains in {folder}. Wait until it is done, or name another --output.")
+    for name in (CHECKPOINT, LOG, WEIGHTS, CURVE):
+        require_target(folder / name)  # not only at the end, after hours
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(no_empty_parents(folder / _LOCK))

@@ -36,6 +36,10 @@ class Server:
     """Send bodies in chunks, without their length."""
     statuses: list[int] = field(default_factory=list)
     """Answer the next requests with these, without a body."""
+    drip: str = ""
+    """What is sent without end, one byte after another, in small pauses: "head" or "body", or "continue" for 100s."""
+    stopped: threading.Event = field(default_factory=threading.Event)
+    """Set when the tests are through."""
     redirects: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -60,6 +64,8 @@ def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None
             handler.send_header(key, value)
         handler.end_headers()
 
+    if server.drip:
+        return _drip(server, handler)
     if server.statuses:
         return head(server.statuses.pop(0), {"Content-Length": "0", "Content-Range": "bytes */0"})
     if handler.path in server.redirects:
@@ -92,6 +98,16 @@ def _answer(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None
     return None
 
 
+def _drip(server: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
+    ok = b"HTTP/1.1 200 OK\r\n"
+    start = {"head": ok + b"X-A: ", "body": ok + b"Connection: close\r\n\r\n", "continue": b""}
+    piece = b"HTTP/1.1 100 Continue\r\n\r\n" if server.drip == "continue" else b"x"
+    with contextlib.suppress(OSError):  # until the client hangs up
+        handler.wfile.write(start[server.drip])
+        while not server.stopped.wait(0.01):
+            handler.wfile.write(piece)
+
+
 @contextlib.contextmanager
 def serving(root: Path) -> Iterator[Server]:
     """Serve `root` as long as the block lasts."""
@@ -117,5 +133,6 @@ def serving(root: Path) -> Iterator[Server]:
         try:
             yield server
         finally:
+            server.stopped.set()
             listener.shutdown()
             thread.join()

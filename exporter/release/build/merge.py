@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 from ...errors import GateFailed, InvalidInput
 from ...networks.zoo import NETWORKS
 from ...system.files import sha256_bytes
+from ...system.outside import read_regular
 from ..check.checked import check
 from ..contents import FileRecord, NetworkRecord, read_network
 from ..layout import INDEX, measurements_name, release_version
@@ -87,7 +89,7 @@ def _read_part(path: Path) -> Part:
         raise InvalidInput(
             f"{path} is not a release folder, but one {result.kind}. Name the folder that holds {INDEX}."
         )
-    index = json.loads((path / INDEX).read_bytes())
+    index = json.loads(read_regular(path / INDEX))
     try:
         created = calendar.timegm(time.strptime(index["created"], "%Y-%m-%dT%H:%M:%SZ"))
         if not 0 <= created < 1 << 32:  # what gzip and zip can hold
@@ -116,10 +118,10 @@ def _agree(path: Path, agreed: dict[str, str], what: str, value: object) -> None
 def _measurements(part: Path, version: str) -> dict[str, Any]:
     """What was measured for `part`; nothing where nobody copied that file along."""
     path = part.resolve().parent / measurements_name(version)
-    try:
-        document = json.loads(path.read_bytes(), parse_constant=_no_number)
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return {}
+    try:
+        document = json.loads(read_regular(path), parse_constant=_no_number)
     except (ValueError, RecursionError):
         document = None
     networks = document.get("networks") if isinstance(document, dict) else None

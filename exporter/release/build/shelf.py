@@ -7,6 +7,7 @@ build that dies between its rename and the index is healed by the next one.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from typing import Any
 
 from packaging.version import Version
 
-from ...errors import InvalidInput, from_os_error
+from ...errors import InvalidInput
 from ...networks.zoo import NETWORKS
 from ...system.files import sha256_file, staged
+from ...system.outside import read_regular
 from ..check.verify import verify
 from ..layout import INDEX, SUMS, release_version
 
@@ -40,12 +42,10 @@ class Listed:
 def read_shelf(output: Path) -> list[Listed]:
     """Read the index of `output`, oldest release first; nothing where there is no index. Raises `InvalidInput`."""
     path = output / INDEX
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return []
-    except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
+    try:
+        document = json.loads(read_regular(path))
     except (ValueError, RecursionError):
         raise _damaged(path, "it is not JSON") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:

@@ -155,7 +155,9 @@ def install(
 
 def _is_other(path: Path, sha256: str) -> bool:
     """Whether `path` is anything but a regular file of that digest."""
-    return path.is_symlink() or not path.is_file() or sha256_file(path) != sha256
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > MAX_ARCHIVE:
+        return True
+    return sha256_file(path) != sha256
 
 
 def difference(folder: Path, files: Mapping[str, str]) -> str:

@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ...errors import GateFailed, InvalidInput, from_os_error
+from ...errors import GateFailed, InvalidInput
 from ...networks.zoo import NETWORKS, RELEASED_VARIANTS, InputVariant, Normalization, require_variant
 from ...system.files import sha256_bytes
+from ...system.outside import MAX_MODEL_BYTES, read_regular
 from ..layout import CONFIG, MODELS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -182,12 +183,9 @@ class BundledNetwork(LoadedNetwork):
 def read_checked(folder: Path, file: str, sha256: str) -> bytes:
     """The content of `folder`/`file`. Raises `GateFailed` where it has another digest or is gone."""
     path = folder / file
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise GateFailed(f"{path} is gone. Load the network again.") from error
-    except OSError as error:
-        raise from_os_error(error, f"read {path}") from error
+    if not path.exists():
+        raise GateFailed(f"{path} is gone. Load the network again.")
+    data = read_regular(path, MAX_MODEL_BYTES)
     if sha256_bytes(data) != sha256:
         raise _changed(path)
     return data
