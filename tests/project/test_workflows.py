@@ -84,7 +84,8 @@ def test_zizmor_finds_nothing() -> None:
 
 def test_zizmor_would_find_something(tmp_path: Path) -> None:
     path = tmp_path / "release.yml"
-    path.write_text((ROOT / ".github" / "workflows" / "release.yml").read_text().replace('--title "$VERSION"', '--title "${{ github.ref_name }}"'))
+    release = next(path for path in WORKFLOWS if path.name == "release.yml").read_text()
+    path.write_text(release.replace('--title "$VERSION"', '--title "${{ github.ref_name }}"'))
     assert "template-injection" in zizmor(path).stdout
 
 
