@@ -129,7 +129,7 @@ def read(reader: Reader, target: str, weights: Weights, python: Path) -> Outcome
         model, inputs, logits = (Path(temporary) / name for name in ("model.onnx", "images.npy", "logits.npy"))
         export(weights, "onnx", variant=variant, choices=choices, output=model)
         np.save(inputs, images)
-        command = [python, SCRIPTS / f"{reader.name}_reader.py", model, inputs, logits, *names]
+        command: list[str | Path] = [python, SCRIPTS / f"{reader.name}_reader.py", model, inputs, logits, *names]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
         if done.returncode or not logits.is_file():
             said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
