@@ -163,8 +163,8 @@ def predict(
     """
     import numpy as np
 
+    from .data.pictures import find_pictures
     from .networks.preprocess import require_pixels
-    from .prediction.pictures import find_pictures
     from .prediction.predict import classifier_of_file, classifier_of_weights, predict_pixels
     from .prediction.predict import predict as predict_pictures
 

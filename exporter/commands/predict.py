@@ -56,7 +56,7 @@ def predict(
     square and averaged down; transparency becomes white. Files that are not pictures are named and skipped, and then
     the exit code is 1.
     """
-    from ..prediction.pictures import find_pictures
+    from ..data.pictures import find_pictures
     from ..prediction.predict import predict as predict_pictures
     from .display import bar, predictions_table
 

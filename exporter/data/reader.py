@@ -10,7 +10,6 @@ import hashlib
 import io
 import pickle  # noqa: TID251  # only published bytes get here, through an unpickler that knows four names; see _Unpickler
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ..errors import InvalidInput, Unavailable, from_os_error
 from ..networks.zoo import IMAGE_SIZE, DatasetSpec
 from ..system.outside import open_regular, read_regular
 from .layout import BINARY, PIXEL_BYTES, PYTHON, SplitName, binary_paths, image_count, python_paths
+from .split import Split
 
 MAX_PICKLE_BYTES = 1 << 28
 """Of a file of torchvision's folder; the largest has 155 million."""
@@ -34,14 +34,6 @@ class BadFile(InvalidInput):
         fetch = f"cifar-export data fetch --dataset {dataset.name} --data-dir {path.parent.parent}"
         super().__init__(f"{path}: {problem}.\nGet the binary version: {fetch}")
         self.problem = problem
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images, uint8 (N, 32, 32, 3) RGB 0..255 in C order, and their class labels, int64 (N,)."""
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
 
 
 def load_split(data_dir: Path, dataset: DatasetSpec, split: SplitName) -> Split:

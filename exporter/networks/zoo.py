@@ -6,6 +6,7 @@ Nothing here imports torch, so that listing, parsing and help stay instant.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..errors import InvalidInput
@@ -41,7 +42,10 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A data set: its labels in index order, and the normalization that the seed's recipe trains with."""
+    """A data set: its labels in index order, and the normalization that the seed's recipe trains with.
+
+    `folder`: where a data set of one's own lies; None for CIFAR, which is looked for in the folder of data sets.
+    """
 
     name: str
     title: str
@@ -49,6 +53,7 @@ class DatasetSpec:
     normalization: Normalization
     train_images: int = 50_000
     test_images: int = 10_000
+    folder: Path | None = None
 
     @property
     def classes(self) -> int:

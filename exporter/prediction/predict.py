@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.pictures import NotAPicture, read_picture
 from ..errors import InvalidInput
 from ..exporting.subject import opened, require_reader, require_trusted
 from ..formats import format_of
@@ -20,7 +21,6 @@ from ..networks.preprocess import Pixels
 from ..networks.zoo import Normalization
 from ..weights.core import Weights
 from .classifier import Classifier
-from .pictures import NotAPicture, read_picture
 
 Progress = Callable[[int, int | None], None]
 _BATCH = 64

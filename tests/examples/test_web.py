@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from cifar_export.data.pictures import read_picture
 from cifar_export.networks.zoo import network
-from cifar_export.prediction.pictures import read_picture
 from cifar_export.weights.seeded import random_weights
 
 from support.consumers import (

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cifar_export.__main__ import main
+from cifar_export.data.pictures import NotAPicture, find_pictures, read_picture
 from cifar_export.errors import InvalidInput
 from cifar_export.exporting.artifact import export
 from cifar_export.gate.inputs import bundled_images
 from cifar_export.networks.zoo import InputVariant, network
 from cifar_export.prediction.classifier import softmax
-from cifar_export.prediction.pictures import NotAPicture, find_pictures, read_picture
 from cifar_export.weights.native import save_weights
 from cifar_export.weights.seeded import random_weights
 
