@@ -78,7 +78,7 @@ def read_picture(path: Path) -> Pixels:
     except NotAPicture:
         raise
     except CifarExportError as error:
-        raise NotAPicture(f"{path}: {error}") from error
+        raise NotAPicture(str(error)) from error  # it names the path
     except UnidentifiedImageError:
         raise NotAPicture(f"{path}: not a PNG, JPEG, WebP or PPM picture.") from None
     except Image.DecompressionBombError:
