@@ -89,7 +89,8 @@ def _classifier(
         if trust_file:
             raise InvalidInput("--trust-file without a file. Name the file that you trust.")
         dataset, weights = of_model["dataset"] or "cifar10", of_model["weights"] or "bundled"
-        wanted = asked(subject, **{**of_model, "dataset": dataset, "weights": weights})
+        chosen = {name: of_model[name] for name in ("mean", "std", "key", "shortcut")}
+        wanted = asked(subject, dataset, weights, **chosen)
         return classifier_of_weights(wanted.load(quiet=quiet), runtime)
     given = next((f"--{name}" for name, value in of_model.items() if value is not None), None)
     if given:

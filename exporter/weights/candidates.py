@@ -110,7 +110,8 @@ def _found(content: Mapping[object, object], path: str, depth: int) -> Iterator[
             continue
         name = ".".join(part for part in (path, prefix.rstrip(".")) if part) or ROOT
         others = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
-        own = {key: value for key, value in tensors.items() if key.startswith(prefix) and not key.startswith(others)}
+        own: dict[object, object] = {}
+        own |= {key: value for key, value in tensors.items() if key.startswith(prefix) and not key.startswith(others)}
         yield Candidate(name, own, prefix)
     for key, value in content.items():
         if not isinstance(key, str) or key.lower().startswith(_NO_NETWORK):

@@ -185,7 +185,7 @@ def _check_family(found: Mapping[str, Tensor], network: NetworkSpec) -> None:
         )
     if blocks != network.model.blocks_per_stage:
         model = f"resnet{6 * blocks + 2}"
-        head = next((tensor for tensor in reversed(found.values()) if tensor.dim() == 2), None)
+        head = next((tensor for tensor in reversed(list(found.values())) if tensor.dim() == 2), None)
         dataset = next((spec for spec in DATASETS.values() if head is not None and spec.classes == len(head)), None)
         place = f" --dataset {dataset.name}" if dataset else ""
         raise InvalidInput(f"it is a {model}, not a {network.model.name}. Ask for `{model}{place}`.")
