@@ -64,7 +64,7 @@ def counted(state: dict[str, Any]) -> dict[str, Any]:
 
 
 LEFT: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
-    "profiler": (lambda: counted(STATE) | {"total_ops": torch.zeros(1)}, "dropped counters of a profiler (conv1.total"),
+    "profiler": (lambda: counted(STATE) | {"total_ops": torch.zeros(1)}, "dropped counters of a profiler ("),
     "criterion": (lambda: STATE | {"criterion.weight": torch.ones(10)}, "dropped the loss (criterion.weight)"),
     "prefixed": (
         lambda: {f"model.{key}": t for key, t in STATE.items()} | {"criterion.weight": torch.ones(10)},
