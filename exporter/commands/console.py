@@ -172,6 +172,15 @@ trust_option = click.option(
     help="Run a TorchScript or .pt2 file even though no sidecar vouches for it. Such files contain code.",
 )
 model_argument = click.argument("model", metavar="MODEL", type=click.Choice(list(MODELS)))
+reading_options = together(
+    click.option("--key", metavar="NAME[.NAME]", help="State dict to take of a checkpoint that holds several."),
+    click.option(
+        "--shortcut",
+        metavar="pad-both|pad-end",
+        help="Where the checkpoint's shortcuts pad channels if they have no parameters.  [default: pad-both]",
+    ),
+)
+"""How to read a checkpoint that can be read in more than one way."""
 network_options = together(
     model_argument,
     dataset_option,
@@ -184,8 +193,9 @@ network_options = together(
     ),
     click.option("--mean", metavar="R,G,B", help="Mean that the weights were trained with, for pixels in 0..1."),
     click.option("--std", metavar="R,G,B", help="Standard deviation that the weights were trained with."),
+    reading_options,
 )
-"""MODEL, --dataset, --weights, --mean and --std, for `Asked`."""
+"""MODEL and which weights to use with it, for `asked`."""
 file_options = together(
     click.option("--file", type=click.Path(path_type=Path), help="Use this exported file instead of a fresh export."),
     trust_option,
@@ -212,19 +222,34 @@ class Asked:
     spec: NetworkSpec
     source: str
     normalization: Normalization | None
+    key: str | None = None
+    shortcut: str | None = None
 
     def load(self, *, quiet: bool) -> Weights:
-        """Load the weights, downloading what must be. Raises what `load_weights` raises."""
+        """Load the weights, downloading what must be, and tell what was changed. Raises what `load_weights` raises."""
+        from ..weights.foreign import Reading
         from ..weights.sources import load_weights
         from .display import bar
 
         with bar("downloading", quiet=quiet) as progress:
-            return load_weights(self.spec, self.source, self.normalization, progress)
+            reading = Reading(self.key, self.shortcut)
+            weights = load_weights(self.spec, self.source, self.normalization, progress, reading)
+        for change in weights.changes:
+            click.echo(f"checkpoint: {change}", err=True)
+        return weights
 
 
-def asked(model: str, dataset: str, weights: str, mean: str | None, std: str | None) -> Asked:
+def asked(
+    model: str,
+    dataset: str,
+    weights: str,
+    mean: str | None,
+    std: str | None,
+    key: str | None = None,
+    shortcut: str | None = None,
+) -> Asked:
     """Read the values of `network_options`. Raises `InvalidInput` for a mean or a deviation that is none."""
-    return Asked(network(model, dataset), weights, parse_normalization(mean, std))
+    return Asked(network(model, dataset), weights, parse_normalization(mean, std), key, shortcut)
 
 
 def runtime_option(*names: str, multiple: bool = False, default: str | None = None, help: str) -> Callable[[F], F]:

@@ -11,7 +11,7 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS
-from .console import Command, asked, echo_json, json_option, runtime_option, trust_option
+from .console import Command, asked, echo_json, json_option, reading_options, runtime_option, trust_option
 
 if TYPE_CHECKING:
     from ..prediction.classifier import Classifier
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 )
 @click.option("--mean", metavar="R,G,B", help="Mean that the weights of MODEL were trained with, for pixels in 0..1.")
 @click.option("--std", metavar="R,G,B", help="Standard deviation that the weights of MODEL were trained with.")
+@reading_options
 @click.option(
     "--top",
     type=click.IntRange(min=1),
@@ -45,6 +46,8 @@ def predict(
     weights: str | None,
     mean: str | None,
     std: str | None,
+    key: str | None,
+    shortcut: str | None,
     top: int,
     runtime: str | None,
     trust_file: bool,
@@ -61,7 +64,7 @@ def predict(
     from .display import bar, predictions_table
 
     files = find_pictures(images)
-    of_model = {"dataset": dataset, "weights": weights, "mean": mean, "std": std}
+    of_model = {"dataset": dataset, "weights": weights, "mean": mean, "std": std, "key": key, "shortcut": shortcut}
     with (
         _classifier(subject, of_model, runtime, trust_file=trust_file, quiet=as_json) as classifier,
         bar("classifying", quiet=as_json) as progress,
@@ -86,7 +89,8 @@ def _classifier(
         if trust_file:
             raise InvalidInput("--trust-file without a file. Name the file that you trust.")
         dataset, weights = of_model["dataset"] or "cifar10", of_model["weights"] or "bundled"
-        wanted = asked(subject, dataset, weights, of_model["mean"], of_model["std"])
+        chosen = {name: of_model[name] for name in ("mean", "std", "key", "shortcut")}
+        wanted = asked(subject, dataset, weights, **chosen)
         return classifier_of_weights(wanted.load(quiet=quiet), runtime)
     given = next((f"--{name}" for name, value in of_model.items() if value is not None), None)
     if given:

@@ -65,6 +65,9 @@ class Artifact:
                 "source": self.weights.source,
                 "sha256": self.weights.sha256,
                 "normalization": self.weights.normalization.as_dict(),
+                "key": self.weights.key,
+                "changes": list(self.weights.changes),
+                "renamed": dict(self.weights.renamed),
             },
             "parity": self.parity.as_dict() if self.parity else {"passed": None, "reason": "not checked (--no-check)"},
         }

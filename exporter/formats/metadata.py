@@ -8,6 +8,7 @@
 | `labels` | class names in index order |
 | `mean`, `std` | three floats each, of pixels scaled to 0..1: what the weights were trained with |
 | `weights_sha256` | of the file that the weights came from |
+| `weights_changes` | what was taken of a foreign checkpoint and rewritten, in words; absent where nothing was |
 | `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout` |
 | `parity` | `passed`, or `not checked` where `--no-check` was given |
 | `tool`, `tool_version` | `cifar-export` and its version |
@@ -51,6 +52,7 @@ def describe(
         "labels": list(weights.network.dataset.labels),
         **weights.normalization.as_dict(),
         "weights_sha256": weights.sha256,
+        **({"weights_changes": list(weights.changes)} if weights.changes else {}),
         **({"choices": choices.as_dict()} if choices else {}),
         "parity": PARITY_PASSED if checked else PARITY_NOT_CHECKED,
         "tool": "cifar-export",

@@ -30,7 +30,7 @@ IMAGE_METADATA = {
 }
 # https://github.com/onnx/onnx/blob/main/docs/DimensionDenotation.md, in NHWC order
 _DENOTATIONS = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
-_JSON_KEYS = ("labels", "mean", "std", "schema", "choices")
+_JSON_KEYS = ("labels", "mean", "std", "schema", "choices", "weights_changes")
 
 
 def serialize(request: Request) -> bytes:

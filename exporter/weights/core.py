@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +24,8 @@ class Weights:
     `source` is "bundled", "upstream", "file", "random" or "trained". `sha256` is that of the file they came from;
     for those that came from no file, of the bytes that `save_weights` would write. `recipe` and `metrics`
     ({"top1": percent, "top5": percent, ...}) are known for our own weights. `changes` says, in words for people,
-    what was rewritten to fit a foreign checkpoint to this architecture.
+    what was taken of a foreign checkpoint and rewritten to fit this architecture; `key` is what was taken where the
+    file held more, `renamed` our names by theirs where layers were matched by order and shape.
     """
 
     network: NetworkSpec
@@ -35,6 +36,8 @@ class Weights:
     recipe: dict[str, Any] | None = None
     metrics: dict[str, Any] | None = None
     changes: tuple[str, ...] = ()
+    key: str | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 def fresh_network(spec: NetworkSpec) -> ResNet:

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 
 from ..errors import InvalidInput, first_line, from_os_error
+from .extras import STAND_INS
 from .native import METADATA_KEY
 
 MAX_BYTES = 64 * 2**20
@@ -98,7 +99,7 @@ def read_checkpoint(path: Path, data: bytes) -> object:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 if (damaged := archive.testzip()) is not None:  # torch looks at no checksum
                     raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
             warnings.simplefilter("ignore")  # about old formats; nothing a user can act on
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True, mmap=False)
     # The bytes are anyone's: a pickle machine may raise anything on them (documented for pickle.UnpicklingError).

@@ -15,10 +15,11 @@ from ..system.download import cache_folder, download
 from ..system.files import sha256_bytes
 from ..system.torch_state import plain
 from .core import Weights
-from .foreign import fit
+from .foreign import AS_IT_IS, Reading, fit
 from .index import bundled_entries, bundled_folder
 from .native import SCHEMA
 from .reader import MAX_BYTES, is_safetensors, printable, read_bytes, read_checkpoint, read_safetensors
+from .sanity import refuse_insane
 
 UPSTREAM_URL = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/resnet"
 
@@ -28,22 +29,26 @@ def load_weights(
     source: str = "bundled",
     normalization: Normalization | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    reading: Reading = AS_IT_IS,
 ) -> Weights:
     """Load the weights of `network` from `source`: "bundled", "upstream" or the path of a file.
 
     `normalization` overrides what is known about them; metrics, which were measured with theirs, are dropped then.
-    `progress` is called with (bytes so far, bytes in all or None) during a download.
+    `progress` is called with (bytes so far, bytes in all or None) during a download. `reading` says how a file is to
+    be read, where it can be in more than one way.
 
-    Raises `InvalidInput` for a file that is not this network, or whose normalization is unknown, and where nothing is
-    bundled; `Unavailable` without a network or with a damaged installation; `GateFailed` where the upstream server
-    sends another file.
+    Raises `InvalidInput` for a file that is not this network, that float32 cannot run or whose normalization is
+    unknown, where nothing is bundled, and for a `reading` of what is no file; `Unavailable` without a network or with a
+    damaged installation; `GateFailed` where the upstream server sends another file.
     """
+    if source in ("bundled", "upstream") and reading != AS_IT_IS:
+        raise InvalidInput(f"--key and --shortcut are for a file of weights, not for {source} ones. Leave them away.")
     if source == "bundled":
         weights = _bundled(network)
     elif source == "upstream":
         weights = _upstream(network, progress)
     else:
-        return _from_file(Path(source), network, normalization)
+        return _from_file(Path(source), network, normalization, reading)
     return weights if normalization is None else _renormalized(weights, normalization)
 
 
@@ -94,31 +99,45 @@ def _upstream(network: NetworkSpec, progress: Callable[[int, int | None], None] 
     return dataclasses.replace(weights, source="upstream")
 
 
-def _from_file(path: Path, network: NetworkSpec, normalization: Normalization | None) -> Weights:
+def _from_file(path: Path, network: NetworkSpec, normalization: Normalization | None, reading: Reading) -> Weights:
     try:
         path = path.expanduser()  # shells leave --weights=~/x alone
     except RuntimeError as error:
         raise InvalidInput(f"no file {path}: {error}") from error
-    return _parse(path, read_bytes(path), network, normalization)
+    weights = _parse(path, read_bytes(path), network, normalization, reading)
+    try:
+        refuse_insane(weights)
+    except InvalidInput as error:
+        raise InvalidInput(f"cannot use {path}: {error}") from None
+    return weights
 
 
 @plain()
-def _parse(path: Path, data: bytes, network: NetworkSpec, normalization: Normalization | None) -> Weights:
+def _parse(
+    path: Path,
+    data: bytes,
+    network: NetworkSpec,
+    normalization: Normalization | None,
+    reading: Reading = AS_IT_IS,
+) -> Weights:
     """Make `Weights` of the bytes of the file at `path`, with `normalization` or what the file says of it."""
     sha256 = sha256_bytes(data)
     document: str | None = None
     content: object
-    if is_safetensors(data):
+    sorted_names = is_safetensors(data)
+    if sorted_names:
         content, document = read_safetensors(path, data)
     else:
         content = read_checkpoint(path, data)
     ours = None if document is None else _described(path, document, network)
     try:
-        state, changes = fit(content, network)
+        fitted = fit(content, network, reading, ordered=not sorted_names)
     except InvalidInput as error:
         raise InvalidInput(f"cannot load {path} as {network.name}: {printable(str(error))}") from None
     weights = ours or Weights(network, {}, _known_normalization(path, sha256, normalization), "file", sha256)
-    weights = dataclasses.replace(weights, state=state, sha256=sha256, changes=changes)
+    weights = dataclasses.replace(
+        weights, state=fitted.state, sha256=sha256, changes=fitted.changes, key=fitted.key, renamed=fitted.renamed
+    )
     return weights if normalization is None else _renormalized(weights, normalization)
 
 
