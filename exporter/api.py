@@ -138,7 +138,7 @@ def evaluate(
     if input is not None:
         require_variant(input)
     loaded = _weights(name, weights)
-    split = load_split(Path(data_dir), loaded.network.dataset, "test")
+    split = load_split(_required(data_dir), loaded.network.dataset, "test")
     return score(loaded, split, runtime, variant=input, file=_path(file), trust_file=trust_file, limit=limit)
 
 
@@ -175,9 +175,9 @@ def predict(
         pixels = require_pixels(pictures)
     else:  # a text alone would be a list of letters
         listed = [pictures] if isinstance(pictures, str | Path) else pictures
-        files = find_pictures([Path(picture) for picture in listed])
+        files = find_pictures([_required(picture) for picture in listed])
     if Path(subject).suffix:  # no network's name has one, and each exported file's
-        opened = classifier_of_file(Path(subject), runtime, trust_file=trust_file)
+        opened = classifier_of_file(_required(subject), runtime, trust_file=trust_file)
     else:
         opened = classifier_of_weights(_weights(str(subject), "bundled"), runtime)
     with opened as classifier:
@@ -206,7 +206,7 @@ def verify(
     from .release.check.examine import examine
     from .release.signer import signer_of
 
-    found = examine(Path(path), signer=signer_of(_path(public_key), identity, issuer), deep=deep)
+    found = examine(_required(path), signer=signer_of(_path(public_key), identity, issuer), deep=deep)
     if not found.result.intact:
         raise GateFailed("\n".join(found.result.problems))
     return found
@@ -220,4 +220,10 @@ def _weights(name: str, source: str | Path) -> Weights:
 
 
 def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+    return None if given is None else _required(given)
+
+
+def _required(given: str | Path) -> Path:
+    if "\0" in str(given):
+        raise InvalidInput(f"{str(given)!r}: no name holds a NUL character.")
+    return Path(given)

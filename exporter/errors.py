@@ -6,6 +6,7 @@ Raise these for anything a user can cause or fix. The message is one or two line
 from __future__ import annotations
 
 import errno
+import re
 
 
 class CifarExportError(Exception):
@@ -46,8 +47,29 @@ def first_line(error: BaseException | str, *, limit: int = 200, named: bool = Fa
     return ": ".join(parts + said[:1])[:limit].rstrip(". ")
 
 
+def printable(text: str) -> str:
+    """Escape what would move a terminal's cursor, turn its writing or fake a line: text of strangers gets printed."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+_NO_MEMORY = re.compile(
+    "cannot allocate|can't allocate|failed to map segment|bad_alloc|unable to allocate|can't start new thread", re.I
+)
+
+
+def short_of_memory(error: BaseException | None) -> bool:
+    """Whether `error`, or what it came of, says that memory is short: libraries have many words for it."""
+    while error is not None:
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 # What the operating system says when the machine, not the user, is short of something.
-_MACHINE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+_MACHINE_ERRNOS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+)
 
 
 def from_os_error(error: OSError, doing: str) -> CifarExportError:

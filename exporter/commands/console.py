@@ -5,28 +5,37 @@ Nothing heavy is imported here: `--help` must stay instant.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import os
 import signal
 import sys
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from ..errors import CifarExportError, InvalidInput, from_os_error
+from ..errors import (
+    CifarExportError,
+    InvalidInput,
+    Unavailable,
+    first_line,
+    from_os_error,
+    printable,
+    short_of_memory,
+)
 from ..networks.normalization import parse_normalization
 from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, NetworkSpec, Normalization, network
 from ..runtimes import RUNTIMES
+from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 
 if TYPE_CHECKING:
     from ..weights.core import Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
-INTERRUPTED = 130  # 128 + SIGINT, what shells report
 KEPT = "what has arrived is kept, and the next run goes on from there."
 """What an interrupted download means."""
 
@@ -37,29 +46,36 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options; what is wrong with them is a JSON document too, beside the usage that click prints."""
         as_json = "--json" in args and any(parameter.name == "as_json" for parameter in self.params)
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            _end_stdout(error.format_message(), error.exit_code, as_json=as_json)
-            raise
+        with _usage_as_json(as_json):
+            rest = super().parse_args(ctx, args)
+            for parameter in self.params:
+                if isinstance(parameter.type, click.Path):
+                    _refuse_control_characters(parameter, ctx)
+            return rest
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn errors of ours, of the file system and Ctrl-C into messages and exit codes."""
+        """Run the command; turn errors of ours, of the file system, signals and a lack of memory into exit codes."""
         as_json = bool(ctx.params.get("as_json"))
         try:
             return super().invoke(ctx)
         except CifarExportError as error:
             fail(error, as_json=as_json)
-        except KeyboardInterrupt:
-            leave_interrupted()
-        except BrokenPipeError:
-            raise  # the reader has gone (`| head`): click knows what to do
+        except KeyboardInterrupt as error:
+            leave_interrupted(error, as_json=as_json)
         except OSError as error:
             fail(from_os_error(error, f"use {error.filename}" if error.filename else "go on"), as_json=as_json)
         except Exception as error:
-            if _was_interrupted(error):
-                leave_interrupted()
+            if (interruption := _interruption(error)) is not None:
+                leave_interrupted(interruption, as_json=as_json)
+            if short_of_memory(error):
+                fail(
+                    Unavailable(f"there is not enough memory ({first_line(error)}).\nEnd other programs, or {_MORE}."),
+                    as_json=as_json,
+                )
             raise
+
+
+_MORE = "allow this one more (ulimit -v)"
 
 
 class Group(click.Group):
@@ -68,47 +84,91 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command that was named, and leave; stdout and stderr may lead anywhere."""
+        guard()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # of click's own printing: help and versions
+            fail(from_os_error(error, "write to stdout"), as_json=False)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As `Command.parse_args`."""
+        with _usage_as_json("--json" in args):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; that there is no such one is a JSON document too."""
+        with _usage_as_json("--json" in args):
+            return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
         print_any_name()
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # before the command itself had begun
+            leave_interrupted(error, as_json="--json" in sys.argv)
+
+
+@contextlib.contextmanager
+def _usage_as_json(as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        _end_stdout(error.format_message(), error.exit_code, as_json=as_json)
+        raise
+
+
+def _refuse_control_characters(parameter: click.Parameter, ctx: click.Context) -> None:
+    """A line break in a name would fake lines in every message that has it; nobody has such names on purpose."""
+    value = ctx.params.get(parameter.name or "")
+    for path in value if isinstance(value, tuple) else (value,):
+        if path is not None and any(unicodedata.category(letter) == "Cc" for letter in str(path)):
+            message = f"'{printable(str(path))}' holds a control character. Rename it."
+            raise click.BadParameter(message, ctx=ctx, param=parameter)
 
 
 def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:
     """Say what went wrong and leave with the error's exit code."""
-    click.echo(f"error: {error}", err=True)
+    say(f"error: {error}")
     _end_stdout(str(error), error.exit_code, as_json=as_json)
     sys.exit(error.exit_code)
 
 
 def _end_stdout(message: str, exit_code: int, *, as_json: bool) -> None:
     """Print the JSON document of an error, where one is wanted; a stdout that takes nothing changes no exit code."""
-    try:
-        if as_json and _speaks_on_stdout():
-            echo_json({"error": message, "exit_code": exit_code})
-        if sys.stdout is not None:  # None where the caller closed it (`>&-`)
-            sys.stdout.flush()
-    except OSError:  # the disk that stdout goes to is full: what was said on stderr must do
-        # what is left goes nowhere, or the interpreter tries again at its end and exits with a code of its own
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    wanted = as_json and speaks_on_stdout()
+    flushed(lambda: echo_json({"error": message, "exit_code": exit_code}) if wanted else None)
 
 
-def leave_interrupted(what_now: str = "nothing was left half-written.") -> NoReturn:
-    """Say that the command was interrupted, and what that means; leave with the exit code of Ctrl-C."""
-    click.echo(f"interrupted: {what_now}", err=True)
-    sys.exit(INTERRUPTED)
+class Terminated(KeyboardInterrupt):
+    """A signal that ends the process, as Ctrl-C does; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether `error` came of Ctrl-C: libraries that it meets while they import, say, raise errors of their own."""
+def leave_interrupted(
+    interruption: BaseException, what_now: str = "nothing was left half-written.", *, as_json: bool
+) -> NoReturn:
+    """Say that the command was interrupted, and what that means; leave with the exit code of Ctrl-C or the signal."""
+    ended = isinstance(interruption, Terminated)
+    code = 128 + interruption.number if isinstance(interruption, Terminated) else INTERRUPTED
+    message = f"{f'ended by {interruption}' if ended else 'interrupted'}: {what_now}"
+    say(message)
+    _end_stdout(message, code, as_json=as_json)
+    sys.exit(code)
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | None:
+    """What `error` came of, if of Ctrl-C: libraries that it meets while they import, say, raise errors of their own."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _speaks_on_stdout() -> bool:
-    """Whether this process is the one that prints the document: under torchrun several share one stdout."""
-    return "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"
+    return error
 
 
 def print_any_name() -> None:
@@ -122,13 +182,19 @@ def echo_json(document: Any) -> None:
     click.echo(json.dumps(document, indent=1, allow_nan=False))
 
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU") if hasattr(signal, name))
+"""Signals that ask a process to end, or tell that it will be ended."""
+
+
 def end_on_termination() -> None:
-    """Make a termination signal unwind the program like Ctrl-C does, so that temporary files are removed."""
+    """Make signals that end the process unwind it like Ctrl-C does, so that temporary files are removed."""
 
-    def leave(signum: int, _frame: object) -> None:
-        sys.exit(128 + signum)
+    def leave(number: int, _frame: object) -> None:
+        raise Terminated(number)
 
-    signal.signal(signal.SIGTERM, leave)
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has the hang-up ignored
+            signal.signal(number, leave)
 
 
 def together(*options: Callable[[F], F]) -> Callable[[F], F]:

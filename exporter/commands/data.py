@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from ..networks.zoo import DATASETS
 from .console import KEPT, Group, data_dir_option, echo_json, json_option, leave_interrupted
+from .streams import say, verdict
 
 
 @click.group(cls=Group)
@@ -45,8 +45,8 @@ def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
             try:
                 with bar(f"downloading {dataset.title}", quiet=as_json) as progress:
                     reports.append(fetch(dataset, data_dir, progress=progress))
-            except KeyboardInterrupt:
-                leave_interrupted(KEPT)
+            except KeyboardInterrupt as error:
+                leave_interrupted(error, KEPT, as_json=as_json)
             if not as_json:
                 data_summary(reports[-1].data, "fetched" if reports[-1].fetched else "already there")
     if as_json:
@@ -68,14 +68,13 @@ def data_check(names: str, data_dir: Path, as_json: bool) -> None:
 
     reports = [check(dataset, data_dir) for dataset in DATASETS.values() if names in (dataset.name, "all")]
     ok = all(report.ok for report in reports)
-    if as_json:
-        echo_json({"ok": ok, "datasets": [report.as_dict() for report in reports]})
-    for report in reports:
-        if not as_json:
-            data_summary(report)
-        for line in report.problems:
-            click.echo(f"error: {line}", err=True)
-        if not report.complete:
-            command = f"cifar-export data fetch --dataset {report.dataset} --data-dir {data_dir}"
-            click.echo(f"Get it: {command}", err=True)
-    sys.exit(0 if ok else 1)
+    with verdict(0 if ok else 1):
+        for report in reports:
+            for line in report.problems:
+                say(f"error: {line}")
+            if not report.complete:
+                say(f"Get it: cifar-export data fetch --dataset {report.dataset} --data-dir {data_dir}")
+            if not as_json:
+                data_summary(report)
+        if as_json:
+            echo_json({"ok": ok, "datasets": [report.as_dict() for report in reports]})

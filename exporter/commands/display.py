@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,7 +39,7 @@ def table(title: str | None, columns: list[str], rows: list[list[str]], *, right
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))  # square brackets are text, not markup
+        grid.add_row(*(Text(printable(cell)) for cell in row))  # square brackets are text, not markup
     console.print(grid)
 
 
@@ -98,11 +100,11 @@ def parity_table(report: ParityReport) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"allowed error: {allowed}")
     for problem in report.problems:
-        console.print(problem, markup=False)
+        console.print(printable(problem), markup=False)
     if report.divergence is not None:
         divergence_summary(report.divergence)
     if report.divergence_unknown is not None:
-        console.print(f"first wrong node not looked for: {report.divergence_unknown}", markup=False)
+        console.print(printable(f"first wrong node not looked for: {report.divergence_unknown}"), markup=False)
     console.print("parity passed" if report.passed else "parity FAILED")
 
 
@@ -208,7 +210,7 @@ def fields(pairs: list[tuple[str, Any]]) -> None:
     width = max(len(name) for name, _ in pairs)
     console = Console(highlight=False, soft_wrap=True)
     for name, value in pairs:
-        console.print(f"{name:<{width}}  {value}", markup=False)
+        console.print(printable(f"{name:<{width}}  {value}"), markup=False)
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> None:
@@ -219,7 +221,8 @@ def diagnosis_table(diagnosis: Diagnosis) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for check in (*diagnosis.of("problem"), *diagnosis.of("note")):
         found = f": {check.detail}" if check.status == "problem" else ""  # notes are in the table alone
-        console.print(f"{check.status}: {check.name}{found}\n  fix: {check.fix}", markup=False)
+        console.print(printable(f"{check.status}: {check.name}{found}"), markup=False)
+        console.print(f"  fix: {check.fix}", markup=False)
     problems = len(diagnosis.of("problem"))
     console.print(f"{problems} problem{'s' if problems > 1 else ''}" if problems else "no problems")
 
@@ -259,7 +262,7 @@ def agreement_table(agreement: Agreement) -> None:
 
 def print_line(text: str) -> None:
     """Print one line to stdout as it is."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(highlight=False, soft_wrap=True).print(printable(text), markup=False)
 
 
 def divergence_summary(found: Divergence) -> None:

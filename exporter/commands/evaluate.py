@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from .console import (
     refuse_trust_without_file,
     runtime_option,
 )
+from .streams import say, verdict
 
 
 @click.command(cls=Command)
@@ -97,10 +97,10 @@ def _evaluate_all(wanted: Asked, data_dir: Path, as_json: bool, **how: Any) -> N
             return stack.enter_context(bar(runtime, quiet=as_json))
 
         agreement = score_all(wanted.load(quiet=as_json), split, progress=progress, **how)
-    if as_json:
-        echo_json(agreement.as_dict())
-    else:
-        agreement_table(agreement)
-    for line in agreement.failures:
-        click.echo(f"error: {line}", err=True)
-    sys.exit(1 if agreement.failures else 0)
+    with verdict(1 if agreement.failures else 0):
+        for line in agreement.failures:
+            say(f"error: {line}")
+        if as_json:
+            echo_json(agreement.as_dict())
+        else:
+            agreement_table(agreement)

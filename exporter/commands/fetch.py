@@ -53,8 +53,8 @@ def fetch(
     try:
         with bar(f"downloading {network}", quiet=as_json) as progress:
             done = fetch_network(network, release, sha256=sha256, signer=signer, output=output, progress=progress)
-    except KeyboardInterrupt:
-        leave_interrupted(KEPT)
+    except KeyboardInterrupt as error:
+        leave_interrupted(error, KEPT, as_json=as_json)
     if as_json:
         echo_json(done.as_dict())
         return

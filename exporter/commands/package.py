@@ -10,6 +10,7 @@ import click
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS, NETWORKS
 from .console import Command, data_dir_option, echo_json, json_option, runtime_option
+from .streams import say
 
 if TYPE_CHECKING:
     from ..release.build.package import Published
@@ -86,7 +87,7 @@ def package(
             sign_key=sign_key,
             cached=not no_cache,
             progress=progress,
-            say=_say,
+            say=say,
         )
     _show(result, as_json)
 
@@ -106,7 +107,7 @@ def merge(parts: tuple[Path, ...], output: Path, sign_key: Path | None, as_json:
     from .display import steps
 
     with steps(quiet=as_json) as progress:
-        result = merge_parts(parts, output, sign_key=sign_key, progress=progress, say=_say)
+        result = merge_parts(parts, output, sign_key=sign_key, progress=progress, say=say)
     _show(result, as_json)
 
 
@@ -121,10 +122,6 @@ def _chosen(models: tuple[str, ...], dataset: str | None, only: tuple[str, ...])
         for name, spec in NETWORKS.items()
         if (not models or spec.model.name in models) and dataset in (None, spec.dataset.name)
     ]
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _show(result: Published, as_json: bool) -> None:

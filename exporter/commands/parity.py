@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from .console import (
     refuse_trust_without_file,
     runtime_option,
 )
+from .streams import say, verdict
 
 
 @click.command(cls=Command)
@@ -85,7 +85,7 @@ def parity(
             if source is not click.core.ParameterSource.ENVIRONMENT:
                 raise
             where = f"CIFAR_DATA={data_dir}"
-            click.echo(f"note: there is no {spec.dataset.title} in {where}; the bundled images are used.", err=True)
+            say(f"note: there is no {spec.dataset.title} in {where}; the bundled images are used.")
     with steps(quiet=as_json) as progress:
         progress(f"loading {spec.name}")
         report = prove(
@@ -104,15 +104,15 @@ def parity(
             from ..gate.inputs import input_sets
 
             write_page(page, report, {**input_sets(), **more})
-    if as_json:
-        echo_json(report.as_dict())
-    else:
-        parity_table(report)
-    for line in report.failures:
-        click.echo(f"error: {line}", err=True)
-    if page is not None:
-        click.echo(f"the report was written to {page}", err=True)
-    if repro is not None:
-        written = f"the repro was written to {repro}"
-        click.echo(written if report.divergence else "no repro was written, because no node is wrong", err=True)
-    sys.exit(0 if report.passed else 1)
+    with verdict(0 if report.passed else 1):
+        for line in report.failures:
+            say(f"error: {line}")
+        if page is not None:
+            say(f"the report was written to {page}")
+        if repro is not None:
+            written = f"the repro was written to {repro}"
+            say(written if report.divergence else "no repro was written, because no node is wrong")
+        if as_json:
+            echo_json(report.as_dict())
+        else:
+            parity_table(report)

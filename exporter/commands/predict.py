@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS
 from .console import Command, asked, echo_json, json_option, reading_options, runtime_option, trust_option
+from .streams import say, verdict
 
 if TYPE_CHECKING:
     from ..prediction.classifier import Classifier
@@ -70,13 +70,13 @@ def predict(
         bar("classifying", quiet=as_json) as progress,
     ):
         result = predict_pictures(classifier, files, top, progress=progress)
-    if as_json:
-        echo_json([picture.as_dict() for picture in result.pictures])
-    else:
-        predictions_table(result)
-    for line in result.skipped:
-        click.echo(f"skipped {line}", err=True)
-    sys.exit(1 if result.skipped else 0)
+    with verdict(1 if result.skipped else 0):
+        for line in result.skipped:
+            say(f"skipped {line}")
+        if as_json:
+            echo_json([picture.as_dict() for picture in result.pictures])
+        else:
+            predictions_table(result)
 
 
 def _classifier(

@@ -13,6 +13,7 @@ from ..networks.zoo import MODELS, NetworkSpec, network
 from ..training.options import NamedWeights, Options
 from ..training.recipe import PRESETS, Recipe, preset
 from .console import Command, data_dir_option, dataset_option, echo_json, json_option, leave_interrupted, model_argument
+from .streams import say
 
 
 @click.command(cls=Command)
@@ -113,11 +114,11 @@ def train(
 
     try:
         with live() as progress:
-            result = run.train(wanted, progress, lambda note: click.echo(f"note: {note}", err=True))
-    except KeyboardInterrupt:
+            result = run.train(wanted, progress, lambda note: say(f"note: {note}"))
+    except KeyboardInterrupt as error:
         onward = "--resume continues after the last complete epoch."
         early = "no epoch was complete, so there is nothing to resume."
-        leave_interrupted(onward if wanted.checkpoint.exists() else early)
+        leave_interrupted(error, onward if wanted.checkpoint.exists() else early, as_json=as_json)
     if result is None:
         return None  # under torchrun the first process reports
     return echo_json(result.as_dict()) if as_json else fields(result_lines(result))

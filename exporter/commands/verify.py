@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .console import Command, echo_json, json_option, signer_options
+from .streams import verdict
 
 if TYPE_CHECKING:
     from ..release.check.examine import Examined
@@ -36,11 +36,11 @@ def verify(
 
     with steps(quiet=as_json or not deep) as progress:
         found = examine(path, signer=signer_of(public_key, identity, issuer), deep=deep, progress=progress)
-    if as_json:
-        echo_json(found.as_dict())
-    else:
-        _print(found)
-    sys.exit(0 if found.result.intact else 1)
+    with verdict(0 if found.result.intact else 1):
+        if as_json:
+            echo_json(found.as_dict())
+        else:
+            _print(found)
 
 
 def _print(found: Examined) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from ..errors import CifarExportError, first_line
+from ..errors import CifarExportError, Unavailable, first_line
 from ..networks.zoo import NETWORKS, DatasetSpec
 from ..system.files import sha256_file
 from ..weights.index import bundled_entries, bundled_folder
@@ -76,9 +76,13 @@ def check_weights() -> Check:
 
 def check_cache() -> Check:
     """Whether downloads can be kept."""
-    from ..system.download import cache_folder
+    from ..system.folders import cache_folder
 
-    return _check_writable("cache-folder", cache_folder(), "Name another one in CIFAR_EXPORT_CACHE.")
+    try:
+        folder = cache_folder()
+    except Unavailable as error:
+        return Check("cache-folder", "note", first_line(error), "Set HOME or CIFAR_EXPORT_CACHE.")
+    return _check_writable("cache-folder", folder, "Name another one in CIFAR_EXPORT_CACHE.")
 
 
 def check_output() -> Check:

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
-import platformdirs
-
 from ..errors import GateFailed, InvalidInput, Unavailable, from_os_error
 from .files import require_target
+from .folders import cache_folder as cache_folder
 from .http import (
     CHECK_ADDRESS,
     CHECK_NETWORK,
@@ -54,11 +53,6 @@ DEADLINE_SECONDS = 6 * 3600.0
 """For a whole download; the largest archive takes as long at 8,000 bytes a second."""
 SMALL_SECONDS = 300.0
 """For a file that is read into memory."""
-
-
-def cache_folder() -> Path:
-    """Find where downloads and finished networks are kept: `CIFAR_EXPORT_CACHE`, else the user's cache folder."""
-    return Path(os.environ.get("CIFAR_EXPORT_CACHE") or platformdirs.user_cache_dir("cifar-export"))
 
 
 def download(

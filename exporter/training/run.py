@@ -48,9 +48,9 @@ def train(
 
     `on_note` hears, in a line each, what a user should know about how the run begins or goes on. Under torchrun every
     process calls this; the first one writes, reports and gets the result, the others None. Raises `InvalidInput` for
-    weights that may not be used (see `load_sources`) and while another process trains in the same folder, `Unavailable`
-    without data or device, and what `fit` raises. Whatever interrupts it, the checkpoint of the last complete epoch is
-    there for `resume`.
+    weights that may not be used (see `load_sources`), `Unavailable` without data or device and while another process
+    trains in the same folder, and what `fit` raises. Whatever interrupts it, the checkpoint of the last complete epoch
+    is there for `resume`.
     """
     initial, teaching = load_sources(options)
     device = environment.pick_device(options.device)
@@ -99,7 +99,7 @@ def train(
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Refuse while another process trains in `folder`; leave nothing of it but what was trained."""
-    busy = InvalidInput(f"another process trains in {folder}. Wait until it is done, or name another --output.")
+    busy = Unavailable(f"another process trains in {folder}. Wait until it is done, or name another --output.")
     for name in (CHECKPOINT, LOG, WEIGHTS, CURVE):
         require_target(folder / name)  # not only at the end, after hours
     with contextlib.ExitStack() as stack:

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 
 from ..errors import InvalidInput, first_line, from_os_error
+from ..errors import printable as printable
 from .extras import STAND_INS
 from .native import METADATA_KEY
 
@@ -156,8 +157,3 @@ def _why(data: bytes, error: Exception) -> str:
 def _brief(error: Exception) -> str:
     """Take the first sentence of an error that may be pages long."""
     return printable(re.split(r"\. |: file", first_line(error, limit=120, named=True))[0])
-
-
-def printable(text: str) -> str:
-    """Escape what would move a terminal's cursor or fake a line: text out of a stranger's file goes into messages."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -23,12 +23,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from ...data import Split
 from ...system.checkout import PACKAGE
-from ...system.download import cache_folder
 from ...system.files import hidden_folder, remove_at_once
+from ...system.folders import cache_folder, state_folder
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import record
@@ -101,7 +99,7 @@ class NetworkCache:
     def __init__(self, say: Say, folder: Path | None = None, key_file: Path | None = None) -> None:
         self._say = say
         self._folder = folder or cache_folder() / "networks"
-        self._key_file = key_file or Path(platformdirs.user_state_dir("cifar-export")) / "cache.key"
+        self._key_file = key_file or state_folder() / "cache.key"
 
     def fetch(self, key: str, name: str, folder: Path) -> dict[str, Any] | None:
         """Copy the network of `key` into the new `folder`, every byte checked; its measurements, or None.

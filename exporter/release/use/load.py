@@ -10,14 +10,14 @@ from typing import overload
 from ...errors import GateFailed, InvalidInput
 from ...networks.normalization import normalization_from
 from ...networks.zoo import NETWORKS
-from ...system.download import cache_folder
 from ...system.files import write_atomically
+from ...system.folders import cache_folder
 from ..contents import CONFIG_SCHEMA
 from ..layout import CONFIG, SUMS
 from ..signer import signer_of
 from .fetch import difference, install, open_release, require_known
 from .loaded import BundledNetwork, LoadedNetwork, ReleasedNetwork, read_checked
-from .source import Source, kept_sums
+from .source import Source, is_url, kept_sums
 
 
 @overload
@@ -72,7 +72,7 @@ def load(
             )
         return _bundled(name)
     signer = signer_of(None if public_key is None else Path(public_key), identity, issuer)
-    kept = cache_folder() / "releases"
+    kept = cache_folder() / "releases" if is_url(release) else Path()  # a folder needs no home of the user
     source = open_release(release, sha256=sha256, signer=signer, kept=kept)
     if source.folder is not None:
         return _released(name, source, source.folder if source.single else source.folder / name)
