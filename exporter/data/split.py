@@ -14,3 +14,10 @@ class Split:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+
+    def thinned(self, count: int) -> Split:
+        """`count` of the images, spread evenly over all of them; all where there are no more."""
+        if count >= len(self.images):
+            return self
+        chosen = np.linspace(0, len(self.images) - 1, count).round().astype(np.intp)
+        return Split(self.images[chosen], self.labels[chosen])

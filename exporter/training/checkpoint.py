@@ -39,6 +39,8 @@ class Identity:
     """sha256 of each teacher's weights."""
     images: str | None = None
     """sha256 of the training images and labels in their order; None in checkpoints of older versions."""
+    freeze_body: bool = False
+    """Whether the last layer alone is trained."""
 
     def refuse_unless_same(self, other: Identity, path: Path) -> None:
         """Raise `InvalidInput` that names the first difference between this run and the checkpoint's (`other`).
@@ -54,6 +56,7 @@ class Identity:
             ("holdout", self.holdout, other.holdout),
             ("initial weights' sha256", self.initial or other.initial, other.initial),
             ("teachers' sha256", list(self.teachers or other.teachers), list(other.teachers)),
+            ("frozen body", self.freeze_body, other.freeze_body),
             ("training images' sha256", self.images if other.images else None, other.images),
         ):
             if here != there:

@@ -62,7 +62,8 @@ class Job:
     """What to train and on which images; `report` is the set whose accuracy is reported and never chosen by.
 
     `evaluate_every`: epochs between two reports (the last epoch always has one). `initial`: weights to start from,
-    else the random ones of `seed`. `teachers`: whose answers a recipe that distills has as targets.
+    else the random ones of `seed`. `teachers`: whose answers a recipe that distills has as targets. `freeze_body`: only
+    the last layer is trained; the body computes as in eval mode and stays as it is.
     """
 
     network: NetworkSpec
@@ -74,6 +75,7 @@ class Job:
     evaluate_every: int = 1
     initial: Weights | None = None
     teachers: tuple[Weights, ...] = ()
+    freeze_body: bool = False
 
     @cached_property
     def identity(self) -> Identity:
@@ -88,6 +90,7 @@ class Job:
             initial=self.initial.sha256 if self.initial else None,
             teachers=[teacher.sha256 for teacher in self.teachers],
             images=images.hexdigest(),
+            freeze_body=self.freeze_body,
         )
 
 
@@ -106,7 +109,10 @@ class Trainer:
             network = resnet.build(job.network)
         if job.initial is not None:
             initial.load(network, job.network, job.initial)
-        self.network: nn.Module = network.to(device).to(memory_format=torch.channels_last).train()
+        if job.freeze_body:
+            network.requires_grad_(False).fc.requires_grad_(True)
+        self.network: nn.Module = network.to(device).to(memory_format=torch.channels_last)
+        self._to_training(self.network)
         self.optimizer = _optimizer(self.network, recipe)
         averages = recipe.ema_decay or recipe.averages_epochs
         self.average = copy.deepcopy(self.network).requires_grad_(False) if averages else None
@@ -125,6 +131,10 @@ class Trainer:
         self._targets: Tensor | None = None
         self._report = torch.from_numpy(job.report.images).to(device), torch.from_numpy(job.report.labels).to(device)
         self._normalize = augment.Normalizer(job.network.dataset.normalization, device)
+
+    def _to_training(self, network: nn.Module) -> None:
+        """Put `network` into training mode; a frozen body keeps its batch statistics."""
+        network.train(not self.job.freeze_body)
 
     def result(self) -> nn.Module:
         """Return the network that the run yields: the average where the recipe keeps one and it has begun."""
@@ -287,24 +297,26 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Top-1 and top-5 in percent on the report images, of the result as it stands, in float32."""
         network = self.result()
-        if network is self.average and self.job.recipe.averages_epochs:
+        if network is self.average and self.job.recipe.averages_epochs and not self.job.freeze_body:
             update_bn(self._inputs_of_norms(), network)
         network.eval()
         images, labels = self._report
         right = torch.zeros(2, dtype=torch.int64, device=images.device)
         for start in range(0, len(images), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)
-            best = network(self._normalize.exactly(images[part])).topk(5).indices
+            logits = network(self._normalize.exactly(images[part]))
+            best = logits.topk(min(5, logits.shape[1])).indices
             hits = best == labels[part, None]
             right += torch.stack((hits[:, 0].sum(), hits.sum()))
-        network.train()
+        self._to_training(network)
         top1, top5 = (100 * right.double() / len(images)).tolist()
         return {"top1": top1, "top5": top5}
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": recipe.weight_decay if recipe.decay_norm_and_bias else 0.0},

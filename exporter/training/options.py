@@ -37,7 +37,9 @@ class Options:
     `holdout`: train without 5,000 images of the training set and report on them, so that the test set stays unseen
     while recipes and epochs are chosen. `threads` None: as many as torch finds. `initial`: weights to start from, of
     this network or a shallower one; None for random ones. `teachers`: for a recipe that distills; None for all the
-    bundled networks of the data set, and for none where a run is resumed, which knows what they answered.
+    bundled networks of the data set, and for none where a run is resumed, which knows what they answered. `limit`:
+    train on so many images only, spread over the training set. `freeze_body`: train the last layer alone, on a body
+    that stays as the initial weights have it.
     """
 
     network: NetworkSpec
@@ -52,6 +54,8 @@ class Options:
     tensorboard: bool = False
     initial: Weights | NamedWeights | None = None
     teachers: tuple[Weights | NamedWeights, ...] | None = None
+    limit: int | None = None
+    freeze_body: bool = False
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ import torch
 
 from ..data import load_split
 from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
+from ..networks.normalization import normalization_from
 from ..system.files import leftover_of, no_empty_parents, require_target
 from ..system.locks import only_one
 from ..weights.core import Weights
 from . import checkpoint, environment, teachers, tensorboard
 from .distributed import Processes, processes
 from .holdout import hold_out
+from .initial import begun_from, has_other_classes, normalized_as
 from .log import Log
 from .loop import Job, Progress, ProgressCallback, Trainer
 from .options import CHECKPOINT, CURVE, LOG, WEIGHTS
@@ -62,8 +65,10 @@ def train(
         training, reported = hold_out(training)
     else:
         reported = load_split(options.data_dir, options.network.dataset, "test")
+    if options.limit is not None:
+        training = training.thinned(options.limit)
     job = Job(
-        options.network,
+        begun_from(options.network, initial),
         options.recipe,
         training,
         reported,
@@ -73,6 +78,7 @@ def train(
         evaluate_every=5 if device.type == "cpu" else 1,
         initial=initial,
         teachers=teaching,
+        freeze_body=options.freeze_body,
     )
     with processes(device) as here, _alone_in(options.folder) if here.is_first else contextlib.nullcontext():
         callbacks = [on_progress] if on_progress and here.is_first else []
@@ -138,6 +144,9 @@ def fit(
         raise InvalidInput(f"{output} holds a finished run without its checkpoint. Name another --output.")
     if saved is not None:
         job.identity.refuse_unless_same(saved.identity, saved_at)
+        normalization = saved.events[0].get("normalization")
+        if normalization is not None:  # it may be that of initial weights, which need not be given again
+            job = replace(job, network=normalized_as(job.network, normalization_from(normalization)))
     else:
         teachers.refuse_unless_usable(job.teachers, job.network, job.recipe)
     on_progress = on_progress or (lambda _: None)
@@ -152,6 +161,11 @@ def fit(
         on_note(
             f"recipe {job.recipe.name} is meant for trained weights, but this run begins with random ones. "
             "Name some with --initial-weights."
+        )
+    if saved is None and job.initial is not None and has_other_classes(job.initial, job.network) and on_note:
+        on_note(
+            f"the body is that of {job.initial.network.name}, images are normalized as it was trained, and the last "
+            f"layer begins anew for {job.network.dataset.classes} classes."
         )
     if resume and on_note:
         for line in _notes(trainer, log, output):
@@ -195,6 +209,8 @@ def _start_event(trainer: Trainer, log: Log) -> dict[str, Any]:
         "resumed_after_epoch": trainer.epochs_done,
         "recipe": job.recipe.as_dict(),
         "normalization": job.network.dataset.normalization.as_dict(),
+        "images": len(job.train.images),
+        "freeze_body": job.freeze_body,
         **environment.describe(here.device, here.count, job.recipe),
     }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import InvalidInput
 from ..networks.zoo import MODELS, network
 from ..weights.core import Weights
 from ..weights.sources import load_weights
@@ -37,6 +38,10 @@ def _refuse_unless_usable(
         teachers.refuse_unless_usable(learn_from, options.network, options.recipe)
     if begin is not None:
         initial.refuse_unless_usable(begin, options.network)
+    elif options.freeze_body and not _resumes(options):
+        raise InvalidInput(
+            "--freeze-body trains the last layer on a body that is trained already. Add --initial-weights."
+        )
     if options.holdout:
         refuse_seen(learn_from if begin is None else (begin, *learn_from))
 

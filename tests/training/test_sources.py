@@ -110,7 +110,6 @@ def test_random_weights_know_nothing(options):
     [
         (NamedWeights("upstream", FIFTY_SIX), "cifar10_resnet56, which is deeper"),
         (NamedWeights("no/such/file.pt", FIFTY_SIX), "cifar10_resnet56, which is deeper"),
-        (NamedWeights("upstream", HUNDRED), "they tell other classes apart"),
         (NamedWeights("no/such/file.pt", TWENTY), "no/such/file.pt"),
     ],
 )
@@ -145,3 +144,9 @@ def test_a_checkpoint_that_does_not_say_its_normalization_is_told_it(options, tm
 )
 def test_teachers_that_a_recipe_cannot_use_are_refused(options, recipe, teachers, match):
     refused(replace(options, recipe=recipe, teachers=teachers), match)
+
+
+def test_a_body_is_frozen_only_where_there_is_a_trained_one(options):
+    refused(replace(options, freeze_body=True), r"--freeze-body trains .* Add --initial-weights")
+    seeded = random_weights(TWENTY, seed=1)
+    assert load_sources(replace(options, freeze_body=True, initial=seeded)) == (seeded, ())
