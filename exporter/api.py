@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import GateFailed, InvalidInput
-from .networks.zoo import NETWORKS, require_variant
+from .networks.zoo import named, require_variant
 from .release.use.fetch import require_known
 from .release.use.load import load
 
@@ -216,7 +216,7 @@ def _weights(name: str, source: str | Path) -> Weights:
     require_known(name)
     from .weights.sources import load_weights
 
-    return load_weights(NETWORKS[name], str(source))
+    return load_weights(named(name), str(source))
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -11,12 +11,13 @@ import json
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from ..errors import (
     CifarExportError,
@@ -28,7 +29,7 @@ from ..errors import (
     short_of_memory,
 )
 from ..networks.normalization import parse_normalization
-from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, NetworkSpec, Normalization, network
+from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, NETWORKS, NetworkSpec, Normalization, model, named, network
 from ..runtimes import RUNTIMES
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 
@@ -237,7 +238,32 @@ trust_option = click.option(
     is_flag=True,
     help="Run a TorchScript or .pt2 file even though no sidecar vouches for it. Such files contain code.",
 )
-model_argument = click.argument("model", metavar="MODEL", type=click.Choice(list(MODELS)))
+
+
+class _Named(click.ParamType[str]):
+    """A name out of an open family, of which some are known; `find` raises `InvalidInput` for others."""
+
+    def __init__(self, name: str, known: Iterable[str], find: Callable[[str], object]) -> None:
+        self.name, self._known, self._find = name, tuple(known), find
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, once it is one."""
+        try:
+            self._find(value)
+        except InvalidInput as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+    def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Those of the known names that begin like that."""
+        return [CompletionItem(name) for name in self._known if name.startswith(incomplete)]
+
+
+MODEL = _Named("model", MODELS, model)
+"""resnet20, or another depth of the family."""
+NETWORK = _Named("network", NETWORKS, named)
+"""cifar100_resnet20 and so on."""
+model_argument = click.argument("model", metavar="MODEL", type=MODEL)
 reading_options = together(
     click.option("--key", metavar="NAME[.NAME]", help="State dict to take of a checkpoint that holds several."),
     click.option(
@@ -247,6 +273,7 @@ reading_options = together(
     ),
 )
 """How to read a checkpoint that can be read in more than one way."""
+seed_option = click.option("--seed", type=click.IntRange(min=0), help="Seed of random weights.  [default: 0]")
 network_options = together(
     model_argument,
     dataset_option,
@@ -255,8 +282,9 @@ network_options = together(
         metavar="SOURCE",
         default="bundled",
         show_default=True,
-        help="Weights to use: bundled, upstream, or the path of a checkpoint.",
+        help="Weights to use: bundled, upstream, random (untrained), or the path of a checkpoint.",
     ),
+    seed_option,
     click.option("--mean", metavar="R,G,B", help="Mean that the weights were trained with, for pixels in 0..1."),
     click.option("--std", metavar="R,G,B", help="Standard deviation that the weights were trained with."),
     reading_options,
@@ -290,6 +318,7 @@ class Asked:
     normalization: Normalization | None
     key: str | None = None
     shortcut: str | None = None
+    seed: int | None = None
 
     def load(self, *, quiet: bool) -> Weights:
         """Load the weights, downloading what must be, and tell what was changed. Raises what `load_weights` raises."""
@@ -299,9 +328,9 @@ class Asked:
 
         with bar("downloading", quiet=quiet) as progress:
             reading = Reading(self.key, self.shortcut)
-            weights = load_weights(self.spec, self.source, self.normalization, progress, reading)
+            weights = load_weights(self.spec, self.source, self.normalization, progress, reading, self.seed)
         for change in weights.changes:
-            click.echo(f"checkpoint: {change}", err=True)
+            click.echo(f"weights: {change}", err=True)
         return weights
 
 
@@ -313,9 +342,10 @@ def asked(
     std: str | None,
     key: str | None = None,
     shortcut: str | None = None,
+    seed: int | None = None,
 ) -> Asked:
     """Read the values of `network_options`. Raises `InvalidInput` for a mean or a deviation that is none."""
-    return Asked(network(model, dataset), weights, parse_normalization(mean, std), key, shortcut)
+    return Asked(network(model, dataset), weights, parse_normalization(mean, std), key, shortcut, seed)
 
 
 def runtime_option(*names: str, multiple: bool = False, default: str | None = None, help: str) -> Callable[[F], F]:

@@ -109,7 +109,7 @@ def parity_table(report: ParityReport) -> None:
 
 
 def catalog_table(rows: list[CatalogRow]) -> None:
-    """Print the eight networks."""
+    """Print networks."""
     lines = []
     for row in rows:
         spec, bundled = row.spec, row.bundled
@@ -124,10 +124,10 @@ def catalog_table(rows: list[CatalogRow]) -> None:
                 f"{row.size.parameters / 1e6:.2f} M",
                 f"{row.size.multiply_adds / 1e6:.2f} M",
                 f"{_triple(row.normalization.mean)} / {_triple(row.normalization.std)}",
-                "bundled" if bundled else "upstream only",
+                "bundled" if bundled else "upstream only" if spec.upstream_sha256 else "none",
                 accuracy,
                 "{:.2f}–{:.2f}".format(*bundled.top1_interval) if bundled else "-",
-                f"{spec.reference.top1:.2f} / {spec.reference.top5:.2f}",
+                f"{spec.reference.top1:.2f} / {spec.reference.top5:.2f}" if spec.reference else "-",
             ]
         )
     columns = ["model", "data set", "classes", "parameters", "multiply-adds", "mean / std", "weights", "top-1 / top-5"]

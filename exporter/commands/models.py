@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import click
 
-from .console import Command, echo_json, json_option
+from .console import MODEL, Command, echo_json, json_option
 
 
 @click.command(cls=Command)
+@click.argument("more", metavar="[MODEL]...", nargs=-1, type=MODEL)
 @json_option
-def models(as_json: bool) -> None:
+def models(more: tuple[str, ...], as_json: bool) -> None:
     """List the eight networks with their sizes and accuracies.
 
-    Also tells where their weights come from, what their images are normalized with, and the 95 % interval (Wilson,
-    low and high) that the number of test images leaves on top-1.
+    A MODEL that you name, resnetN with N = 6n + 2, is listed beside them. Also tells where their weights come from,
+    what their images are normalized with, and the 95 % interval (Wilson, low and high) that the number of test images
+    leaves on top-1.
     """
     from ..weights.catalog import catalog
 
-    rows = catalog()
+    rows = catalog(more)
     if as_json:
         echo_json([row.as_dict() for row in rows])
         return

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvalidInput
-from ..networks.zoo import DATASETS, MODELS, NETWORKS
-from .console import Command, data_dir_option, echo_json, json_option, runtime_option
+from ..networks.zoo import DATASETS, NETWORKS, in_order, network
+from .console import MODEL, NETWORK, Command, data_dir_option, echo_json, json_option, runtime_option
 from .streams import say
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ sign_key_option = click.option(
 
 
 @click.command(cls=Command)
-@click.argument("models", metavar="[MODEL]...", nargs=-1, type=click.Choice(list(MODELS)))
+@click.argument("models", metavar="[MODEL]...", nargs=-1, type=MODEL)
 @click.option("--dataset", type=click.Choice(list(DATASETS)), help="Build only the networks of this data set.")
 @click.option(
     "--only",
     multiple=True,
     metavar="NETWORK",
-    type=click.Choice(list(NETWORKS)),
+    type=NETWORK,
     help="Build only this network, such as cifar100_resnet20; may be given several times.",
 )
 @click.option("--version", required=True, help="Version of the release, such as 1.0.0 or 1.1rc1 (PEP 440).")
@@ -117,11 +117,10 @@ def _chosen(models: tuple[str, ...], dataset: str | None, only: tuple[str, ...])
         raise InvalidInput("--only names whole networks. Leave MODEL and --dataset out.")
     if only:
         return list(only)
-    return [
-        name
-        for name, spec in NETWORKS.items()
-        if (not models or spec.model.name in models) and dataset in (None, spec.dataset.name)
-    ]
+    datasets = [dataset] if dataset else list(DATASETS)
+    if not models:
+        return [name for name, spec in NETWORKS.items() if spec.dataset.name in datasets]
+    return in_order(network(model, name).name for model in models for name in datasets)
 
 
 def _show(result: Published, as_json: bool) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import InvalidInput
-from ..networks.zoo import DATASETS, MODELS
-from .console import Command, asked, echo_json, json_option, reading_options, runtime_option, trust_option
+from ..networks.zoo import DATASETS, MODELS, find_model
+from .console import Command, asked, echo_json, json_option, reading_options, runtime_option, seed_option, trust_option
 from .streams import say, verdict
 
 if TYPE_CHECKING:
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     metavar="SOURCE",
-    help="Weights of MODEL: bundled, upstream, or the path of a checkpoint.  [default: bundled]",
+    help="Weights of MODEL: bundled, upstream, random, or the path of a checkpoint.  [default: bundled]",
 )
 @click.option("--mean", metavar="R,G,B", help="Mean that the weights of MODEL were trained with, for pixels in 0..1.")
 @click.option("--std", metavar="R,G,B", help="Standard deviation that the weights of MODEL were trained with.")
+@seed_option
 @reading_options
 @click.option(
     "--top",
@@ -48,6 +49,7 @@ def predict(
     std: str | None,
     key: str | None,
     shortcut: str | None,
+    seed: int | None,
     top: int,
     runtime: str | None,
     trust_file: bool,
@@ -64,7 +66,15 @@ def predict(
     from .display import bar, predictions_table
 
     files = find_pictures(images)
-    of_model = {"dataset": dataset, "weights": weights, "mean": mean, "std": std, "key": key, "shortcut": shortcut}
+    of_model = {
+        "dataset": dataset,
+        "weights": weights,
+        "mean": mean,
+        "std": std,
+        "key": key,
+        "shortcut": shortcut,
+        "seed": seed,
+    }
     with (
         _classifier(subject, of_model, runtime, trust_file=trust_file, quiet=as_json) as classifier,
         bar("classifying", quiet=as_json) as progress,
@@ -80,16 +90,16 @@ def predict(
 
 
 def _classifier(
-    subject: str, of_model: dict[str, str | None], runtime: str | None, *, trust_file: bool, quiet: bool
+    subject: str, of_model: dict[str, Any], runtime: str | None, *, trust_file: bool, quiet: bool
 ) -> AbstractContextManager[Classifier]:
     """What classifies: the model called `subject`, else the file of that name."""
     from ..prediction.predict import classifier_of_file, classifier_of_weights
 
-    if subject in MODELS:
+    if find_model(subject):
         if trust_file:
             raise InvalidInput("--trust-file without a file. Name the file that you trust.")
         dataset, weights = of_model["dataset"] or "cifar10", of_model["weights"] or "bundled"
-        chosen = {name: of_model[name] for name in ("mean", "std", "key", "shortcut")}
+        chosen = {name: value for name, value in of_model.items() if name not in ("dataset", "weights")}
         wanted = asked(subject, dataset, weights, **chosen)
         return classifier_of_weights(wanted.load(quiet=quiet), runtime)
     given = next((f"--{name}" for name, value in of_model.items() if value is not None), None)

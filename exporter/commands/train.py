@@ -9,10 +9,19 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.normalization import parse_normalization
-from ..networks.zoo import MODELS, NetworkSpec, network
+from ..networks.zoo import NetworkSpec, network
 from ..training.options import NamedWeights, Options
 from ..training.recipe import PRESETS, Recipe, preset
-from .console import Command, data_dir_option, dataset_option, echo_json, json_option, leave_interrupted, model_argument
+from .console import (
+    MODEL,
+    Command,
+    data_dir_option,
+    dataset_option,
+    echo_json,
+    json_option,
+    leave_interrupted,
+    model_argument,
+)
 from .streams import say
 
 
@@ -43,7 +52,8 @@ from .streams import say
 )
 @click.option(
     "--initial-model",
-    type=click.Choice(list(MODELS)),
+    metavar="MODEL",
+    type=MODEL,
     help="Model that the initial weights are of; a shallower one than MODEL is grown.  [default: MODEL]",
 )
 @click.option(
@@ -54,7 +64,8 @@ from .streams import say
     "--teacher",
     "teachers",
     multiple=True,
-    type=click.Choice(list(MODELS)),
+    metavar="MODEL",
+    type=MODEL,
     help="Bundled network to learn from, with a recipe that distills; may be given several times.  [default: all four]",
 )
 @data_dir_option

@@ -14,7 +14,7 @@ import numpy as np
 from ..gate.compare import ERROR_EDGES, MULTIPLE, ULPS
 from ..gate.report import WORDS, ParityReport, RuntimeResult, State
 from ..networks.preprocess import Pixels
-from ..networks.zoo import NETWORKS
+from ..networks.zoo import named
 from ..system.files import write_atomically
 
 _WIDTH, _HEIGHT = 320.0, 108.0  # of a histogram, in the units of its SVG
@@ -149,7 +149,7 @@ def _worst(row: RuntimeResult, network: str, pixels: Mapping[str, Pixels]) -> di
         (c for c in row.comparisons if c.worst is not None), key=lambda c: c.worst.max_abs_error if c.worst else 0.0
     )
     worst = comparison.worst
-    labels = NETWORKS[network].dataset.labels
+    labels = named(network).dataset.labels
     picture = None
     if worst is not None and comparison.inputs in pixels:
         picture = _picture(pixels[comparison.inputs][worst.image])

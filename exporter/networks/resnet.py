@@ -1,4 +1,4 @@
-"""The network: ResNet-20/32/44/56 for 32x32 images, with projection shortcuts.
+"""The network: ResNets of 6n + 2 layers for 32x32 images, with projection shortcuts.
 
 He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2, with 1x1 stride-2 convolutions (option B)
 where the shape changes. State-dict names are those of chenyaofo/pytorch-cifar-models, whose files load strictly.

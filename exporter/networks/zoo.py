@@ -1,10 +1,12 @@
-"""The eight networks as plain data: four depths, two data sets, and what has been published about each.
+"""The networks as plain data: eight with what has been published about each, and any other depth of their family.
 
 Nothing here imports torch, so that listing, parsing and help stay instant.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,17 +78,17 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """One of the eight: a model on a data set, with published figures.
+    """A model on a data set, with published figures where there are any.
 
     `reference` is the accuracy that chenyaofo/CIFAR-pretrained-models publishes, the bar for our own weights.
     `upstream_sha256` is the sha256 of the file that chenyaofo/pytorch-cifar-models releases: all 64 hex digits
-    where we have seen the file, else the first eight, which its name carries.
+    where we have seen the file, else the first eight, which its name carries. Both are None for other depths.
     """
 
     model: ModelSpec
     dataset: DatasetSpec
-    reference: Accuracy
-    upstream_sha256: str
+    reference: Accuracy | None = None
+    upstream_sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -94,9 +96,9 @@ class NetworkSpec:
         return f"{self.dataset.name}_{self.model.name}"
 
     @property
-    def upstream_file(self) -> str:
-        """Name of the upstream release file."""
-        return f"{self.name}-{self.upstream_sha256[:8]}.pt"
+    def upstream_file(self) -> str | None:
+        """Name of the upstream release file; None where there is none."""
+        return f"{self.name}-{self.upstream_sha256[:8]}.pt" if self.upstream_sha256 else None
 
 
 CIFAR10 = DatasetSpec(
@@ -125,6 +127,10 @@ CIFAR100 = DatasetSpec(
 
 DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (CIFAR10, CIFAR100)}
 
+DEEPEST = 2000
+"""He et al. went to 1202; what is deeper than this is a slip of the keyboard."""
+DEPTHS = f"resnetN with N = 6n + 2 up to {DEEPEST}"
+
 MODELS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (ModelSpec("resnet20", 3), ModelSpec("resnet32", 5), ModelSpec("resnet44", 7), ModelSpec("resnet56", 9))
@@ -136,23 +142,24 @@ UPSTREAM_NORMALIZATION: dict[str, Normalization] = {
     "cifar100": Normalization((0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)),
 }
 
-_PUBLISHED = (
-    # data set, model, seed's top-1, top-5, sha256 (or its start) of the upstream file
-    ("cifar10", "resnet20", 91.65, 99.68, "4118986f"),
-    ("cifar10", "resnet32", 92.81, 99.72, "ef93fc4d"),
-    ("cifar10", "resnet44", 93.24, 99.75, "2a3cabcb"),
-    ("cifar10", "resnet56", 93.69, 99.68, "187c023a"),
-    ("cifar100", "resnet20", 66.61, 89.95, "23dac2f1"),
-    ("cifar100", "resnet32", 68.74, 90.23, "84213ce6"),
-    ("cifar100", "resnet44", 69.49, 90.39, "ffe32858"),
-    ("cifar100", "resnet56", 70.79, 91.10, "f2eff4c8461ca1e0d39af83a65f7243bf7d29ec421efee3064bcee93a3caaa73"),
-)
+_PUBLISHED: dict[str, tuple[Accuracy, str]] = {
+    # the seed's top-1 and top-5, sha256 (or its start) of the upstream file
+    "cifar10_resnet20": (Accuracy(91.65, 99.68), "4118986f"),
+    "cifar10_resnet32": (Accuracy(92.81, 99.72), "ef93fc4d"),
+    "cifar10_resnet44": (Accuracy(93.24, 99.75), "2a3cabcb"),
+    "cifar10_resnet56": (Accuracy(93.69, 99.68), "187c023a"),
+    "cifar100_resnet20": (Accuracy(66.61, 89.95), "23dac2f1"),
+    "cifar100_resnet32": (Accuracy(68.74, 90.23), "84213ce6"),
+    "cifar100_resnet44": (Accuracy(69.49, 90.39), "ffe32858"),
+    "cifar100_resnet56": (Accuracy(70.79, 91.10), "f2eff4c8461ca1e0d39af83a65f7243bf7d29ec421efee3064bcee93a3caaa73"),
+}
 
 NETWORKS: dict[str, NetworkSpec] = {
     spec.name: spec
     for spec in (
-        NetworkSpec(MODELS[model], DATASETS[dataset], Accuracy(top1, top5), sha256)
-        for dataset, model, top1, top5, sha256 in _PUBLISHED
+        NetworkSpec(model, dataset, *_PUBLISHED.get(f"{dataset.name}_{model.name}", (None, None)))
+        for dataset in DATASETS.values()
+        for model in MODELS.values()
     )
 }
 
@@ -163,10 +170,49 @@ def require_variant(name: str, known: tuple[InputVariant, ...] = INPUT_VARIANTS)
         raise InvalidInput(f"no input {name!r}. Known: {', '.join(known)}.")
 
 
-def network(model: str, dataset: str) -> NetworkSpec:
+def find_model(name: str) -> ModelSpec | None:
+    """The model called `resnetN`, N = 6n + 2 up to `DEEPEST`; None for any other name."""
+    if name in MODELS:
+        return MODELS[name]
+    if not (match := re.fullmatch(r"resnet([1-9]\d{0,3})", name, re.ASCII)):
+        return None
+    blocks, rest = divmod(int(match[1]) - 2, 6)
+    return ModelSpec(name, blocks) if not rest and blocks >= 1 and int(match[1]) <= DEEPEST else None
+
+
+def model(name: str) -> ModelSpec:
+    """The model of that name. Raises `InvalidInput` that says which there are."""
+    found = find_model(name)
+    if found is None:
+        raise InvalidInput(f"no model {name!r}. Known: {', '.join(MODELS)}, and any {DEPTHS}.")
+    return found
+
+
+def network(model_name: str, dataset: str) -> NetworkSpec:
     """The network of that name. Raises `InvalidInput` naming the known ones."""
-    if model not in MODELS:
-        raise InvalidInput(f"no model {model!r}. Known: {', '.join(MODELS)}.")
+    spec = model(model_name)
     if dataset not in DATASETS:
         raise InvalidInput(f"no data set {dataset!r}. Known: {', '.join(DATASETS)}.")
-    return NETWORKS[f"{dataset}_{model}"]
+    return NETWORKS.get(f"{dataset}_{model_name}") or NetworkSpec(spec, DATASETS[dataset])
+
+
+def find_network(name: str) -> NetworkSpec | None:
+    """The network called `<dataset>_<model>`, as files are; None for any other name."""
+    dataset, _, model_name = name.partition("_")
+    return network(model_name, dataset) if dataset in DATASETS and find_model(model_name) else None
+
+
+def named(name: str) -> NetworkSpec:
+    """The network called `<dataset>_<model>`, as files are. Raises `InvalidInput` naming the known ones."""
+    found = find_network(name)
+    if found is None:
+        known = f"Known networks: {', '.join(NETWORKS)}, and any other {DEPTHS}"
+        raise InvalidInput(f"there is no network {name!r}. {known}.")
+    return found
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The names of networks among `names`, each once: by data set, then shallow to deep."""
+    found = {spec.name: spec for name in names if isinstance(name, str) and (spec := find_network(name))}
+    datasets = list(DATASETS)
+    return sorted(found, key=lambda name: (datasets.index(found[name].dataset.name), found[name].model.depth))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput, from_os_error
-from ..networks.zoo import NETWORKS
+from ..networks.zoo import find_network
 from ..system.files import write_atomically
 from .recipe import PRESETS
 
@@ -129,7 +129,7 @@ def _problem(document: object) -> str:
     if not wrong:
         initial, teachers = document.get("initial"), document.get("teachers", [])
         checks = {
-            "network": document["network"] in NETWORKS,
+            "network": find_network(document["network"]) is not None,
             "recipe": document["recipe"] in PRESETS,
             "epochs": document["epochs"] >= 1,
             "reason": document["reason"].strip() != "",

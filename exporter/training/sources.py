@@ -52,7 +52,9 @@ def _teachers(options: Options) -> tuple[Weights | NamedWeights, ...]:
         return options.teachers
     if not options.recipe.distill or _resumes(options):  # a run that is resumed knows what they answered
         return ()
-    return tuple(NamedWeights("bundled", network(model, options.network.dataset.name)) for model in MODELS)
+    networks = [network(model, options.network.dataset.name) for model in MODELS]
+    # a depth that was only listed has no weights yet
+    return tuple(NamedWeights("bundled", spec) for spec in networks if spec.reference is not None)
 
 
 def _resumes(options: Options) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import InvalidInput, Unavailable, from_os_error
 from ..networks.interval import wilson
 from ..networks.normalization import normalization_from
-from ..networks.zoo import NETWORKS, Normalization
+from ..networks.zoo import Normalization, find_network, in_order, named
 from ..system.checkout import CHECKOUT, PACKAGE
 from ..system.files import sha256_file, write_atomically
 
@@ -27,12 +27,12 @@ SCHEMA = 2
 class BundledEntry:
     """One line of the index. Law: `BundledEntry.from_dict(entry.as_dict()) == entry`.
 
-    `network` is a name of `zoo.NETWORKS`; `file` a plain file name beside the index, `sha256` its digest. `metrics`
-    holds at least `top1` and `top5`, percent on the 10,000 test images. `below_reference`: top-1 is below what the
-    seed publishes for this network (`NetworkSpec.reference`). `provenance` says where, when and with what it was
-    trained. `plan`: the file in `artifacts/plans` of the run's plan, None where there was none. `runs_evaluated`: how
-    many runs of this network were scored on the test set for plans written before them, this one included; None where
-    nobody counted.
+    `network` is a name that `zoo.named` knows; `file` a plain file name beside the index, `sha256` its digest.
+    `metrics` holds at least `top1` and `top5`, percent on the 10,000 test images. `below_reference`: top-1 is below
+    what the seed publishes for this network (`NetworkSpec.reference`), False where it publishes nothing. `provenance`
+    says where, when and with what it was trained. `plan`: the file in `artifacts/plans` of the run's plan, None where
+    there was none. `runs_evaluated`: how many runs of this network were scored on the test set for plans written before
+    them, this one included; None where nobody counted.
     """
 
     network: str
@@ -62,7 +62,7 @@ class BundledEntry:
     @property
     def top1_interval(self) -> tuple[float, float]:
         """The 95 % interval of top-1 by Wilson, low and high, in percent to two places."""
-        images = self.metrics.get("images", NETWORKS[self.network].dataset.test_images)
+        images = self.metrics.get("images", named(self.network).dataset.test_images)
         low, high = wilson(self.top1, images)
         return round(low, 2), round(high, 2)
 
@@ -98,7 +98,7 @@ def bundled_entries(folder: Path | None = None) -> dict[str, BundledEntry]:
             f"the index of bundled weights {index} can't be used: {reason}.\n"
             "Install cifar-export again, or restore that file from version control."
         ) from error
-    return {name: entries[name] for name in NETWORKS if name in entries}
+    return {name: entries[name] for name in in_order(entries)}
 
 
 def add_to_index(folder: Path, entry: BundledEntry) -> None:
@@ -122,7 +122,7 @@ def add_to_index(folder: Path, entry: BundledEntry) -> None:
     entries = bundled_entries(folder) if (folder / INDEX).exists() else {}
     superseded = entries.get(checked.network)
     entries[checked.network] = checked
-    listed = [entries[name] for name in NETWORKS if name in entries]
+    listed = [entries[name] for name in in_order(entries)]
     ordered = [one.as_dict() | {"top1_interval": list(one.top1_interval)} for one in listed]
     text = json.dumps({"schema": SCHEMA, "weights": ordered}, indent=2, sort_keys=True, allow_nan=False) + "\n"
     write_atomically(folder / INDEX, text.encode())
@@ -159,12 +159,12 @@ def _entry(item: Any, schema: int) -> BundledEntry:
 def _problem(document: object) -> str:
     """Say what keeps `document` from being an entry; "" where nothing does. The normalization is checked elsewhere."""
     name = document.get("network") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or not isinstance(name, str) or name not in NETWORKS:
+    spec = find_network(name) if isinstance(name, str) else None
+    if not isinstance(document, dict) or spec is None:
         return f"an entry names no known network ({name!r})"
     known = {entry_field.name for entry_field in fields(BundledEntry)}
     if set(document) != known:
         return f"{name} has missing or unknown fields: {', '.join(sorted(set(document) ^ known))}"
-    spec = NETWORKS[name]
     metrics = document["metrics"]
     checks = {
         "model": document["model"] == spec.model.name,

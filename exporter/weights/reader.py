@@ -19,11 +19,14 @@ import torch
 
 from ..errors import InvalidInput, first_line, from_os_error
 from ..errors import printable as printable
+from ..networks.zoo import NetworkSpec
 from .extras import STAND_INS
 from .native import METADATA_KEY
 
 MAX_BYTES = 64 * 2**20
-"""The largest of the networks has 0.86 million parameters: 7 MB even in float64."""
+"""For networks of up to resnet128. The largest of the eight has 0.86 million parameters: 7 MB even in float64."""
+_BYTES_OF_A_BLOCK = 97_500 * 32
+"""Parameters of one block in each of the stages, in float64 and four times over: with averages and optimizer state."""
 
 _PICKLE_MARK = b"\x80"
 # What a legacy checkpoint begins with: the pickled magic number of torch.serialization, protocol 2.
@@ -42,8 +45,13 @@ _MISTAKEN: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read the file at `path`. Raises `InvalidInput` for what is no file, is empty, or larger than `MAX_BYTES`."""
+def max_bytes(network: NetworkSpec) -> int:
+    """Bytes that a file of weights of `network` has at most."""
+    return max(MAX_BYTES, network.model.blocks_per_stage * _BYTES_OF_A_BLOCK)
+
+
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """Read the file at `path`. Raises `InvalidInput` for what is no file, is empty, or larger than `limit` bytes."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -51,7 +59,7 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise InvalidInput(f"cannot load {path}: it is not a regular file.")
         with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+            data = stream.read(limit + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidInput(f"no file {path}. Weights are `bundled`, `upstream`, or the path of a file.") from error
     except ValueError as error:  # a NUL in the path
@@ -60,9 +68,9 @@ def read_bytes(path: Path) -> bytes:
         raise from_os_error(error, f"read {path}") from error
     if not data:
         raise InvalidInput(f"cannot load {path}: it is empty. Download or save it again.")
-    if len(data) > MAX_BYTES:
+    if len(data) > limit:
         raise InvalidInput(
-            f"cannot load {path}: it is larger than {MAX_BYTES // 2**20} MiB, so it is not one of these networks."
+            f"cannot load {path}: it is larger than {limit // 2**20} MiB, so it is not one of these networks."
         )
     return data
 
@@ -83,14 +91,14 @@ def read_safetensors(path: Path, data: bytes) -> tuple[dict[str, Any], str | Non
         raise InvalidInput(f"cannot load {path}: damaged safetensors ({_brief(error)}). Get it again.") from error
 
 
-def read_checkpoint(path: Path, data: bytes) -> object:
+def read_checkpoint(path: Path, data: bytes, limit: int = MAX_BYTES) -> object:
     """Unpickle a torch checkpoint (zip or legacy format) with torch's restricted unpickler.
 
     Raises `InvalidInput` that says what the file is, where it is something else: truncated, code, TorchScript, ...
     """
     is_archive = zipfile.is_zipfile(io.BytesIO(data))
     if is_archive:
-        _check_archive(path, data)
+        _check_archive(path, data, limit)
     elif data.startswith(b"PK\x03\x04"):
         raise InvalidInput(f"cannot load {path}: a truncated checkpoint, its end is missing. Get it again.")
     elif not data.startswith(_PICKLE_MARK):
@@ -108,7 +116,7 @@ def read_checkpoint(path: Path, data: bytes) -> object:
         raise InvalidInput(f"cannot load {path}: {_why(data, error)}.") from error
 
 
-def _check_archive(path: Path, data: bytes) -> None:
+def _check_archive(path: Path, data: bytes, limit: int) -> None:
     """Refuse zip archives that are no checkpoint, by name, before torch looks at them."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -123,8 +131,8 @@ def _check_archive(path: Path, data: bytes) -> None:
         raise InvalidInput(f"cannot load {path}: a torch.export archive (.pt2), which holds code. {advice}.")
     if "data.pkl" not in names:
         raise InvalidInput(f"cannot load {path}: a zip archive, but no PyTorch checkpoint (no data.pkl in it).")
-    if sum(entry.file_size for entry in entries) > MAX_BYTES:
-        raise InvalidInput(f"cannot load {path}: it unpacks to more than {MAX_BYTES // 2**20} MiB.")
+    if sum(entry.file_size for entry in entries) > limit:
+        raise InvalidInput(f"cannot load {path}: it unpacks to more than {limit // 2**20} MiB.")
 
 
 def _guess(data: bytes) -> str:

@@ -13,9 +13,15 @@ from ..system.files import sha256_bytes
 from .core import Weights, expected_state
 from .native import to_bytes
 
+# Up to this many blocks in a stage each may add a tenth to the sum; more of them must share.
+_BLOCKS = 18
 
-def _draw(key: str, shape: tuple[int, ...], generator: np.random.Generator) -> Tensor:
-    """One tensor. Convolutions keep the variance of what they read; a branch adds about a tenth of it to its sum."""
+
+def _draw(key: str, shape: tuple[int, ...], generator: np.random.Generator, share: float) -> Tensor:
+    """One tensor. Convolutions keep the variance of what they read; a branch adds about a tenth of it to its sum.
+
+    `share`: what is left of that tenth in a deep network.
+    """
     if key.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     if len(shape) > 1:
@@ -26,7 +32,7 @@ def _draw(key: str, shape: tuple[int, ...], generator: np.random.Generator) -> T
         values = generator.uniform(0.5, 1.5, shape)
     elif key.endswith(".weight"):  # a batch norm's scale; small where a residual branch ends
         low, high = (0.1, 0.5) if key.endswith("bn2.weight") else (0.7, 1.3)
-        values = generator.uniform(low, high, shape)
+        values = generator.uniform(low, high, shape) * (share if key.endswith("bn2.weight") else 1.0)
     else:  # running means and biases
         values = generator.standard_normal(shape) * 0.1
     return torch.from_numpy(values.astype(np.float32))
@@ -40,7 +46,8 @@ def random_weights(network: NetworkSpec, seed: int) -> Weights:
     normalization is that of the data set's usual recipe.
     """
     generator = np.random.default_rng(seed)
-    state = {key: _draw(key, tuple(empty.shape), generator) for key, empty in expected_state(network).items()}
+    share = min(1.0, math.sqrt(_BLOCKS / network.model.blocks_per_stage))
+    state = {key: _draw(key, tuple(empty.shape), generator, share) for key, empty in expected_state(network).items()}
     normalization = network.dataset.normalization
     recipe = {"name": "random", "seed": seed}
     data = to_bytes(network, state, normalization, recipe)

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import InvalidInput, Unavailable
 from ..networks.normalization import normalization_from
 from ..networks.zoo import NETWORKS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization
+from ..networks.zoo import network as network_of
 from ..system.download import cache_folder, download
 from ..system.files import sha256_bytes
 from ..system.torch_state import plain
@@ -18,8 +19,9 @@ from .core import Weights
 from .foreign import AS_IT_IS, Reading, fit
 from .index import bundled_entries, bundled_folder
 from .native import SCHEMA
-from .reader import MAX_BYTES, is_safetensors, printable, read_bytes, read_checkpoint, read_safetensors
+from .reader import is_safetensors, max_bytes, printable, read_bytes, read_checkpoint, read_safetensors
 from .sanity import refuse_insane
+from .seeded import random_weights
 
 UPSTREAM_URL = "https://github.com/chenyaofo/pytorch-cifar-models/releases/download/resnet"
 
@@ -30,8 +32,11 @@ def load_weights(
     normalization: Normalization | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     reading: Reading = AS_IT_IS,
+    seed: int | None = None,
 ) -> Weights:
-    """Load the weights of `network` from `source`: "bundled", "upstream" or the path of a file.
+    """Load the weights of `network` from `source`: "bundled", "upstream", "random" or the path of a file.
+
+    Random ones are nobody's: for measuring runtimes. `seed` decides them, 0 by default.
 
     `normalization` overrides what is known about them; metrics, which were measured with theirs, are dropped then.
     `progress` is called with (bytes so far, bytes in all or None) during a download. `reading` says how a file is to
@@ -41,19 +46,24 @@ def load_weights(
     unknown, where nothing is bundled, and for a `reading` of what is no file; `Unavailable` without a network or with a
     damaged installation; `GateFailed` where the upstream server sends another file.
     """
-    if source in ("bundled", "upstream") and reading != AS_IT_IS:
+    if seed is not None and source != "random":
+        raise InvalidInput(f"--seed is for --weights random, not for {source}. Leave it away.")
+    if source in ("bundled", "upstream", "random") and reading != AS_IT_IS:
         raise InvalidInput(f"--key and --shortcut are for a file of weights, not for {source} ones. Leave them away.")
     if source == "bundled":
         weights = _bundled(network)
     elif source == "upstream":
         weights = _upstream(network, progress)
+    elif source == "random":
+        weights = random_weights(network, seed or 0)
+        weights = dataclasses.replace(weights, changes=(f"untrained: random numbers of seed {seed or 0}",))
     else:
         return _from_file(Path(source), network, normalization, reading)
     return weights if normalization is None else _renormalized(weights, normalization)
 
 
 def upstream_url(network: NetworkSpec) -> str:
-    """Address of the upstream file; `CIFAR_EXPORT_UPSTREAM_URL` names another base than GitHub (a mirror)."""
+    """Address of the upstream file of `network`; `CIFAR_EXPORT_UPSTREAM_URL` names another base than GitHub's."""
     base = os.environ.get("CIFAR_EXPORT_UPSTREAM_URL") or UPSTREAM_URL
     return f"{base.rstrip('/')}/{network.upstream_file}"
 
@@ -62,13 +72,14 @@ def _bundled(network: NetworkSpec) -> Weights:
     folder = bundled_folder()
     entry = bundled_entries(folder).get(network.name)
     if entry is None:
+        upstream = "`--weights upstream` (downloads published ones), " if network.upstream_sha256 else ""
         raise InvalidInput(
             f"no weights of {network.name} are bundled yet.\n"
-            "Give `--weights upstream` (downloads published ones) or `--weights PATH` (a checkpoint of yours)."
+            f"Give {upstream}`--weights PATH` (a checkpoint of yours) or `--weights random` (untrained)."
         )
     path = folder / entry.file
     try:
-        data = read_bytes(path)
+        data = read_bytes(path, max_bytes(network))
         if (found := sha256_bytes(data)) != entry.sha256:
             raise InvalidInput(f"{path} has sha256 {found}, expected {entry.sha256}.")
         weights = _parse(path, data, network, None)
@@ -83,16 +94,21 @@ def _bundled(network: NetworkSpec) -> Weights:
 
 
 def _upstream(network: NetworkSpec, progress: Callable[[int, int | None], None] | None) -> Weights:
+    if network.upstream_file is None or network.upstream_sha256 is None:
+        raise InvalidInput(
+            f"pytorch-cifar-models publishes no weights of {network.name}.\n"
+            "Give `--weights PATH` (a checkpoint of yours) or `--weights random` (untrained)."
+        )
     path = cache_folder() / "upstream" / network.upstream_file
     download(
         upstream_url(network),
         path,
         sha256_prefix=network.upstream_sha256,
         progress=progress,
-        max_bytes=MAX_BYTES,
+        max_bytes=max_bytes(network),
         hint=f"or put the file there by hand: {path}",
     )
-    data = read_bytes(path)
+    data = read_bytes(path, max_bytes(network))
     if not sha256_bytes(data).startswith(network.upstream_sha256):
         raise Unavailable(f"{path} was changed while it was read. Run it again.")
     weights = _parse(path, data, network, UPSTREAM_NORMALIZATION[network.dataset.name])
@@ -104,7 +120,7 @@ def _from_file(path: Path, network: NetworkSpec, normalization: Normalization | 
         path = path.expanduser()  # shells leave --weights=~/x alone
     except RuntimeError as error:
         raise InvalidInput(f"no file {path}: {error}") from error
-    weights = _parse(path, read_bytes(path), network, normalization, reading)
+    weights = _parse(path, read_bytes(path, max_bytes(network)), network, normalization, reading)
     try:
         refuse_insane(weights)
     except InvalidInput as error:
@@ -128,7 +144,7 @@ def _parse(
     if sorted_names:
         content, document = read_safetensors(path, data)
     else:
-        content = read_checkpoint(path, data)
+        content = read_checkpoint(path, data, max_bytes(network))
     ours = None if document is None else _described(path, document, network)
     try:
         fitted = fit(content, network, reading, ordered=not sorted_names)
@@ -147,12 +163,12 @@ def _described(path: Path, document: str, network: NetworkSpec) -> Weights:
         meta = json.loads(document)
         if meta["schema"] != SCHEMA:
             raise ValueError(f"schema {meta['schema']}, known is {SCHEMA}; a newer cifar-export may read it")
-        held = NETWORKS[f"{meta['dataset']}_{meta['model']}"]
+        held = network_of(meta["model"], meta["dataset"])
         normalization = normalization_from(meta["normalization"])
         recipe, metrics = meta["recipe"], meta["metrics"]
         if not all(part is None or isinstance(part, dict) for part in (recipe, metrics)):
             raise ValueError("recipe or metrics is not an object")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
         raise InvalidInput(
             f"cannot load {path}: its cifar-export metadata is damaged ({printable(str(error))})."
         ) from error

@@ -35,7 +35,7 @@ def test_what_was_taken_and_converted_is_printed_and_stands_in_json_and_file(run
     assert weights["key"] == "state_dict"
     assert weights["changes"][:2] == ["took state_dict", "dropped the prefix module."]
     assert "padded on both sides" in weights["changes"][2]
-    assert [f"checkpoint: {change}" for change in weights["changes"]] == result.stderr.splitlines()
+    assert [f"weights: {change}" for change in weights["changes"]] == result.stderr.splitlines()
     properties = {entry.key: entry.value for entry in onnx.load(output).metadata_props}
     assert json.loads(properties["weights_changes"]) == weights["changes"]
     assert json.loads(output.with_name("x.onnx.json").read_text())["weights_changes"] == weights["changes"]
@@ -60,7 +60,7 @@ def test_several_state_dicts_are_exit_code_2_and_a_list(run, checkpoint, tmp_pat
 def test_unchanged_weights_leave_no_mark(run, weights20_file, tmp_path):
     output = tmp_path / "x.onnx"
     result = run("onnx", "resnet20", "--weights", weights20_file, "--output", output, "--no-check", "--json")
-    assert "checkpoint" not in result.stderr
+    assert "weights:" not in result.stderr
     assert json.loads(result.stdout)["weights"]["changes"] == []
     assert "weights_changes" not in {entry.key for entry in onnx.load(output).metadata_props}
 

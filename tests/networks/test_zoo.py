@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from cifar_export.networks.zoo import CIFAR10, CIFAR100, NETWORKS, UPSTREAM_NORMALIZATION
+import pytest
+
+from cifar_export.errors import InvalidInput
+from cifar_export.networks.zoo import (
+    CIFAR10,
+    CIFAR100,
+    NETWORKS,
+    UPSTREAM_NORMALIZATION,
+    find_network,
+    in_order,
+    model,
+    named,
+    network,
+)
 
 
 def test_labels_stand_in_the_order_of_the_official_files() -> None:
@@ -28,7 +41,8 @@ def test_normalizations_are_the_published_ones() -> None:
 
 def test_the_accuracy_to_reach_is_the_published_one() -> None:
     """The table of chenyaofo/CIFAR-pretrained-models."""
-    assert {name: (spec.reference.top1, spec.reference.top5) for name, spec in NETWORKS.items()} == {
+    published = {name: spec.reference for name, spec in NETWORKS.items() if spec.reference}
+    eight = {
         "cifar10_resnet20": (91.65, 99.68),
         "cifar10_resnet32": (92.81, 99.72),
         "cifar10_resnet44": (93.24, 99.75),
@@ -38,3 +52,37 @@ def test_the_accuracy_to_reach_is_the_published_one() -> None:
         "cifar100_resnet44": (69.49, 90.39),
         "cifar100_resnet56": (70.79, 91.10),
     }
+    assert {name: (published[name].top1, published[name].top5) for name in eight} == eight
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("resnet8", 1), ("resnet14", 2), ("resnet110", 18), ("resnet1202", 200)])
+def test_any_depth_of_the_family_is_a_network_without_published_figures(name: str, blocks: int) -> None:
+    assert (model(name).blocks_per_stage, model(name).depth) == (blocks, int(name[6:]))
+    spec = network(name, "cifar100")
+    assert spec.name == f"cifar100_{name}"
+    assert named(spec.name) == spec
+    assert (spec.reference, spec.upstream_sha256, spec.upstream_file) == (None, None, None)
+
+
+def test_the_eight_are_found_with_what_is_published() -> None:
+    assert all(
+        named(name) is spec and network(spec.model.name, spec.dataset.name) is spec for name, spec in NETWORKS.items()
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet", "resnet2", "resnet18", "resnet21", "resnet020", "resnet-4", "resnet2006", "resnet٢٠", "ResNet20", ""],
+)
+def test_names_of_no_model(name: str) -> None:
+    with pytest.raises(InvalidInput, match=r"Known: resnet20, .*any resnetN with N = 6n \+ 2"):
+        model(name)
+    assert find_network(f"cifar10_{name}") is None
+    with pytest.raises(InvalidInput, match="there is no network"):
+        named(f"cifar10_{name}")
+
+
+def test_the_order_is_by_data_set_and_then_by_depth() -> None:
+    names = ["cifar100_resnet8", "cifar10_resnet110", "cifar10_resnet20", "other", "cifar10_resnet110"]
+    assert in_order(names) == ["cifar10_resnet20", "cifar10_resnet110", "cifar100_resnet8"]
+    assert in_order(NETWORKS) == list(NETWORKS)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import GateFailed
-from ...networks.zoo import NETWORKS
+from ...networks.zoo import in_order
 from ..archive import write_archive
 from ..contents import FileRecord, NetworkRecord, read_network, record
 from ..contents import Origin as Origin
@@ -29,7 +29,7 @@ def assemble(release: Path, origin: Origin) -> None:
 
     Raises OSError, and `GateFailed` where a folder is no network.
     """
-    folders = [release / name for name in NETWORKS if (release / name).is_dir()]
+    folders = [release / name for name in in_order(path.name for path in release.iterdir() if path.is_dir())]
     networks = [read_network(folder) for folder in folders]
     archives = {}
     for network in networks:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import GateFailed, InvalidInput
-from ...networks.zoo import NETWORKS
+from ...networks.zoo import in_order
 from ...system.files import sha256_bytes
 from ...system.outside import read_regular
 from ..check.checked import check
@@ -71,10 +71,9 @@ def merge(
     measurements = {name: facts for part in read for name, facts in part.measurements.items() if name in networks}
     refuse_taken(output, first.origin.version)
     with workshop(output, first.origin.version, say) as staging:
-        for name in NETWORKS:
-            if name in networks:
-                progress(f"copying {name}")
-                _copy(networks[name], staging / name)
+        for name in in_order(networks):
+            progress(f"copying {name}")
+            _copy(networks[name], staging / name)
         progress("assembling and verifying")
         entry = publish(staging, output, first.origin, measurements, sign_key)
     return published(output, first.origin, entry.sha256, entry.networks, began)
@@ -97,7 +96,7 @@ def _read_part(path: Path) -> Part:
         origin = Origin(index["version"], index["source"]["commit"], created)
         if release_version(origin.version) != origin.version:
             raise ValueError(f"version {origin.version}, which is written {release_version(origin.version)}")
-        networks = tuple(read_network(path / name) for name in NETWORKS if name in index["networks"])
+        networks = tuple(read_network(path / name) for name in in_order(index["networks"]))
         agreed = {"version": origin.version, "commit": str(origin.commit), "created": origin.created}
         for network in networks:
             _agree(path, agreed, "tool", network.config["tool"])

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import GateFailed, InvalidInput, Unavailable
-from ...networks.zoo import NETWORKS
+from ...errors import GateFailed, Unavailable
+from ...networks.zoo import NETWORKS, in_order, named
 from ...runtimes import require_runtime
 from ...system.commit import CODE, source_commit
 from ...weights.index import bundled_entries
@@ -87,9 +87,7 @@ def package(
     """
     began = time.monotonic()
     version = release_version(version)
-    names = tuple(name for name in NETWORKS if not networks or name in networks)
-    if unknown := [name for name in networks if name not in NETWORKS]:
-        raise InvalidInput(f"there is no network {unknown[0]!r}. Known networks: {', '.join(NETWORKS)}.")
+    names = tuple(in_order(named(name).name for name in networks) or NETWORKS)
     epoch = source_date_epoch(dict(os.environ))
     refuse_taken(output, version)
     _require_weights(names)
@@ -97,7 +95,7 @@ def package(
         require_runtime(name)
     if sign_key is not None:
         require_signing(sign_key)
-    datasets = dict.fromkeys(NETWORKS[name].dataset.name for name in names)
+    datasets = dict.fromkeys(named(name).dataset.name for name in names)
     splits = {dataset: test_images(data_dir, dataset) for dataset in datasets}
     origin, source = Origin(version, release_commit(say), epoch), source_digest()
     builder = builder or _default_builder()
@@ -107,7 +105,7 @@ def package(
     with workshop(output, version, say) as staging:
         todo, keys = [], {}
         for name in names:
-            split = splits[NETWORKS[name].dataset.name]
+            split = splits[named(name).dataset.name]
             keys[name] = cache_key(builder, entries[name], version, runtimes, split, source)
             found = store.fetch(keys[name], name, staging / name) if store else None
             if found is None:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from ...data import Split, load_split
 from ...errors import Unavailable
-from ...networks.zoo import NETWORKS, NetworkSpec
+from ...networks.zoo import DATASETS, NetworkSpec, named
 
 Progress = Callable[[str], None]
 
@@ -67,7 +67,7 @@ def build_all(
 
 
 def _build(job: Job, progress: Progress | None = None) -> dict[str, Any]:
-    spec = NETWORKS[job.network]
+    spec = named(job.network)
     split = test_images(job.data_dir, spec.dataset.name)
     return job.builder(spec, job.version, job.folder, split, runtimes=job.runtimes, progress=progress)
 
@@ -75,8 +75,7 @@ def _build(job: Job, progress: Progress | None = None) -> dict[str, Any]:
 @functools.cache
 def test_images(data_dir: Path, dataset: str) -> Split:
     """The test set, read once."""
-    spec = next(network.dataset for network in NETWORKS.values() if network.dataset.name == dataset)
-    return load_split(data_dir, spec, "test")
+    return load_split(data_dir, DATASETS[dataset], "test")
 
 
 def _in_processes(

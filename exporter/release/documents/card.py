@@ -61,7 +61,7 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         training=dict.fromkeys(("initial", "earlier_runs", "teachers", "parts", *_CONDITIONS, *_PLAN))
         | config["weights"]["training"],
         interval=wilson(top1, accuracy["images"]),
-        difference=top1 - accuracy["reference"]["top1"],
+        difference=top1 - accuracy["reference"]["top1"] if accuracy["reference"] else None,
         models=MODELS,
         purposes=_PURPOSES,
         golden=GOLDEN,

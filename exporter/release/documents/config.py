@@ -19,7 +19,7 @@ from ...formats.ports import described_ports
 from ...gate.compare import MULTIPLE, ULPS, YARDSTICK_LIMIT_ULPS
 from ...gate.inputs import BATCH_SIZES, input_sets
 from ...gate.report import ParityReport
-from ...networks.zoo import IMAGE_SIZE, NETWORKS, RELEASED_VARIANTS, InputVariant
+from ...networks.zoo import IMAGE_SIZE, RELEASED_VARIANTS, InputVariant, named
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import CONFIG_SCHEMA
@@ -34,7 +34,7 @@ def config_document(
     entry: BundledEntry, version: str, facts: Mapping[str, FileFacts], tolerances: Mapping[str, float]
 ) -> dict[str, Any]:
     """`config.json` of the network of `entry`: `facts` of every model file, `tolerances` of the golden vectors."""
-    spec = NETWORKS[entry.network]
+    spec = named(entry.network)
     return {
         "schema": CONFIG_SCHEMA,
         "network": spec.name,
@@ -110,16 +110,16 @@ def built_with() -> dict[str, str]:
 
 
 def _accuracy(entry: BundledEntry) -> dict[str, Any]:
-    reference = NETWORKS[entry.network].reference
+    reference = named(entry.network).reference
     runtimes = {JUDGE: {"top1": entry.top1, "top5": entry.top5}}
     if {"pytorch_top1", "pytorch_top5"} <= set(entry.metrics):
         runtimes["pytorch"] = {key: entry.metrics[f"pytorch_{key}"] for key in ("top1", "top5")}
     return {
         "top1": entry.top1,
         "top5": entry.top5,
-        "images": entry.metrics.get("images", NETWORKS[entry.network].dataset.test_images),
+        "images": entry.metrics.get("images", named(entry.network).dataset.test_images),
         "below_reference": entry.below_reference,
-        "reference": {"top1": reference.top1, "top5": reference.top5},
+        "reference": {"top1": reference.top1, "top5": reference.top5} if reference else None,
         "runtimes": runtimes,
     }
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ...networks.zoo import DATASETS, NETWORKS
+from ...networks.zoo import DATASETS, named
 from ..contents import FileRecord, NetworkRecord
 from ..layout import CARD, CONFIG, LABELS, PARITY, SUMS, WEIGHTS
 
@@ -129,7 +129,7 @@ def _properties(values: dict[str, object]) -> list[dict[str, str]]:
 
 def _model(record: NetworkRecord, origin: Origin) -> dict[str, Any]:
     config = record.config
-    spec = NETWORKS[record.name]
+    spec = named(record.name)
     return {
         "type": "machine-learning-model",
         "bom-ref": _model_ref(record.name),
@@ -176,7 +176,7 @@ def _hashes(found: FileRecord) -> list[dict[str, str]]:
 
 def _model_card(record: NetworkRecord) -> dict[str, Any]:
     config = record.config
-    spec = NETWORKS[record.name]
+    spec = named(record.name)
     models: dict[str, Any] = config["models"]
     images = config["accuracy"]["images"]
     limits = [

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import GateFailed, InvalidInput, from_os_error
-from ...networks.zoo import NETWORKS
+from ...networks.zoo import named
 from ...system.download import Progress, download, one_download
 from ...system.files import (
     leftover_of,
@@ -83,9 +83,8 @@ def fetch(
 
 
 def require_known(network: str) -> None:
-    """Raise `InvalidInput`, naming the eight, where `network` is none of them."""
-    if network not in NETWORKS:
-        raise InvalidInput(f"there is no network {network!r}. Known networks: {', '.join(NETWORKS)}.")
+    """Raise `InvalidInput`, naming the known ones, where `network` is the name of none."""
+    named(network)
 
 
 def open_release(

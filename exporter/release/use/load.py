@@ -9,7 +9,7 @@ from typing import overload
 
 from ...errors import GateFailed, InvalidInput
 from ...networks.normalization import normalization_from
-from ...networks.zoo import NETWORKS
+from ...networks.zoo import named
 from ...system.files import write_atomically
 from ...system.folders import cache_folder
 from ..contents import CONFIG_SCHEMA
@@ -91,7 +91,7 @@ def _bundled(name: str) -> BundledNetwork:
         raise InvalidInput(
             f"no weights of {name} come with this installation. Name a release that has them: release=URL or folder."
         )
-    return BundledNetwork(name, NETWORKS[name].dataset.labels, entry.normalization)
+    return BundledNetwork(name, named(name).dataset.labels, entry.normalization)
 
 
 def _released(name: str, source: Source, folder: Path) -> ReleasedNetwork:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...errors import GateFailed, InvalidInput
-from ...networks.zoo import NETWORKS, RELEASED_VARIANTS, InputVariant, Normalization, require_variant
+from ...networks.zoo import RELEASED_VARIANTS, InputVariant, Normalization, named, require_variant
 from ...system.files import sha256_bytes
 from ...system.outside import MAX_MODEL_BYTES, read_regular
 from ..layout import CONFIG, MODELS, WEIGHTS
@@ -130,7 +130,7 @@ class ReleasedNetwork(LoadedNetwork):
         from ...weights.sources import load_weights
 
         path = self.path(WEIGHTS)
-        weights = load_weights(NETWORKS[self.name], str(path))
+        weights = load_weights(named(self.name), str(path))
         if weights.sha256 != self.files[WEIGHTS]:  # of the very bytes that were parsed
             raise _changed(path)
         if weights.normalization != self.normalization:
@@ -155,7 +155,7 @@ class BundledNetwork(LoadedNetwork):
         """See `LoadedNetwork`."""
         from ...weights.sources import load_weights
 
-        return load_weights(NETWORKS[self.name])
+        return load_weights(named(self.name))
 
     def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
         from ...exporting.artifact import export

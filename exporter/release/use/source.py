@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from ...errors import GateFailed, InvalidInput, from_os_error
-from ...networks.zoo import NETWORKS
+from ...networks.zoo import in_order
 from ...system.download import read_url
 from ...system.files import sha256_bytes
 from ...system.http import NotFound, check_url, without_secrets
@@ -55,7 +55,7 @@ class Source:
         start = f"{network}/"
         found = {path.removeprefix(start): digest for path, digest in self.digests.items() if path.startswith(start)}
         if SUMS not in found:
-            there = ", ".join(name for name in NETWORKS if f"{name}/{SUMS}" in self.digests) or "no network"
+            there = ", ".join(in_order(path.removesuffix(f"/{SUMS}") for path in self.digests)) or "no network"
             raise InvalidInput(f"{self.location} has no {network}. It has {there}.")
         return found
 
