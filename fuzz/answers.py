@@ -16,6 +16,7 @@ from cifar_export.errors import CifarExportError
 FOLDER = memory_folder()
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # of b"test"
 server = socket.create_server(("127.0.0.1", 0))
+URL = f"http://127.0.0.1:{server.getsockname()[1]}/file"
 answer = b""
 
 
@@ -37,7 +38,7 @@ def target(data: bytes) -> None:
     answer = data
     path = FOLDER / "file"
     try:
-        download.download(f"http://127.0.0.1:{server.getsockname()[1]}/file", path, sha256_prefix=SHA256, max_bytes=1 << 16)
+        download.download(URL, path, sha256_prefix=SHA256, max_bytes=1 << 16)
         if path.read_bytes() != b"test":
             raise AssertionError("other bytes than those asked for were taken")
     finally:

@@ -25,7 +25,7 @@ def target(data: bytes) -> None:
         log.parts(log.read(FOLDER / "log.jsonl"))
     elif which == b"p":
         (FOLDER / "plan.json").write_bytes(content)
-        plans.read(FOLDER / "plan.json")
+        plans.read_plan(FOLDER / "plan.json")
     else:
         (FOLDER / "model.pt2.json").write_bytes(content)
         require_vouched(MODEL)

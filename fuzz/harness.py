@@ -1,6 +1,6 @@
 """What all fuzzers share: seeds out of real files, a corpus that is kept, and what counts as a finding.
 
-    python fuzz/NAME.py [options of libFuzzer, such as -max_total_time=60]
+    python fuzz/NAME.py [options of libFuzzer, such as -max_total_time=60] [FILE to try]
 
 A finding is whatever a parser of outside bytes raises beside the errors that it documents, and what hangs or eats
 memory. `make fuzz` runs each fuzzer for a minute; the corpus lies in build/fuzz/NAME, and what broke something in
@@ -9,6 +9,7 @@ build/fuzz/NAME-crash-*: make it a test, then mend the parser.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -29,7 +30,9 @@ def memory_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="cifar-export-fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None))
 
 
-def fuzz(name: str, target: Callable[[bytes], None], seeds: Iterable[bytes], allowed: tuple[type[Exception], ...]) -> None:
+def fuzz(
+    name: str, target: Callable[[bytes], None], seeds: Iterable[bytes], allowed: tuple[type[Exception], ...]
+) -> None:
     """Call `target` with mutations of `seeds` until libFuzzer's options end it. Errors in `allowed` are answers."""
     corpus = ROOT / "build" / "fuzz" / name
     corpus.mkdir(parents=True, exist_ok=True)
@@ -39,11 +42,11 @@ def fuzz(name: str, target: Callable[[bytes], None], seeds: Iterable[bytes], all
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
     def once(data: bytes) -> None:
-        try:
+        with contextlib.suppress(*allowed):
             target(data)
-        except allowed:
-            pass
 
-    arguments = [sys.argv[0], *LIMITS, f"-artifact_prefix={corpus.parent}/{name}-", *sys.argv[1:], str(corpus)]
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("-")]  # files: each is tried once
+    folders = [] if given else [str(corpus)]
+    arguments = [sys.argv[0], *LIMITS, f"-artifact_prefix={corpus.parent}/{name}-", *sys.argv[1:], *folders]
     atheris.Setup(arguments, once)
     atheris.Fuzz()

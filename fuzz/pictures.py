@@ -26,6 +26,6 @@ def saved(mode: str, kind: str, side: int = 9) -> bytes:
     return stream.getvalue()
 
 
-KINDS = (("RGB", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("RGBA", "PNG"), ("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP"),
-         ("RGB", "PPM"), ("1", "PPM"))  # fmt: skip
-fuzz("pictures", target, (saved(*kind) for kind in KINDS), (NotAPicture,))
+KINDS = {"PNG": ("RGB", "P", "I;16", "RGBA"), "JPEG": ("RGB", "L"), "WEBP": ("RGB", "RGBA"), "PPM": ("RGB", "1")}
+SEEDS = (saved(mode, kind) for kind, modes in KINDS.items() for mode in modes)
+fuzz("pictures", target, SEEDS, (NotAPicture,))

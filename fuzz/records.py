@@ -23,4 +23,5 @@ def target(data: bytes) -> None:
 
 
 RECORD = bytes(3073)
-fuzz("records", target, (b"a\nb\0\0" + RECORD, b"a\nbc\0\0" + RECORD * 2, b"ab\0\0" + RECORD + b"\0"), (CifarExportError,))
+SEEDS = (b"a\nb\0\0" + RECORD, b"a\nbc\0\0" + RECORD * 2, b"ab\0\0" + RECORD + b"\0")
+fuzz("records", target, SEEDS, (CifarExportError,))

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ERRORS, GateFailed
+from ..errors import ERRORS, GateFailed, InvalidInput
 from ..networks.preprocess import Images
 from ..runtimes import Runtime, require_runtime, spec_of
+from ..system.arrays import read_array
 from ..system.files import require_utf8
 from .isolation import Room, patience
 
@@ -44,8 +45,10 @@ class IsolatedFile(Runtime):
         asked, answer = self._room.folder / "images.npy", self._room.folder / "logits.npy"
         np.save(asked, images, allow_pickle=False)
         self._ask({"images": str(asked), "logits": str(answer)}, len(images))
-        logits: NDArray[np.float32] = np.load(answer, allow_pickle=False)
-        return logits
+        try:
+            return read_array(answer)
+        except InvalidInput as error:
+            raise GateFailed(f"{self.name} with {self._file}: {error}") from error
 
     def close(self) -> None:
         """End the process."""

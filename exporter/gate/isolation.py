@@ -24,9 +24,10 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GateFailed
+from ..errors import GateFailed, InvalidInput
 from ..networks.preprocess import Images
 from ..runtimes import RuntimeSpec
+from ..system.arrays import read_array
 from ..system.checkout import PACKAGE
 from ..system.files import require_utf8
 from .forward import Answer, Inputs, Places, Sign
@@ -129,7 +130,10 @@ class Isolation(Room):
         reply = self.ask(job, patience(spec, largest), sign)
         if isinstance(reply, str):
             return Answer(None, problem=reply)
-        logits = {name: np.load(written, allow_pickle=False) for name, written in reply["logits"].items()}
+        try:
+            logits = {name: read_array(Path(written)) for name, written in reply["logits"].items()}
+        except InvalidInput as error:  # the process ran a stranger's file
+            return Answer(None, problem=str(error))
         return Answer(**reply | {"logits": logits, "misplaced": tuple(reply["misplaced"])})
 
 
@@ -147,7 +151,10 @@ class GraphIsolation(Room):
             raise GateFailed(reply)
         if reply["problem"]:
             raise GateFailed(reply["problem"])
-        return {name: np.load(written, allow_pickle=False) for name, written in reply["values"].items()}
+        try:
+            return {name: read_array(Path(written)) for name, written in reply["values"].items()}
+        except InvalidInput as error:
+            raise GateFailed(str(error)) from error
 
 
 class Worker:

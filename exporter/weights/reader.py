@@ -96,7 +96,7 @@ def read_checkpoint(path: Path, data: bytes, limit: int = MAX_BYTES) -> object:
 
     Raises `InvalidInput` that says what the file is, where it is something else: truncated, code, TorchScript, ...
     """
-    is_archive = zipfile.is_zipfile(io.BytesIO(data))
+    is_archive = _is_archive(data)
     if is_archive:
         _check_archive(path, data, limit)
     elif data.startswith(b"PK\x03\x04"):
@@ -114,6 +114,14 @@ def read_checkpoint(path: Path, data: bytes, limit: int = MAX_BYTES) -> object:
     # The bytes are anyone's: a pickle machine may raise anything on them (documented for pickle.UnpicklingError).
     except Exception as error:
         raise InvalidInput(f"cannot load {path}: {_why(data, error)}.") from error
+
+
+def _is_archive(data: bytes) -> bool:
+    """Whether it looks like a zip archive: `is_zipfile`, which raises on some that are damaged."""
+    try:
+        return zipfile.is_zipfile(io.BytesIO(data))
+    except zipfile.BadZipFile:
+        return False
 
 
 def _check_archive(path: Path, data: bytes, limit: int) -> None:
@@ -157,7 +165,7 @@ def _why(data: bytes, error: Exception) -> str:
             f"its pickle refers to code ({found[1]}) and was not run.\n"
             "Where you trust it, load it yourself and save tensors only: torch.save(model.state_dict(), path)"
         )
-    if not zipfile.is_zipfile(io.BytesIO(data)) and not data.startswith(_LEGACY_START):
+    if not _is_archive(data) and not data.startswith(_LEGACY_START):
         return "a Python pickle, but no PyTorch checkpoint. Give a PyTorch checkpoint or safetensors"
     return f"a truncated or damaged checkpoint ({_brief(error)}). Get it again"
 
