@@ -239,7 +239,7 @@ def test_a_device_without_memory_for_it_is_named(options, monkeypatch):
 
 def test_one_process_at_a_time_trains_in_a_folder(options):
     def train_beside(progress):
-        with pytest.raises(InvalidInput, match="another process trains in"):
+        with pytest.raises(Unavailable, match="another process trains in"):
             run.train(replace(options, seed=7))
         raise Interrupted
 
