@@ -77,7 +77,7 @@ def another_data_set(folder: Path) -> None:
 def twice(name: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         path = folder / name
-        path.write_text(path.read_text().replace("{", '{"passed": false, ', 1))
+        path.write_text(path.read_text().replace("{", '{"schema": 1, ', 1))
 
     return make
 

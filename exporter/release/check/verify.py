@@ -529,10 +529,10 @@ def _check_network(
     if not isinstance(name, str) or not isinstance(version, str) or not re.fullmatch(_VERSION, version):
         problems.add(prefix + CONFIG, "names no network, or no version")
         return None
-    if name != f"{config.get('dataset')}_{config.get('model')}":
-        problems.add(prefix + CONFIG, f"is of {shown(name)}, but names another model or data set")
     if folder is not None and name != folder:
         problems.add(prefix + CONFIG, f"describes {shown(name)}, but stands in {shown(folder)}")
+    elif name != f"{config.get('dataset')}_{config.get('model')}":
+        problems.add(prefix + CONFIG, f"is of {shown(name)}, but names another model or data set")
     wanted = list(_mapping(config, "models"))
     for model, golden in _mapping(config, "golden").items():
         where = golden.get("folder") if isinstance(golden, dict) else None
