@@ -1,4 +1,4 @@
-"""Streams that take nothing, machines that lack something, signals: the exit code is right, without a traceback."""
+"""Streams that take nothing, machines that lack something, signals: the exit code is the verdict's."""
 
 from __future__ import annotations
 
