@@ -151,7 +151,6 @@ def _export(
 ) -> None:
     wanted = asked(**network)
     from ..exporting.artifact import export
-    from ..exporting.golden import write_golden
     from .display import artifact_summary, steps
 
     with steps(quiet=as_json) as progress:
@@ -163,11 +162,9 @@ def _export(
             choices=choices,
             output=output,
             checked=not no_check,
+            golden=golden,
             progress=progress,
         )
-        if golden is not None:
-            progress("golden vectors")
-            write_golden(artifact, golden)
     if as_json:
         echo_json({**artifact.as_dict(), "golden": str(golden) if golden else None})
     else:

@@ -17,6 +17,7 @@ from ..errors import GateFailed, InvalidInput
 from ..formats import FORMATS, FileFacts, FormatSpec, Request
 from ..formats.metadata import describe
 from ..formats.onnx_choices import OnnxChoices
+from ..formats.test_data import FOLDER as DATA_SET
 from ..gate.check import check
 from ..gate.inputs import few_of_each
 from ..gate.report import ParityReport
@@ -88,13 +89,15 @@ def export(
     output: Path | None = None,
     checked: bool = True,
     module: nn.Module | None = None,
+    golden: Path | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
 
     `output` must end with the format's suffix. `choices` are for ONNX alone, whose defaults they replace. `module`
     replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
-    themselves; parity holds it against `weights` all the same.
+    themselves; parity holds it against `weights` all the same. `golden`: a folder that gets golden vectors
+    (`golden.golden_files`); it, the file and the sidecar appear together or not at all.
     Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
     path, `Unavailable` where the disk is full.
     """
@@ -104,7 +107,8 @@ def export(
     module = module if module is not None else with_input(build_network(weights), variant, weights.normalization).eval()
     refuse_training_mode(module)
     _tell(progress, f"exporting to {spec.title}")
-    with staged_together(path, sidecar_path(path)) as (temporary, temporary_sidecar):
+    more = () if golden is None else golden_paths(format_name, golden)
+    with staged_together(path, sidecar_path(path), *more) as (temporary, temporary_sidecar, *others):
         facts = write_file(temporary, weights, format_name, variant, module, choices=choices, checked=checked)
         report = None
         if checked:
@@ -116,6 +120,13 @@ def export(
         artifact = Artifact(path, format_name, sha256, size, variant, facts.ir_version, facts.choices, weights, report)
         text = sidecar_text(facts, weights.network.dataset.classes, sha256=sha256, size=size)
         temporary_sidecar.write_text(text, encoding="utf-8")
+        if golden is not None:
+            from .golden import golden_files
+
+            _tell(progress, "golden vectors")
+            contents = golden_files(artifact, golden, temporary.read_bytes())
+            for place, other in zip(more, others, strict=True):
+                other.write_bytes(contents.pop(place))
     return artifact
 
 
@@ -145,6 +156,13 @@ def write_file(
     if facts.variant != variant or facts.metadata != metadata:
         raise GateFailed("the file does not say of itself what was asked for. Nothing was written.")
     return facts
+
+
+def golden_paths(format_name: str, folder: Path) -> tuple[Path, ...]:
+    """The files that `golden.golden_files` makes of an artifact of that format."""
+    beside = ("model.onnx", "data.json") if format_name == "onnx" else ()
+    tensors = (f"{DATA_SET}/{kind}_0.pb" for kind in ("input", "output"))
+    return tuple(folder / name for name in (*beside, *tensors))
 
 
 def _check_name(path: Path, spec: FormatSpec) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import from_os_error
 from ..formats.ports import OUTPUT, as_fed, input_port
-from ..formats.test_data import write_data_set
+from ..formats.test_data import data_set, write_files
 from ..gate.inputs import input_sets
 from ..networks.preprocess import Images, as_variant
 from ..networks.resnet import with_input
@@ -52,19 +52,26 @@ def fitting_vectors(artifact: Artifact) -> tuple[Images, NDArray[np.float32]]:
 
 
 def write_golden(artifact: Artifact, folder: Path) -> tuple[Path, ...]:
-    """Write golden vectors for `artifact` to `folder`/test_data_set_0.
+    """Write golden vectors for `artifact` to `folder`, as `golden_files` says: all of them, or none.
+
+    Returns the paths. Raises `InvalidInput` or `Unavailable` for what the file system refuses.
+    """
+    try:
+        data = artifact.path.read_bytes()
+    except OSError as error:
+        raise from_os_error(error, f"read {artifact.path}") from error
+    return write_files(golden_files(artifact, folder, data))
+
+
+def golden_files(artifact: Artifact, folder: Path, data: bytes) -> dict[Path, bytes]:
+    """The golden vectors for `artifact`, whose file holds `data`, by path: `folder`/test_data_set_0.
 
     Beside those of an ONNX file go a copy of it, model.onnx, and data.json with the tolerances, so that the folder is
-    a test case for ONNX's backend tests. All of it appears together; the bytes depend on the weights and the file
-    only. Returns the paths. Raises `InvalidInput` or `Unavailable` for what the file system refuses.
+    a test case for ONNX's backend tests. The bytes depend on the weights and the file only.
     """
     images, logits = fitting_vectors(artifact)
     beside: dict[str, bytes] = {}
     if artifact.format == "onnx":
-        try:
-            beside["model.onnx"] = artifact.path.read_bytes()
-        except OSError as error:
-            raise from_os_error(error, f"read {artifact.path}") from error
         limits: dict[str, Any] = {"atol": tolerance(logits), "rtol": 0.0}
-        beside["data.json"] = (json.dumps(limits, sort_keys=True) + "\n").encode()
-    return write_data_set(folder, {input_port(artifact.input).name: images}, {OUTPUT: logits}, beside)
+        beside = {"model.onnx": data, "data.json": (json.dumps(limits, sort_keys=True) + "\n").encode()}
+    return data_set(folder, {input_port(artifact.input).name: images}, {OUTPUT: logits}, beside)

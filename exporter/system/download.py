@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 
-from ..errors import GateFailed, InvalidInput, Unavailable, from_os_error
-from .files import require_target
+from ..errors import CifarExportError, GateFailed, InvalidInput, Unavailable, from_os_error
+from .files import require_target, write_atomically
 from .folders import cache_folder as cache_folder
 from .http import (
     CHECK_ADDRESS,
@@ -33,7 +33,8 @@ from .http import (
     unavailable,
     without_secrets,
 )
-from .locks import only_one
+from .locks import lock_beside, only_one
+from .outside import read_regular
 from .pace import TooSlow, paced
 
 if TYPE_CHECKING:
@@ -153,7 +154,11 @@ def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
     for path in (transfer.part, transfer.state):
         if os.path.lexists(path) and not (path.is_file() and not path.is_symlink()):
             raise InvalidInput(f"{path} is not a regular file, and is where the download must go. Move it away.")
+    if os.path.lexists(transfer.state) and transfer.known() is None:
+        raise InvalidInput(f"{transfer.state} is not ours, and is where the download keeps its notes. Move it away.")
     went_on = transfer.size > 0
+    if went_on and transfer.known() is None:
+        raise InvalidInput(f"{transfer.part} is not a part of ours, and is where the download must go. Move it away.")
     problem = _mismatch(transfer.part, digests, transfer.max_bytes) if went_on else "nothing is there"
     if problem:
         transfer.run()
@@ -276,15 +281,22 @@ class _Transfer:
         # RFC 9110, 13.1.5: only a strong ETag may stand in If-Range
         etag = response.headers.get("ETag", "")
         validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-        self.state.write_text(json.dumps({"url": without_secrets(self.url), "validator": validator}))
+        document = {"url": without_secrets(self.url), "validator": validator}
+        write_atomically(self.state, json.dumps(document).encode())  # half of it would pass for someone else's
 
     def _validator(self) -> str:
         """Return the part's validator; "" where none is known for this URL: then the digest alone decides."""
+        state = self.known() or {}
+        return state["validator"] if state.get("url") == without_secrets(self.url) else ""
+
+    def known(self) -> dict[str, str] | None:
+        """What is known about the part; None where nothing is, or the file of that name is not ours."""
         try:
-            state = json.loads(self.state.read_text())
-            return str(state["validator"]) if state["url"] == without_secrets(self.url) else ""
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+            state = json.loads(read_regular(self.state))
+        except (CifarExportError, ValueError, RecursionError):
+            return None
+        ours = isinstance(state, dict) and state.keys() == {"url", "validator"}
+        return state if ours and all(isinstance(value, str) for value in state.values()) else None
 
     def _unavailable(self, reason: str, remedy: str = CHECK_NETWORK) -> Unavailable:
         size = self.size
@@ -298,4 +310,4 @@ def one_download(destination: Path) -> AbstractContextManager[None]:
         f"another process has been downloading {destination} for {LOCK_SECONDS:.0f} seconds.\n"
         "Wait for it or end it, then run this again."
     )
-    return only_one(destination.with_name(f"{destination.name}.part.lock"), busy, seconds=LOCK_SECONDS)
+    return only_one(lock_beside(destination), busy, seconds=LOCK_SECONDS)

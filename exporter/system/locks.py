@@ -12,8 +12,19 @@ from pathlib import Path
 from ..errors import CifarExportError, Unavailable
 
 POLL_SECONDS = 0.05
+_NAME = "cifar-export.lock"
 _TRIES = 100
 _FLAGS = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def lock_in(folder: Path) -> Path:
+    """The lock of the folder `folder`, in it: a name that nobody's own file has."""
+    return folder / f".{_NAME}"
+
+
+def lock_beside(path: Path) -> Path:
+    """The lock of the file or folder `path`, beside it."""
+    return path.with_name(f".{path.name}.{_NAME}")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from ..data import load_split
 from ..errors import GateFailed, InvalidInput, Unavailable, first_line, from_os_error
 from ..networks.normalization import normalization_from
 from ..system.files import leftover_of, no_empty_parents, require_target
-from ..system.locks import only_one
+from ..system.locks import lock_in, only_one
 from ..weights.core import Weights
 from . import checkpoint, environment, teachers, tensorboard
 from .distributed import Processes, processes
@@ -37,7 +37,6 @@ from .result import TrainingResult, write_result
 from .sources import load_sources
 
 _STEPS_BETWEEN_REPORTS = 10
-_LOCK = ".lock"
 _DECISIVE = ("hardware", "processes", "threads", "precision", "versions")
 """Of what a log says of its circumstances, what decides the last bits of the weights."""
 
@@ -110,8 +109,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
         require_target(folder / name)  # not only at the end, after hours
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(no_empty_parents(folder / _LOCK))
-            stack.enter_context(only_one(folder / _LOCK, busy))
+            stack.enter_context(no_empty_parents(lock_in(folder)))
+            stack.enter_context(only_one(lock_in(folder), busy))
             for path in folder.iterdir():
                 if leftover_of(path) in (CHECKPOINT, LOG, WEIGHTS, CURVE):  # of a killed process: nobody else is here
                     path.unlink()

@@ -46,10 +46,7 @@ CASES: list[tuple[str, str, int]] = [  # what is run, with which streams, exit c
         ("no", f"{{command}} {streams}", 1)
         for streams in ("2>/dev/full", ">/dev/full", ">/dev/full 2>&1", ">&-", "2>&-", "| true", "--json | true")
     ),
-    *(
-        ("wrong usage", f"{{command}} {streams}", 2)
-        for streams in ("2>/dev/full", ">/dev/full --json", "--json | true")
-    ),
+    *(("wrong usage", f"{{command}} {streams}", 2) for streams in ("2>/dev/full", ">/dev/full --json")),
     *(("wrong input", f"{{command}} {streams}", 2) for streams in ("2>/dev/full", ">/dev/full --json", "2>&-")),
 ]
 
@@ -75,9 +72,7 @@ def test_the_exit_code_is_the_same_whatever_happens_to_the_streams(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("streams", "code"), [("2>/dev/full", 0), ("| true", 0), ("--json | true", 0), (">/dev/full", 3), ("2>&-", 0)]
-)
+@pytest.mark.parametrize(("streams", "code"), [("2>/dev/full --json | true", 0), (">/dev/full 2>&-", 3)])
 def test_a_verdict_that_is_yes(weights20_file: Path, streams: str, code: int, tmp_path: Path) -> None:
     arguments = f"parity resnet20 --weights {weights20_file} --runtime onnxruntime-cpu --report {tmp_path}/a.html"
     done = shell(f"{sys.executable} -m cifar_export {arguments} {streams}")
@@ -110,19 +105,29 @@ def test_what_ends_a_command_is_a_document_too(number: signal.Signals) -> None:
     assert ("interrupted" if number == signal.SIGINT else number.name) in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_process_that_is_ended_says_so_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     code = f"""
-import os, signal, sys
-import cifar_export.__main__ as cli
-from cifar_export.system import files
-real = files.sync
-def end(path):
-    os.kill(os.getpid(), {int(number)})
-    real(path)
-files.sync = end
-sys.argv = ["cifar-export", "onnx", "resnet20", "--no-check", "--json", "--output", {str(tmp_path / "a.onnx")!r}]
-cli.main(prog_name="cifar-export")
+import os, sys
+from pathlib import Path
+import click
+from cifar_export.commands.console import Command, Group, end_on_termination, json_option
+from cifar_export.system.files import staged
+
+@click.group(cls=Group)
+def main():
+    end_on_termination()
+
+@main.command(cls=Command)
+@json_option
+def work(as_json):
+    with staged(Path({str(tmp_path / "a")!r})) as temporary:
+        temporary.write_text("half")
+        os.kill(os.getpid(), {int(number)})
+        for _ in range(1_000_000):  # the handler runs between two instructions
+            pass
+
+main(["work", "--json"])
 """
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=False)
     assert done.returncode == 128 + number, done.stderr

@@ -17,13 +17,12 @@ from typing import Any
 
 from ...errors import GateFailed, InvalidInput, Unavailable, from_os_error
 from ...system.files import hidden_folder, interrupts_held, leftover_of, no_empty_parents, sync, sync_tree
-from ...system.locks import only_one
+from ...system.locks import lock_in, only_one
 from ..check.verify import verify
 from ..layout import INDEX, measurements_name
 from . import shelf
 from .assemble import Origin, assemble
 
-_LOCK = ".lock"
 MEASUREMENTS_SCHEMA = 1
 Say = Callable[[str], None]
 
@@ -38,7 +37,7 @@ def workshop(output: Path, version: str, say: Say) -> Iterator[Path]:
     """
     busy = Unavailable(f"another build is at work in {output}. Wait until it is done, or choose another --output.")
     try:
-        with no_empty_parents(output / _LOCK), only_one(output / _LOCK, busy):
+        with no_empty_parents(lock_in(output)), only_one(lock_in(output), busy):
             _clear(output)
             shelf.heal(output, say)
             shelf.refuse_taken(output, version)

@@ -7,7 +7,6 @@ never loaded: they are code, and loading would run it.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import tempfile
 import threading
@@ -20,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CifarExportError, first_line
-from ..layout import CONFIG, GOLDEN_FILES, INDEX, LABELS, PARITY, archive_name
-from .verify import compare, extract, shown
+from ..layout import CARD, CONFIG, GOLDEN, GOLDEN_FILES, INDEX, LABELS, MODELS, PARITY, SUMS, WEIGHTS, archive_name
+from .verify import compare, extract, is_schema, parse_json, shown
 
+PARITY_SCHEMA = 1
+"""Of parity.json."""
 LOOSEST = 1e-3
 """The largest tolerance that is believed, as a part of the largest logit; `golden.tolerance` makes it about 1e-5."""
 MAX_SECONDS = 60.0
@@ -72,7 +73,7 @@ def check_deep(path: Path, kind: str, progress: Progress | None = None) -> DeepR
     elif kind == "network":
         trial.network(path, "")
     else:
-        index = json.loads((path / INDEX).read_bytes())
+        index = parse_json((path / INDEX).read_bytes())
         for name, entry in index["networks"].items():
             if progress is not None:
                 progress(f"trying {name}")
@@ -96,9 +97,11 @@ class _Trial:
     def network(self, folder: Path, prefix: str, indexed: Mapping[str, Any] | None = None) -> None:
         """Try the ONNX files in `folder`; `prefix` stands before their names, `indexed` is what index.json says."""
         try:
-            config = json.loads((folder / CONFIG).read_bytes())
+            config = parse_json((folder / CONFIG).read_bytes())
             self.problems += [prefix + line for line in _document_problems(folder, config)]
-            for file in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.onnx")):
+            for file in sorted(_promised() - _files_below(folder)):
+                self.problems.append(f"{prefix}{file}: missing, and `package` writes one")
+            for file in sorted(file for file in _files_below(folder) if file.lower().endswith(".onnx")):
                 try:
                     self.models.append(_try_model(folder, file, f"{prefix}{file}", config))
                 except _Wrong as wrong:
@@ -108,7 +111,9 @@ class _Trial:
                 if said is not None and said != described:
                     self.problems.append(f"{prefix}{file}: {INDEX} describes it otherwise than {CONFIG}")
         except FileNotFoundError as error:
-            self.problems.append(f"{prefix}{shown(Path(str(error.filename)).name)}: missing, and `package` writes one")
+            missing = Path(str(error.filename)).relative_to(folder).as_posix()
+            line = f"{prefix}{shown(missing)}: missing, and `package` writes one"
+            self.problems += [] if line in self.problems else [line]
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             self.problems.append(f"{prefix}{CONFIG}: not as `package` writes it ({shown(repr(error))})")
 
@@ -118,9 +123,24 @@ def _document_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
     problems = []
     if (folder / LABELS).read_bytes() != "".join(f"{label}\n" for label in config["labels"]).encode():
         problems.append(f"{LABELS}: other labels than {CONFIG}")
-    if json.loads((folder / PARITY).read_bytes())["passed"] is not True:
+    parity = parse_json((folder / PARITY).read_bytes())
+    if not is_schema(parity, PARITY_SCHEMA):
+        problems.append(f"{PARITY}: not of schema {PARITY_SCHEMA}. A newer cifar-export may know it")
+    elif parity["passed"] is not True:
         problems.append(f"{PARITY}: does not say that parity passed")
+    elif (parity["network"], parity["weights_sha256"]) != (config["network"], config["weights"]["sha256"]):
+        problems.append(f"{PARITY}: is of another network or other weights than {CONFIG}")
     return problems
+
+
+def _promised() -> set[str]:
+    """What is in the folder of every network; of files of later versions nothing is known."""
+    golden = {f"{folder}/{file}" for folder in GOLDEN.values() for file in GOLDEN_FILES}
+    return {WEIGHTS, CONFIG, LABELS, PARITY, CARD, SUMS, *MODELS, *golden}
+
+
+def _files_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def _try_model(folder: Path, file: str, name: str, config: Mapping[str, Any]) -> ModelRun:

@@ -323,6 +323,8 @@ def _kind_problem(status: os.stat_result) -> str | None:
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
         return f"a {kinds.get(stat.S_IFMT(mode), 'device')}, not a regular file"
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        return "a file that runs with its owner's rights (setuid or setgid). Copy the folder and verify the copy"
     # who holds the other name can change the file after it was verified
     return (
         "a hard link: it has another name elsewhere. Copy the folder and verify the copy"
@@ -331,13 +333,18 @@ def _kind_problem(status: os.stat_result) -> str | None:
     )
 
 
+def _is_proto(name: str) -> bool:
+    """Whether that file is ONNX's, also where somebody wrote its suffix in capitals: programs open it all the same."""
+    return name.lower().endswith((".onnx", ".pb"))
+
+
 def _is_parsed(name: str) -> bool:
-    return name.endswith((".onnx", ".pb")) or name.rpartition("/")[2] in (SUMS, INDEX, CONFIG)
+    return _is_proto(name) or name.rpartition("/")[2] in (SUMS, INDEX, CONFIG)
 
 
 def _limit(name: str) -> int:
     """The most bytes that a file of that name may have."""
-    if name.endswith((".onnx", ".pb")):
+    if _is_proto(name):
         return MAX_ONNX_BYTES
     return MAX_TEXT_BYTES if _is_parsed(name) else MAX_FILE_BYTES
 
@@ -349,12 +356,12 @@ def _size_problem(name: str, size: int) -> str | None:
 def _inspected(name: str, content: bytes) -> _File:
     """The file with that content, which is kept where others need it."""
     problem = _size_problem(name, len(content))
-    if not problem and name.endswith(".onnx"):
+    if not problem and name.lower().endswith(".onnx"):
         problem = onnx_problem(content)
-    elif not problem and name.endswith(".pb"):
+    elif not problem and name.lower().endswith(".pb"):
         problem = onnx_problem(content, "Tensor")
     digest = hashlib.sha256(content).hexdigest()
-    return _File(digest, len(content), None if name.endswith((".onnx", ".pb")) else content, problem)
+    return _File(digest, len(content), None if _is_proto(name) else content, problem)
 
 
 def _read_all(root: Path, names: Iterable[str], threads: int) -> dict[str, _File]:
@@ -467,8 +474,8 @@ class _About:
     networks: tuple[str, ...] = ()
 
 
-def _document(files: Mapping[str, _File], name: str, problems: _Problems) -> dict[str, Any] | None:
-    """The JSON object in a file that was read, or None and a problem (unless it was noted that the file is no good)."""
+def parse_json(content: bytes) -> Any:
+    """What a JSON document says, read as every reader does: no key twice, no NaN, UTF-8. Raises `ValueError`."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
@@ -478,15 +485,28 @@ def _document(files: Mapping[str, _File], name: str, problems: _Problems) -> dic
     def no_constant(text: str) -> Any:
         raise ValueError(f"{text} is not JSON")
 
+    try:
+        return json.loads(content.decode(), object_pairs_hook=once, parse_constant=no_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def is_schema(document: Mapping[str, Any], schema: int) -> bool:
+    """Whether it is of that schema: the whole number, neither `true` nor `1.0`, which are equal to 1 in Python."""
+    return type(document.get("schema")) is int and document["schema"] == schema
+
+
+def _document(files: Mapping[str, _File], name: str, problems: _Problems) -> dict[str, Any] | None:
+    """The JSON object in a file that was read, or None and a problem (unless it was noted that the file is no good)."""
     content = files.get(name, _File()).content
     if content is None:
         return None
     try:
-        document = json.loads(content.decode(), object_pairs_hook=once, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(content)
+    except ValueError as error:
         problems.add(name, f"not a JSON document: {shown(error)}")
         return None
-    if not isinstance(document, dict) or document.get("schema") is True or document.get("schema") != SCHEMA:
+    if not isinstance(document, dict) or not is_schema(document, SCHEMA):
         problems.add(name, f"not of schema {SCHEMA}. A newer verify may know it")
         return None
     return document
@@ -511,6 +531,8 @@ def _check_network(
         return None
     if folder is not None and name != folder:
         problems.add(prefix + CONFIG, f"describes {shown(name)}, but stands in {shown(folder)}")
+    elif name != f"{config.get('dataset')}_{config.get('model')}":
+        problems.add(prefix + CONFIG, f"is of {shown(name)}, but names another model or data set")
     wanted = list(_mapping(config, "models"))
     for model, golden in _mapping(config, "golden").items():
         where = golden.get("folder") if isinstance(golden, dict) else None

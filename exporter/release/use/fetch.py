@@ -91,6 +91,8 @@ def open_release(
     release: str | Path, *, sha256: str | None = None, signer: Signer | None = None, kept: Path | None = None
 ) -> Source:
     """`open_url` or `open_folder`, whichever `release` is; a path may begin with `~`."""
+    if "\0" in str(release):
+        raise InvalidInput(f"{str(release)!r}: no name holds a NUL character.")
     if signer is not None:  # before anything is downloaded
         from ..sign import require_extra
 
