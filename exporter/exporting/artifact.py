@@ -88,13 +88,15 @@ def export(
     output: Path | None = None,
     checked: bool = True,
     module: nn.Module | None = None,
+    accept: Callable[[Path], None] | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
 
     `output` must end with the format's suffix. `choices` are for ONNX alone, whose defaults they replace. `module`
     replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
-    themselves; parity holds it against `weights` all the same.
+    themselves; parity holds it against `weights` all the same. `accept` is called with the finished file under another
+    name, and refuses it by raising.
     Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
     path, `Unavailable` where the disk is full.
     """
@@ -112,6 +114,8 @@ def export(
             report = check(weights, variant, files, [spec.gate], few_of_each(), full_batch=True, progress=progress)
             if not report.passed:
                 raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
+        if accept is not None:
+            accept(temporary)
         size, sha256 = temporary.stat().st_size, sha256_file(temporary)
         artifact = Artifact(path, format_name, sha256, size, variant, facts.ir_version, facts.choices, weights, report)
         text = sidecar_text(facts, weights.network.dataset.classes, sha256=sha256, size=size)
