@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data import Split
+from ..errors import GateFailed
 from ..exporting.subject import facts_of_export, opened, require_reader
 from ..networks.zoo import InputVariant
 from ..runtimes import require_runtime
@@ -46,3 +47,17 @@ def score(
             classes=weights.network.dataset.classes,
             progress=progress,
         )
+
+
+def require_top1(
+    weights: Weights, split: Split, file: Path, percent: float, progress: Progress | None = None
+) -> Evaluation:
+    """The accuracy of the exported ONNX `file` in ONNX Runtime on the CPU. Raises `GateFailed` below `percent`."""
+    result = score(weights, split, "onnxruntime-cpu", file=file, progress=progress)
+    if round(result.top1, 4) < round(percent, 4):
+        figure = f"{result.top1:.2f} % on {result.images:,} images"
+        raise GateFailed(
+            f"top-1 is {figure}, not {percent:.2f} % or more. Nothing was written.\n"
+            "Look at the normalization (--mean, --std), at --shortcut and at --key."
+        )
+    return result

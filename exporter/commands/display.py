@@ -134,7 +134,7 @@ def catalog_table(rows: list[CatalogRow]) -> None:
     table(None, [*columns, "top-1, 95 %", "reference"], lines, right=("classes", "parameters", "multiply-adds"))
 
 
-def artifact_summary(artifact: Artifact, golden: Path | None = None) -> None:
+def artifact_summary(artifact: Artifact, golden: Path | None = None, accuracy: Evaluation | None = None) -> None:
     """Print what an export made and how it was proved; `golden` is where its golden vectors are."""
     pairs = [("file", str(artifact.path)), ("sha256", artifact.sha256), ("bytes", f"{artifact.bytes:,}")]
     pairs.append(("input", artifact.input))
@@ -152,6 +152,8 @@ def artifact_summary(artifact: Artifact, golden: Path | None = None) -> None:
         pairs.append(
             ("parity", f"passed: {result.runtime} ({result.provider}), largest error {error} on {result.images} images")
         )
+    if accuracy is not None:
+        pairs.append(("accuracy", f"top-1 {accuracy.top1:.2f} % on {accuracy.images:,} images ({accuracy.runtime})"))
     if golden is not None:
         pairs.append(("golden", str(golden)))
     fields(pairs)

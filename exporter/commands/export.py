@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,8 +19,12 @@ from ..formats.onnx_choices import (
     OnnxChoices,
     chosen,
 )
-from ..networks.zoo import InputVariant
-from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
+from ..networks.zoo import InputVariant, NetworkSpec
+from .console import Command, F, asked, data_dir_option, echo_json, input_option, json_option, network_options, together
+
+if TYPE_CHECKING:
+    from ..accuracy.evaluation import Evaluation
+    from ..weights.core import Weights
 
 
 def export_options(format_name: str) -> Callable[[F], F]:
@@ -84,8 +88,20 @@ graph_options = together(
 )
 
 
+accuracy_options = together(
+    click.option(
+        "--check-accuracy",
+        metavar="TOP1",
+        type=click.FloatRange(0, 100),
+        help="Write the file only if it reaches this top-1, in percent, on the test set in --data-dir.",
+    ),
+    data_dir_option,
+)
+
+
 @click.command(cls=Command)
 @graph_options
+@accuracy_options
 @export_options("onnx")
 def onnx(
     target: str | None,
@@ -147,25 +163,52 @@ def _export(
     golden: Path | None,
     as_json: bool,
     choices: OnnxChoices | None = None,
+    check_accuracy: float | None = None,
+    data_dir: Path | None = None,
     **network: Any,
 ) -> None:
     wanted = asked(**network)
+    judge = _Judge(check_accuracy, data_dir, wanted.spec) if check_accuracy is not None and data_dir else None
     from ..exporting.artifact import export
     from .display import artifact_summary, steps
 
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")
+        weights = wanted.load(quiet=as_json)
         artifact = export(
-            wanted.load(quiet=as_json),
+            weights,
             format_name,
             variant=variant or "float32",
             choices=choices,
             output=output,
             checked=not no_check,
             golden=golden,
+            accept=judge.of(weights, progress) if judge else None,
             progress=progress,
         )
     if as_json:
-        echo_json({**artifact.as_dict(), "golden": str(golden) if golden else None})
+        accuracy = {"accuracy": judge.result.as_dict() if judge and judge.result else None}
+        echo_json({**artifact.as_dict(), **accuracy, "golden": str(golden) if golden else None})
     else:
-        artifact_summary(artifact, golden)
+        artifact_summary(artifact, golden, judge.result if judge else None)
+
+
+class _Judge:
+    """Measures a file's accuracy before it appears under its name, and refuses one below what was asked for."""
+
+    def __init__(self, percent: float, data_dir: Path, network: NetworkSpec) -> None:
+        from ..data import load_split
+
+        self.result: Evaluation | None = None
+        self._percent = percent
+        self._split = load_split(data_dir, network.dataset, "test")  # before anything is computed
+
+    def of(self, weights: Weights, progress: Callable[[str], None]) -> Callable[[Path], None]:
+        """What `export` asks of a file of `weights`."""
+        from ..accuracy.score import require_top1
+
+        def accept(file: Path) -> None:
+            progress("accuracy")
+            self.result = require_top1(weights, self._split, file, self._percent)
+
+        return accept

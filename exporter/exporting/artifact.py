@@ -90,6 +90,7 @@ def export(
     checked: bool = True,
     module: nn.Module | None = None,
     golden: Path | None = None,
+    accept: Callable[[Path], None] | None = None,
     progress: Progress | None = None,
 ) -> Artifact:
     """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
@@ -97,7 +98,8 @@ def export(
     `output` must end with the format's suffix. `choices` are for ONNX alone, whose defaults they replace. `module`
     replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
     themselves; parity holds it against `weights` all the same. `golden`: a folder that gets golden vectors
-    (`golden.golden_files`); it, the file and the sidecar appear together or not at all.
+    (`golden.golden_files`); it, the file and the sidecar appear together or not at all. `accept` is called with the
+    finished file under another name, and refuses it by raising.
     Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
     path, `Unavailable` where the disk is full.
     """
@@ -116,6 +118,8 @@ def export(
             report = check(weights, variant, files, [spec.gate], few_of_each(), full_batch=True, progress=progress)
             if not report.passed:
                 raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
+        if accept is not None:
+            accept(temporary)
         size, sha256 = temporary.stat().st_size, sha256_file(temporary)
         artifact = Artifact(path, format_name, sha256, size, variant, facts.ir_version, facts.choices, weights, report)
         text = sidecar_text(facts, weights.network.dataset.classes, sha256=sha256, size=size)
