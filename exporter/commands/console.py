@@ -29,7 +29,19 @@ from ..errors import (
     short_of_memory,
 )
 from ..networks.normalization import parse_normalization
-from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, NETWORKS, NetworkSpec, Normalization, model, named, network
+from ..networks.zoo import (
+    DATASETS,
+    INPUT_VARIANTS,
+    MODELS,
+    NETWORKS,
+    DatasetSpec,
+    NetworkSpec,
+    Normalization,
+    find_network,
+    model,
+    named,
+    network,
+)
 from ..runtimes import RUNTIMES
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 
@@ -210,12 +222,32 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+
+
+class _Dataset(click.ParamType[str]):
+    """The name of a data set, or the folder of one's own."""
+
+    name = "data set"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name or folder, once there is one."""
+        if value not in DATASETS and not Path(value).is_dir():
+            known = ", ".join(map(repr, DATASETS))
+            self.fail(f"{value!r} is not one of {known}, nor the folder of a data set of your own.", param, ctx)
+        return str(value)
+
+    def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Those of the names that begin like that; the shell knows the folders."""
+        names = [CompletionItem(name) for name in DATASETS if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="dir")]
+
+
 dataset_option = click.option(
     "--dataset",
-    type=click.Choice(list(DATASETS)),
-    default="cifar10",
-    show_default=True,
-    help="Data set of the network.",
+    metavar="NAME|DIR",
+    type=_Dataset(),
+    help="Data set of the network: cifar10, cifar100, or the folder of your own (docs/own-data.md).  "
+    "[default: what the weights say, else cifar10]",
 )
 data_dir_option = click.option(
     "--data-dir",
@@ -261,6 +293,8 @@ class _Named(click.ParamType[str]):
 
 MODEL = _Named("model", MODELS, model)
 """resnet20, or another depth of the family."""
+MODEL_OR_NETWORK = _Named("model", (*MODELS, *NETWORKS), lambda name: find_network(name) or model(name))
+"""resnet20, or cifar100_resnet20."""
 NETWORK = _Named("network", NETWORKS, named)
 """cifar100_resnet20 and so on."""
 model_argument = click.argument("model", metavar="MODEL", type=MODEL)
@@ -334,9 +368,26 @@ class Asked:
         return weights
 
 
+def dataset_of(dataset: str | None, weights: str = "bundled", *, quiet: bool = False) -> str | DatasetSpec:
+    """The data set asked for, else the one that the file of `weights` says it is of, else CIFAR-10."""
+    if dataset in DATASETS:
+        return dataset
+    if dataset is not None:
+        from ..data.named import dataset_named
+        from .display import bar
+
+        with bar("reading pictures", quiet=quiet) as progress:
+            return dataset_named(dataset, progress)
+    if weights in ("bundled", "upstream", "random"):
+        return "cifar10"
+    from ..weights.sources import said_dataset
+
+    return said_dataset(Path(weights)) or "cifar10"
+
+
 def asked(
     model: str,
-    dataset: str,
+    dataset: str | None,
     weights: str,
     mean: str | None,
     std: str | None,
@@ -345,7 +396,8 @@ def asked(
     seed: int | None = None,
 ) -> Asked:
     """Read the values of `network_options`. Raises `InvalidInput` for a mean or a deviation that is none."""
-    return Asked(network(model, dataset), weights, parse_normalization(mean, std), key, shortcut, seed)
+    normalization = parse_normalization(mean, std)
+    return Asked(network(model, dataset_of(dataset, weights)), weights, normalization, key, shortcut, seed)
 
 
 def runtime_option(*names: str, multiple: bool = False, default: str | None = None, help: str) -> Callable[[F], F]:

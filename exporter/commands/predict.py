@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidInput
-from ..networks.zoo import DATASETS, MODELS, find_model
-from .console import Command, asked, echo_json, json_option, reading_options, runtime_option, seed_option, trust_option
+from ..networks.zoo import MODELS, find_model
+from .console import (
+    Command,
+    asked,
+    dataset_option,
+    echo_json,
+    json_option,
+    reading_options,
+    runtime_option,
+    seed_option,
+    trust_option,
+)
 from .streams import say, verdict
 
 if TYPE_CHECKING:
@@ -20,7 +30,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @click.argument("subject", metavar="MODEL|FILE")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--dataset", type=click.Choice(list(DATASETS)), help="Data set of MODEL.  [default: cifar10]")
+@dataset_option
 @click.option(
     "--weights",
     metavar="SOURCE",
@@ -98,7 +108,7 @@ def _classifier(
     if find_model(subject):
         if trust_file:
             raise InvalidInput("--trust-file without a file. Name the file that you trust.")
-        dataset, weights = of_model["dataset"] or "cifar10", of_model["weights"] or "bundled"
+        dataset, weights = of_model["dataset"], of_model["weights"] or "bundled"
         chosen = {name: value for name, value in of_model.items() if name not in ("dataset", "weights")}
         wanted = asked(subject, dataset, weights, **chosen)
         return classifier_of_weights(wanted.load(quiet=quiet), runtime)

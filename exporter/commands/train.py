@@ -9,13 +9,15 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.normalization import parse_normalization
-from ..networks.zoo import NetworkSpec, network
+from ..networks.zoo import DatasetSpec, Normalization, find_network, network
 from ..training.options import NamedWeights, Options
 from ..training.recipe import PRESETS, Recipe, preset
 from .console import (
     MODEL,
+    MODEL_OR_NETWORK,
     Command,
     data_dir_option,
+    dataset_of,
     dataset_option,
     echo_json,
     json_option,
@@ -53,8 +55,17 @@ from .streams import say
 @click.option(
     "--initial-model",
     metavar="MODEL",
-    type=MODEL,
-    help="Model that the initial weights are of; a shallower one than MODEL is grown.  [default: MODEL]",
+    type=MODEL_OR_NETWORK,
+    help="Model that the initial weights are of, or network (cifar100_resnet20); a shallower one than MODEL is grown. "
+    "[default: MODEL, of CIFAR-100 if the data set is your own]",
+)
+@click.option(
+    "--freeze-body",
+    is_flag=True,
+    help="Train the last layer alone, on the body of the initial weights as it is.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Train on so many images only, spread over the set: a first try."
 )
 @click.option(
     "--mean", metavar="R,G,B", help="Mean that the initial weights were trained with, if their file does not say so."
@@ -91,7 +102,7 @@ from .streams import say
 @json_option
 def train(
     model: str,
-    dataset: str,
+    dataset: str | None,
     recipe_name: str,
     epochs: int | None,
     prune: float | None,
@@ -112,11 +123,12 @@ def train(
     recipe = preset(recipe_name).with_changes(epochs=epochs, prune=prune)
     if show_recipe:
         return _show(recipe, as_json)
+    trained_on = dataset_of(dataset, quiet=as_json)
     wanted = Options(
-        network(model, dataset),
+        network(model, trained_on),
         recipe,
-        initial=_initial(initial_weights, network(initial_model or model, dataset), initial_model, mean, std),
-        teachers=tuple(NamedWeights("bundled", network(name, dataset)) for name in dict.fromkeys(teachers)) or None,
+        initial=_initial(initial_weights, initial_model, model, trained_on, parse_normalization(mean, std)),
+        teachers=tuple(NamedWeights("bundled", network(name, trained_on)) for name in dict.fromkeys(teachers)) or None,
         **options,
     )
     from ..training import run
@@ -136,13 +148,24 @@ def train(
 
 
 def _initial(
-    source: str | None, of: NetworkSpec, model: str | None, mean: str | None, std: str | None
+    source: str | None,
+    named: str | None,
+    model: str,
+    trained_on: str | DatasetSpec,
+    normalization: Normalization | None,
 ) -> NamedWeights | None:
-    if source is not None:
-        return NamedWeights(source, of, parse_normalization(mean, std))
-    if (model, mean, std) != (None, None, None):
-        raise InvalidInput("--initial-model, --mean and --std describe the initial weights. Add --initial-weights.")
-    return None
+    """The weights to start from. Their data set is the file's own; else that trained on, or CIFAR-100 for one's own."""
+    if source is None:
+        if (named, normalization) != (None, None):
+            raise InvalidInput("--initial-model, --mean and --std describe the initial weights. Add --initial-weights.")
+        return None
+    known = find_network(named) if named else None
+    if known is None:
+        dataset = trained_on
+        if not isinstance(trained_on, str):
+            dataset = "cifar100" if source in ("bundled", "upstream") else dataset_of(None, source)
+        known = network(named or model, dataset)
+    return NamedWeights(source, known, normalization)
 
 
 def _show(recipe: Recipe, as_json: bool) -> None:

@@ -20,7 +20,6 @@ import contextlib
 import hashlib
 import os
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,18 +29,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CifarExportError, InvalidInput, from_os_error
+from ..networks.labels import read_labels, require_labels
 from ..networks.zoo import DATASETS, IMAGE_SIZE, DatasetSpec, Normalization
 from ..system.download import cache_folder
 from ..system.files import sha256_bytes, staged
-from ..system.outside import open_regular, read_regular
+from ..system.outside import open_regular
 from .layout import PIXEL_BYTES, SPLITS, SplitName
 from .pictures import SUFFIXES, NotAPicture, read_picture
 from .split import Split
 
 LABELS = "labels.txt"
-MAX_LABELS = 1000
-MAX_LABEL_LENGTH = 100
-MAX_LABELS_BYTES = MAX_LABELS * 4 * (MAX_LABEL_LENGTH + 2)
 MAX_RECORDS_BYTES = 1 << 34  # five million images
 _RECORD_LABELS = 256  # a label is a byte there
 _KINDS = ", ".join(SUFFIXES)
@@ -84,35 +81,6 @@ def read_own(folder: Path, progress: Progress | None = None) -> OwnData:
         folder=folder.absolute(),
     )
     return OwnData(spec, splits, _content_sha256(labels, splits))
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The labels in a text file, UTF-8, one a line, in index order. Empty lines at the end do not count.
-
-    Raises `InvalidInput` for fewer than two, an empty or doubled one, one that a terminal could not show, and for a
-    file that is no such text.
-    """
-    try:
-        text = read_regular(path, MAX_LABELS_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path}: labels are UTF-8 text, one a line; this is not.") from error
-    labels = tuple(line.strip() for line in text.rstrip().splitlines())
-    return require_labels(labels, str(path))
-
-
-def require_labels(labels: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """`labels`. Raises `InvalidInput`, naming `where` they stand, for what cannot be the labels of a network."""
-    if not 2 <= len(labels) <= MAX_LABELS:
-        raise InvalidInput(f"{where}: {len(labels):,} labels. A network tells 2 to {MAX_LABELS:,} classes apart.")
-    seen: set[str] = set()
-    for number, label in enumerate(labels, 1):
-        if not label or len(label) > MAX_LABEL_LENGTH or any(unicodedata.category(c)[0] == "C" for c in label):
-            shown = ascii(label[:20])
-            raise InvalidInput(f"{where}: label {number}, {shown}, is empty, too long or no readable text.")
-        if label in seen:
-            raise InvalidInput(f"{where}: the label {label!r} stands there twice. Labels are unique.")
-        seen.add(label)
-    return labels
 
 
 _HOW = (

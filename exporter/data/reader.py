@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..errors import InvalidInput, Unavailable, from_os_error
 from ..networks.zoo import IMAGE_SIZE, DatasetSpec
 from ..system.outside import open_regular, read_regular
+from .folder import read_own
 from .layout import BINARY, PIXEL_BYTES, PYTHON, SplitName, binary_paths, image_count, python_paths
 from .split import Split
 
@@ -41,8 +42,11 @@ def load_split(data_dir: Path, dataset: DatasetSpec, split: SplitName) -> Split:
 
     `data_dir` holds the binary version (`cifar-10-batches-bin`, `cifar-100-binary`) or, where that is not complete,
     torchvision's folder (`cifar-10-batches-py`, `cifar-100-python`). Raises `Unavailable` when neither is there, and
-    `InvalidInput` naming the file when one has a wrong size, a label out of range, or is not the published pickle.
+    `InvalidInput` naming the file when one has a wrong size, a label out of range, or is not the published pickle. A
+    data set of one's own is read from its own folder, see `folder`.
     """
+    if dataset.folder is not None:
+        return read_own(dataset.folder).splits[split]
     read_file: Callable[[Path, DatasetSpec, int], tuple[Labels, NDArray[np.uint8]]]
     paths, read_file = binary_paths(data_dir, dataset, split), _read_binary
     missing = [path for path in paths if not path.is_file()]

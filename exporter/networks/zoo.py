@@ -188,9 +188,12 @@ def model(name: str) -> ModelSpec:
     return found
 
 
-def network(model_name: str, dataset: str) -> NetworkSpec:
+def network(model_name: str, dataset: str | DatasetSpec) -> NetworkSpec:
     """The network of that name. Raises `InvalidInput` naming the known ones."""
     spec = model(model_name)
+    if isinstance(dataset, DatasetSpec):
+        known = NETWORKS.get(f"{dataset.name}_{model_name}")
+        return known if known and known.dataset == dataset else NetworkSpec(spec, dataset)
     if dataset not in DATASETS:
         raise InvalidInput(f"no data set {dataset!r}. Known: {', '.join(DATASETS)}.")
     return NETWORKS.get(f"{dataset}_{model_name}") or NetworkSpec(spec, DATASETS[dataset])

@@ -13,7 +13,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from ..networks.zoo import NetworkSpec, Normalization
+from ..networks.zoo import DATASETS, NetworkSpec, Normalization
 from ..system.files import sha256_bytes, write_atomically
 from .core import Weights
 
@@ -29,10 +29,12 @@ def to_bytes(
     metrics: dict[str, Any] | None = None,
 ) -> bytes:
     """Serialize to the canonical safetensors bytes: the same for the same content, in every process."""
+    own = {} if network.dataset.name in DATASETS else {"labels": list(network.dataset.labels)}
     document = {
         "schema": SCHEMA,
         "model": network.model.name,
         "dataset": network.dataset.name,
+        **own,
         "normalization": normalization.as_dict(),
         "recipe": recipe,
         "metrics": metrics,

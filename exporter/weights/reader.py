@@ -80,12 +80,22 @@ def is_safetensors(data: bytes) -> bool:
     return len(data) > 8 and data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
+def document_in(data: bytes) -> str | None:
+    """Our metadata document (text) in safetensors bytes; None where there is none."""
+    if not is_safetensors(data):
+        return None
+    try:
+        document = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"][METADATA_KEY]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return document if isinstance(document, str) else None
+
+
 def read_safetensors(path: Path, data: bytes) -> tuple[dict[str, Any], str | None]:
     """Parse safetensors bytes into tensors, and our metadata document (text; None in a file of someone else's)."""
     try:
         tensors = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        return dict(tensors), header.get("__metadata__", {}).get(METADATA_KEY)
+        return dict(tensors), document_in(data)
     # The bytes are anyone's: which exceptions a parser of such raises is nowhere promised.
     except Exception as error:
         raise InvalidInput(f"cannot load {path}: damaged safetensors ({_brief(error)}). Get it again.") from error

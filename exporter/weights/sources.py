@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import InvalidInput, Unavailable
+from ..networks.labels import require_labels
 from ..networks.normalization import normalization_from
-from ..networks.zoo import NETWORKS, UPSTREAM_NORMALIZATION, NetworkSpec, Normalization
+from ..networks.zoo import DATASETS, NETWORKS, UPSTREAM_NORMALIZATION, DatasetSpec, NetworkSpec, Normalization
 from ..networks.zoo import network as network_of
 from ..system.download import cache_folder, download
 from ..system.files import sha256_bytes
@@ -19,7 +22,7 @@ from .core import Weights
 from .foreign import AS_IT_IS, Reading, fit
 from .index import bundled_entries, bundled_folder
 from .native import SCHEMA
-from .reader import is_safetensors, max_bytes, printable, read_bytes, read_checkpoint, read_safetensors
+from .reader import document_in, is_safetensors, max_bytes, printable, read_bytes, read_checkpoint, read_safetensors
 from .sanity import refuse_insane
 from .seeded import random_weights
 
@@ -157,14 +160,37 @@ def _parse(
     return weights if normalization is None else _renormalized(weights, normalization)
 
 
+def said_dataset(path: Path) -> str | DatasetSpec | None:
+    """The data set that a file of our weights says it is of: of CIFAR's by name; None for a file that does not say."""
+    try:
+        document = document_in(read_bytes(path))
+        meta = json.loads(document or "{}")
+        dataset = _dataset_of(meta, normalization_from(meta["normalization"]))
+    except (InvalidInput, ValueError, KeyError, TypeError, RecursionError):
+        return None  # whoever loads it says what is wrong
+    return dataset if isinstance(dataset, DatasetSpec) or dataset in DATASETS else None
+
+
+def _dataset_of(meta: Any, normalization: Normalization) -> str | DatasetSpec:
+    """The data set that our metadata names: of CIFAR's by name, one of one's own by its labels."""
+    name, labels = meta["dataset"], meta.get("labels")
+    if labels is None:
+        return str(name)
+    if name in DATASETS or not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,255}", name, re.ASCII):
+        raise ValueError(f"{name!r:.40} is no name of a data set of one's own")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError("its labels are no list of names")
+    return DatasetSpec(name, name, require_labels(tuple(labels), "its metadata"), normalization)
+
+
 def _described(path: Path, document: str, network: NetworkSpec) -> Weights:
     """Read our metadata document: everything but the state. Raises `InvalidInput` if it is of another network."""
     try:
         meta = json.loads(document)
         if meta["schema"] != SCHEMA:
             raise ValueError(f"schema {meta['schema']}, known is {SCHEMA}; a newer cifar-export may read it")
-        held = network_of(meta["model"], meta["dataset"])
         normalization = normalization_from(meta["normalization"])
+        held = network_of(meta["model"], _dataset_of(meta, normalization))
         recipe, metrics = meta["recipe"], meta["metrics"]
         if not all(part is None or isinstance(part, dict) for part in (recipe, metrics)):
             raise ValueError("recipe or metrics is not an object")
@@ -172,7 +198,12 @@ def _described(path: Path, document: str, network: NetworkSpec) -> Weights:
         raise InvalidInput(
             f"cannot load {path}: its cifar-export metadata is damaged ({printable(str(error))})."
         ) from error
-    if held != network:
+    if (held.model, held.dataset.labels) != (network.model, network.dataset.labels):
+        if held.dataset.name not in DATASETS:
+            raise InvalidInput(
+                f"{path} holds {held.name}, which tells {held.dataset.classes} classes apart, not {network.name}. "
+                f"Ask for `{held.model.name}` without --dataset, or give other weights."
+            )
         raise InvalidInput(
             f"{path} holds {held.name}, not {network.name}. "
             f"Ask for `{held.model.name} --dataset {held.dataset.name}`, or give other weights."

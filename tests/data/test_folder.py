@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifar_export.data import folder as own
-from cifar_export.data.folder import read_labels, read_own
+from cifar_export.data.folder import read_own
 from cifar_export.data.pictures import read_picture
 from cifar_export.errors import InvalidInput
+from cifar_export.networks.labels import read_labels
 
 LABELS = ("blue", "green", "red")
 COLORS = {"blue": (10, 20, 200), "green": (0, 180, 30), "red": (220, 5, 5)}
