@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 REPRODUCE_ARGS ?=
+FUZZ_SECONDS ?= 60
 # one worker a core, one thread a worker: threads of two workers would wait for each other
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo examples-setup test test-all mutants reproduce lint format clean
+.PHONY: help demo examples-setup test test-all mutants fuzz reproduce lint format clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -41,6 +42,11 @@ mutants: $(VENV)/.installed  ## plant faults in a copy of the tree; the tests mu
 reproduce: $(VENV)/.installed  ## rebuild RELEASE=DIR from its commit and compare every file
 	@test -n "$(RELEASE)" || { echo "Name one: make reproduce RELEASE=artifacts/releases/1.0.0" >&2; exit 2; }
 	$(BIN)/python tools/reproduce.py "$(RELEASE)" $(REPRODUCE_ARGS)
+
+fuzz: $(VENV)/.installed  ## let every fuzzer look for FUZZ_SECONDS (60) for bytes that a parser does not survive
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet atheris
+	@set -e; for file in fuzz/*.py; do test $$file = fuzz/harness.py || { echo "== $$file"; \
+		$(BIN)/python $$file -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; }; done
 
 lint: $(VENV)/.installed  ## style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import update_bn
 from ..data import Split
 from ..errors import GateFailed, InvalidInput
 from ..networks import resnet
-from ..networks.zoo import NetworkSpec
+from ..networks.zoo import DATASETS, NetworkSpec
 from ..system.torch_state import full_float32
 from ..weights.core import Weights
 from . import augment, environment, initial, teachers
@@ -82,6 +82,8 @@ class Job:
         """What a checkpoint of this job must be of."""
         images = hashlib.sha256(np.ascontiguousarray(self.train.images).data)
         images.update(np.ascontiguousarray(self.train.labels, np.int64).data)
+        if self.network.dataset.name not in DATASETS:  # the labels' names are the user's
+            images.update("\n".join(self.network.dataset.labels).encode())
         return Identity(
             network=self.network.name,
             recipe=self.recipe.as_dict(),

@@ -1,0 +1,150 @@
+"""From pictures of one's own to a network and its files, by the commands that docs/own-data.md shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from cifar_export import __main__ as cli
+from cifar_export.data.folder import read_own
+from cifar_export.training.log import read
+from cifar_export.weights.sources import said_dataset
+
+from support.shapes import LABELS, shape, write_shapes
+
+Run = Callable[..., Result]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run on the shapes, and where they are."""
+
+    shapes: Path
+    run: Path
+    said: str
+
+    @property
+    def weights(self) -> Path:
+        return self.run / "weights.safetensors"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """`resnet8` after five epochs."""
+    home = tmp_path_factory.mktemp("own")
+    shapes = write_shapes(home / "shapes", 100, 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_EXPORT_CACHE", str(home / "cache"))
+        arguments = ["train", "resnet8", "--dataset", shapes, "--epochs", 5, "--output", home / "run", "--json"]
+        done = CliRunner().invoke(cli.main, list(map(str, arguments)))
+        assert done.exit_code == 0, done.stderr
+        yield Trained(shapes, home / "run", done.stdout)
+
+
+def test_a_network_learns_shapes_in_seconds(trained: Trained) -> None:
+    said = json.loads(trained.said)
+    assert said["network"] == "shapes_resnet8"
+    assert said["top1"] > 90
+    assert said["top5"] == 100  # there are five
+
+
+def test_the_weights_say_labels_and_normalization(trained: Trained) -> None:
+    dataset = said_dataset(trained.weights)
+    assert not isinstance(dataset, str)
+    assert dataset is not None
+    assert (dataset.name, dataset.labels) == ("shapes", LABELS)
+    assert dataset.normalization == read_own(trained.shapes).spec.normalization
+    (start, *_) = read(trained.run / "log.jsonl")
+    assert (start["images"], start["normalization"]) == (500, dataset.normalization.as_dict())
+
+
+def test_its_file_knows_the_labels_and_names_the_shapes(run: Run, trained: Trained, tmp_path: Path) -> None:
+    file = tmp_path / "shapes.onnx"
+    done = run("onnx", "resnet8", "--weights", trained.weights, "--input", "uint8", "--output", file)
+    assert done.exit_code == 0, done.stderr
+    metadata = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert (json.loads(metadata["labels"]), metadata["dataset"]) == (list(LABELS), "shapes")
+    rng = np.random.default_rng(7)
+    pictures = []
+    for index in range(len(LABELS)):
+        pictures.append(tmp_path / f"{index}.png")
+        Image.fromarray(shape(index, rng)).save(pictures[-1])
+    for subject in ([file], ["resnet8", "--weights", trained.weights]):
+        done = run("predict", subject[0], *pictures, "--top", 1, "--json", *subject[1:])
+        assert done.exit_code == 0, done.stderr
+        assert [answer["top"][0]["label"] for answer in json.loads(done.stdout)] == list(LABELS)
+
+
+def test_it_is_evaluated_on_its_own_test_pictures(run: Run, trained: Trained) -> None:
+    done = run("evaluate", "resnet8", "--dataset", trained.shapes, "--weights", trained.weights, "--json")
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["images"] == 100
+    assert said["top1"] == pytest.approx(json.loads(trained.said)["top1"], abs=1.01)
+
+
+def test_its_parity_is_proved(run: Run, trained: Trained) -> None:
+    arguments = ["resnet8", "--weights", trained.weights, "--runtime", "onnxruntime-cpu", "--json"]
+    done = run("parity", *arguments)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["network"] == "shapes_resnet8"
+
+
+def test_other_classes_than_the_weights_have_are_refused(run: Run, trained: Trained, tmp_path: Path) -> None:
+    other = write_shapes(tmp_path / "other", 1, 1)
+    (other / "train" / "red disc").rename(other / "train" / "disc")
+    (other / "test" / "red disc").rename(other / "test" / "disc")
+    for dataset in (other, "cifar10"):
+        arguments = ["--dataset", dataset, "--weights", trained.weights, "--output", tmp_path / "a.onnx"]
+        done = run("onnx", "resnet8", *arguments)
+        assert done.exit_code == 2
+        assert "holds shapes_resnet8, which tells 5 classes apart" in done.stderr
+        assert "without --dataset" in done.stderr
+
+
+def test_a_run_goes_on_with_the_same_pictures_only(run: Run, trained: Trained, tmp_path: Path) -> None:
+    shapes = write_shapes(tmp_path / "shapes", 4, 1)
+    begin = ["train", "resnet8", "--dataset", shapes, "--epochs", 1, "--output", tmp_path / "run"]
+    assert run(*begin).exit_code == 0
+    for split in ("train", "test"):
+        (shapes / split / "red disc").rename(shapes / split / "rot")
+    refused = run(*begin, "--resume")
+    assert refused.exit_code == 2
+    assert "training images' sha256" in refused.stderr
+
+
+def test_a_first_try_and_a_frozen_body(run: Run, trained: Trained, tmp_path: Path) -> None:
+    arguments = ["--dataset", trained.shapes, "--initial-weights", trained.weights, "--epochs", 1, "--freeze-body"]
+    done = run("train", "resnet8", *arguments, "--limit", 50, "--output", tmp_path / "run", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["top1"] > 90
+    (start, *_) = read(tmp_path / "run" / "log.jsonl")
+    assert (start["images"], start["freeze_body"]) == (50, True)
+    alone = run("train", "resnet8", "--dataset", trained.shapes, "--freeze-body", "--output", tmp_path / "other")
+    assert alone.exit_code == 2
+    assert "Add --initial-weights" in alone.stderr
+
+
+def test_a_bundled_body_begins_a_network_of_ones_own(run: Run, trained: Trained, tmp_path: Path) -> None:
+    arguments = ["--dataset", trained.shapes, "--initial-weights", "bundled", "--epochs", 1, "--limit", 64]
+    done = run("train", "resnet20", *arguments, "--output", tmp_path / "run")
+    assert done.exit_code == 0, done.stderr
+    assert "the body is that of cifar100_resnet20" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["onnx", "evaluate", "train", "parity"])
+def test_a_data_set_that_is_none_is_wrong_usage(run: Run, tmp_path: Path, command: str) -> None:
+    done = run(command, "resnet20", "--dataset", "cifar11")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "'cifar11' is not one of 'cifar10', 'cifar100', nor the folder of a data set" in done.stderr
+    done = run(command, "resnet20", "--dataset", tmp_path)
+    assert done.exit_code == 2
+    assert "there is no train folder in it" in done.stderr
