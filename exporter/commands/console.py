@@ -30,6 +30,7 @@ from ..errors import (
 from ..networks.normalization import parse_normalization
 from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, NetworkSpec, Normalization, network
 from ..runtimes import RUNTIMES
+from ..system.files import ENDING
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 
 if TYPE_CHECKING:
@@ -180,10 +181,6 @@ def print_any_name() -> None:
 def echo_json(document: Any) -> None:
     """Print the one JSON document of a command."""
     click.echo(json.dumps(document, indent=1, allow_nan=False))
-
-
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU") if hasattr(signal, name))
-"""Signals that ask a process to end, or tell that it will be ended."""
 
 
 def end_on_termination() -> None:

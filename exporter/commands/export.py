@@ -21,6 +21,7 @@ from ..formats.onnx_choices import (
 )
 from ..networks.zoo import InputVariant
 from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
+from .streams import say
 
 
 def export_options(format_name: str) -> Callable[[F], F]:
@@ -165,7 +166,10 @@ def _export(
             golden=golden,
             progress=progress,
         )
+    replaced = not artifact.stands()
+    if replaced:
+        say(f"note: another process has replaced {artifact.path} since; what is said here is of this one's file.")
     if as_json:
-        echo_json({**artifact.as_dict(), "golden": str(golden) if golden else None})
+        echo_json({**artifact.as_dict(), "golden": str(golden) if golden else None, "replaced": replaced})
     else:
         artifact_summary(artifact, golden)
