@@ -41,6 +41,21 @@ KEPT = "what has arrived is kept, and the next run goes on from there."
 """What an interrupted download means."""
 
 
+class PathType(click.Path):
+    """A path as people name files: not empty, which would mean the current folder, and of one line.
+
+    A line break in a name would fake lines in every message that has it; nobody has such names on purpose.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType`."""
+        if not str(value):
+            self.fail("the name is empty. Name one.", param, ctx)
+        if any(unicodedata.category(letter) == "Cc" for letter in str(value)):
+            self.fail(f"'{printable(str(value))}' holds a control character. Rename it.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Command(click.Command):
     """A command whose errors are one or two lines on stderr, the right exit code and, with --json, a JSON document."""
 
@@ -48,16 +63,13 @@ class Command(click.Command):
         """Parse the options; what is wrong with them is a JSON document too, beside the usage that click prints."""
         as_json = "--json" in args and any(parameter.name == "as_json" for parameter in self.params)
         with _usage_as_json(as_json):
-            rest = super().parse_args(ctx, args)
-            for parameter in self.params:
-                if isinstance(parameter.type, click.Path):
-                    _refuse_control_characters(parameter, ctx)
-            return rest
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of ours, of the file system, signals and a lack of memory into exit codes."""
         as_json = bool(ctx.params.get("as_json"))
         try:
+            _require_current_folder()
             return super().invoke(ctx)
         except CifarExportError as error:
             fail(error, as_json=as_json)
@@ -74,6 +86,14 @@ class Command(click.Command):
                     as_json=as_json,
                 )
             raise
+
+
+def _require_current_folder() -> None:
+    """Raise `InvalidInput` where the current folder is gone: libraries end the process there, in words of their own."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InvalidInput("the current folder is gone. Change to another one, then run this again.") from None
 
 
 _MORE = "allow this one more (ulimit -v)"
@@ -121,15 +141,6 @@ def _usage_as_json(as_json: bool) -> Iterator[None]:
     except click.UsageError as error:
         _end_stdout(error.format_message(), error.exit_code, as_json=as_json)
         raise
-
-
-def _refuse_control_characters(parameter: click.Parameter, ctx: click.Context) -> None:
-    """A line break in a name would fake lines in every message that has it; nobody has such names on purpose."""
-    value = ctx.params.get(parameter.name or "")
-    for path in value if isinstance(value, tuple) else (value,):
-        if path is not None and any(unicodedata.category(letter) == "Cc" for letter in str(path)):
-            message = f"'{printable(str(path))}' holds a control character. Rename it."
-            raise click.BadParameter(message, ctx=ctx, param=parameter)
 
 
 def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:
@@ -215,7 +226,7 @@ dataset_option = click.option(
 )
 data_dir_option = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(path_type=Path, file_okay=False),
     default="data",
     envvar="CIFAR_DATA",
     show_default=True,
@@ -250,7 +261,7 @@ network_options = together(
 )
 """MODEL, --dataset, --weights, --mean and --std, for `Asked`."""
 file_options = together(
-    click.option("--file", type=click.Path(path_type=Path), help="Use this exported file instead of a fresh export."),
+    click.option("--file", type=PathType(path_type=Path), help="Use this exported file instead of a fresh export."),
     trust_option,
 )
 
@@ -259,7 +270,7 @@ signer_options = together(
     click.option(
         "--public-key",
         metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=PathType(path_type=Path, dir_okay=False),
         help="Public key (PEM) that the release must be signed with.",
     ),
     click.option("--identity", help="Identity that must have signed the release without a key; needs --issuer."),

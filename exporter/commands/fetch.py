@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .console import KEPT, Command, echo_json, json_option, leave_interrupted, signer_options
+from .console import KEPT, Command, PathType, echo_json, json_option, leave_interrupted, signer_options
 
 
 @click.command(cls=Command)
@@ -22,7 +22,7 @@ from .console import KEPT, Command, echo_json, json_option, leave_interrupted, s
 @click.option(
     "--output",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(path_type=Path, file_okay=False),
     default=".",
     help="Folder in which the folder NAME will appear.  [default: the current one]",
 )

@@ -12,6 +12,7 @@ from ..networks.zoo import InputVariant
 from ..system.files import require_target
 from .console import (
     Command,
+    PathType,
     asked,
     echo_json,
     file_options,
@@ -31,7 +32,7 @@ from .streams import say, verdict
 @file_options
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(path_type=Path, file_okay=False),
     envvar="CIFAR_DATA",
     show_envvar=True,
     help="Also compare on the whole test set in this folder.",
@@ -40,14 +41,14 @@ from .streams import say, verdict
     "--save-repro",
     "repro",
     metavar="DIR",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathType(path_type=Path, file_okay=False),
     help="If an ONNX file fails, write its first wrong node to this folder, as a model with test data.",
 )
 @click.option(
     "--report",
     "page",
     metavar="FILE.html",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=PathType(path_type=Path, dir_okay=False),
     help="Also write an HTML page with the verdict, the errors and the worst images.",
 )
 @json_option

@@ -10,7 +10,7 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS
-from .console import Command, asked, echo_json, json_option, runtime_option, trust_option
+from .console import Command, PathType, asked, echo_json, json_option, runtime_option, trust_option
 from .streams import say, verdict
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("subject", metavar="MODEL|FILE")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PathType(path_type=Path))
 @click.option("--dataset", type=click.Choice(list(DATASETS)), help="Data set of MODEL.  [default: cifar10]")
 @click.option(
     "--weights",
