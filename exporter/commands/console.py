@@ -10,7 +10,6 @@ import io
 import json
 import signal
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,13 @@ from ..errors import (
     Unavailable,
     first_line,
     from_os_error,
-    printable,
     short_of_memory,
 )
 from ..networks.normalization import parse_normalization
 from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, NetworkSpec, Normalization, network
 from ..runtimes import RUNTIMES
 from ..system.files import ENDING
+from .paths import PathType
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 
 if TYPE_CHECKING:
@@ -39,21 +38,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 KEPT = "what has arrived is kept, and the next run goes on from there."
 """What an interrupted download means."""
-
-
-class PathType(click.Path):
-    """A path as people name files: not empty, which would mean the current folder, and of one line.
-
-    A line break in a name would fake lines in every message that has it; nobody has such names on purpose.
-    """
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See `click.ParamType`."""
-        if not str(value):
-            self.fail("the name is empty. Name one.", param, ctx)
-        if any(unicodedata.category(letter) == "Cc" for letter in str(value)):
-            self.fail(f"'{printable(str(value))}' holds a control character. Rename it.", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 class Command(click.Command):

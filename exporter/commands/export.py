@@ -20,7 +20,8 @@ from ..formats.onnx_choices import (
     chosen,
 )
 from ..networks.zoo import InputVariant
-from .console import Command, F, PathType, asked, echo_json, input_option, json_option, network_options, together
+from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
+from .paths import PathType
 from .streams import say
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .console import KEPT, Command, PathType, echo_json, json_option, leave_interrupted, signer_options
+from .console import KEPT, Command, echo_json, json_option, leave_interrupted, signer_options
+from .paths import PathType
 
 
 @click.command(cls=Command)

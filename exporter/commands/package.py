@@ -9,7 +9,8 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS, NETWORKS
-from .console import Command, PathType, data_dir_option, echo_json, json_option, runtime_option
+from .console import Command, data_dir_option, echo_json, json_option, runtime_option
+from .paths import PathType
 from .streams import say
 
 if TYPE_CHECKING:

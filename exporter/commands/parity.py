@@ -12,7 +12,6 @@ from ..networks.zoo import InputVariant
 from ..system.files import require_target
 from .console import (
     Command,
-    PathType,
     asked,
     echo_json,
     file_options,
@@ -22,6 +21,7 @@ from .console import (
     refuse_trust_without_file,
     runtime_option,
 )
+from .paths import PathType
 from .streams import say, verdict
 
 

@@ -10,7 +10,8 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS
-from .console import Command, PathType, asked, echo_json, json_option, runtime_option, trust_option
+from .console import Command, asked, echo_json, json_option, runtime_option, trust_option
+from .paths import PathType
 from .streams import say, verdict
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from ..training.options import HIGHEST_SEED, MOST_EPOCHS, NamedWeights, Options
 from ..training.recipe import PRESETS, Recipe, preset
 from .console import (
     Command,
-    PathType,
     data_dir_option,
     dataset_option,
     echo_json,
@@ -22,6 +21,7 @@ from .console import (
     leave_interrupted,
     model_argument,
 )
+from .paths import PathType
 from .streams import say
 
 

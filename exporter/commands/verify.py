@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .console import Command, PathType, echo_json, json_option, signer_options
+from .console import Command, echo_json, json_option, signer_options
+from .paths import PathType
 from .streams import verdict
 
 if TYPE_CHECKING:
