@@ -29,7 +29,7 @@ from ..networks.normalization import parse_normalization
 from ..networks.zoo import DATASETS, INPUT_VARIANTS, MODELS, NetworkSpec, Normalization, network
 from ..runtimes import RUNTIMES
 from ..system.files import ENDING
-from .paths import PathType
+from .paths import NamedPath
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ KEPT = "what has arrived is kept, and the next run goes on from there."
 
 class Command(click.Command):
     """A command whose errors are one or two lines on stderr, the right exit code and, with --json, a JSON document."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        for parameter in self.params:
+            if isinstance(parameter.type, click.Path):
+                parameter.type = NamedPath(parameter.type)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options; what is wrong with them is a JSON document too, beside the usage that click prints."""
@@ -210,7 +216,7 @@ dataset_option = click.option(
 )
 data_dir_option = click.option(
     "--data-dir",
-    type=PathType(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     default="data",
     envvar="CIFAR_DATA",
     show_default=True,
@@ -245,7 +251,7 @@ network_options = together(
 )
 """MODEL, --dataset, --weights, --mean and --std, for `Asked`."""
 file_options = together(
-    click.option("--file", type=PathType(path_type=Path), help="Use this exported file instead of a fresh export."),
+    click.option("--file", type=click.Path(path_type=Path), help="Use this exported file instead of a fresh export."),
     trust_option,
 )
 
@@ -254,7 +260,7 @@ signer_options = together(
     click.option(
         "--public-key",
         metavar="FILE",
-        type=PathType(path_type=Path, dir_okay=False),
+        type=click.Path(path_type=Path, dir_okay=False),
         help="Public key (PEM) that the release must be signed with.",
     ),
     click.option("--identity", help="Identity that must have signed the release without a key; needs --issuer."),

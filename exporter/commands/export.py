@@ -21,7 +21,6 @@ from ..formats.onnx_choices import (
 )
 from ..networks.zoo import InputVariant
 from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
-from .paths import PathType
 from .streams import say
 
 
@@ -33,14 +32,14 @@ def export_options(format_name: str) -> Callable[[F], F]:
         input_option,
         click.option(
             "--output",
-            type=PathType(path_type=Path),
+            type=click.Path(path_type=Path),
             help=f"File to write; its name must end with {suffix}.",
         ),
         click.option("--no-check", is_flag=True, help="Skip the parity check. The file's metadata will say so."),
         click.option(
             "--golden",
             metavar="DIR",
-            type=PathType(path_type=Path, file_okay=False),
+            type=click.Path(path_type=Path, file_okay=False),
             help="Also write test inputs and the logits expected for them to this folder, as ONNX test data.",
         ),
         json_option,

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from .console import KEPT, Command, echo_json, json_option, leave_interrupted, signer_options
-from .paths import PathType
 
 
 @click.command(cls=Command)
@@ -23,7 +22,7 @@ from .paths import PathType
 @click.option(
     "--output",
     metavar="DIR",
-    type=PathType(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     default=".",
     help="Folder in which the folder NAME will appear.  [default: the current one]",
 )

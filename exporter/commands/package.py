@@ -10,7 +10,6 @@ import click
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS, NETWORKS
 from .console import Command, data_dir_option, echo_json, json_option, runtime_option
-from .paths import PathType
 from .streams import say
 
 if TYPE_CHECKING:
@@ -18,14 +17,14 @@ if TYPE_CHECKING:
 
 output_option = click.option(
     "--output",
-    type=PathType(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     default="artifacts/releases",
     show_default=True,
     help="Folder of releases; this one will be <output>/<version>.",
 )
 sign_key_option = click.option(
     "--sign-key",
-    type=PathType(path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="KEY",
     help="Sign the release with this private EC key (PEM).",
 )
@@ -94,7 +93,7 @@ def package(
 
 
 @click.command(cls=Command)
-@click.argument("parts", metavar="DIR...", nargs=-1, required=True, type=PathType(path_type=Path))
+@click.argument("parts", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option
 @sign_key_option
 @json_option

@@ -21,7 +21,6 @@ from .console import (
     refuse_trust_without_file,
     runtime_option,
 )
-from .paths import PathType
 from .streams import say, verdict
 
 
@@ -32,7 +31,7 @@ from .streams import say, verdict
 @file_options
 @click.option(
     "--data-dir",
-    type=PathType(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     envvar="CIFAR_DATA",
     show_envvar=True,
     help="Also compare on the whole test set in this folder.",
@@ -41,14 +40,14 @@ from .streams import say, verdict
     "--save-repro",
     "repro",
     metavar="DIR",
-    type=PathType(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     help="If an ONNX file fails, write its first wrong node to this folder, as a model with test data.",
 )
 @click.option(
     "--report",
     "page",
     metavar="FILE.html",
-    type=PathType(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path, dir_okay=False),
     help="Also write an HTML page with the verdict, the errors and the worst images.",
 )
 @json_option

@@ -10,11 +10,14 @@ import click
 from ..errors import printable
 
 
-class PathType(click.Path):
+class NamedPath(click.Path):
     """A path as people name files: not empty, which would mean the current folder, and of one line.
 
-    A line break in a name would fake lines in every message that has it; nobody has such names on purpose.
+    Made of a `click.Path`, whose settings it has. A line break in a name would fake lines in every message that has it; nobody has such names on purpose.
     """
+
+    def __init__(self, of: click.Path) -> None:
+        vars(self).update(vars(of))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See `click.ParamType`."""

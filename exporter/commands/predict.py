@@ -11,7 +11,6 @@ import click
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS
 from .console import Command, asked, echo_json, json_option, runtime_option, trust_option
-from .paths import PathType
 from .streams import say, verdict
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @click.argument("subject", metavar="MODEL|FILE")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=PathType(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--dataset", type=click.Choice(list(DATASETS)), help="Data set of MODEL.  [default: cifar10]")
 @click.option(
     "--weights",

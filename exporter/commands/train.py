@@ -21,7 +21,6 @@ from .console import (
     leave_interrupted,
     model_argument,
 )
-from .paths import PathType
 from .streams import say
 
 
@@ -73,7 +72,7 @@ from .streams import say
 @data_dir_option
 @click.option(
     "--output",
-    type=PathType(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the run.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in that folder.")

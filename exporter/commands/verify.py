@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from .console import Command, echo_json, json_option, signer_options
-from .paths import PathType
 from .streams import verdict
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("path", metavar="PATH", type=PathType(path_type=Path))
+@click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @signer_options
 @click.option("--deep", is_flag=True, help="Also run each ONNX file, and compare each archive with its folder.")
 @json_option
