@@ -13,7 +13,8 @@ from ..errors import printable
 class NamedPath(click.Path):
     """A path as people name files: not empty, which would mean the current folder, and of one line.
 
-    Made of a `click.Path`, whose settings it has. A line break in a name would fake lines in every message that has it; nobody has such names on purpose.
+    Made of a `click.Path`, whose settings it has. A line break in a name would fake lines in every message that has it;
+    nobody has such names on purpose.
     """
 
     def __init__(self, of: click.Path) -> None:
