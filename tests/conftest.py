@@ -108,9 +108,12 @@ def built_network(tmp_path_factory: pytest.TempPathFactory) -> BuiltNetwork:
 @pytest.fixture(autouse=True)
 def _keep_termination() -> Iterator[None]:
     """A command that ran in this process leaves the process as killable as it was."""
-    before = signal.getsignal(signal.SIGTERM)
+    from cifar_export.system.files import ENDING
+
+    before = {number: signal.getsignal(number) for number in ENDING}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

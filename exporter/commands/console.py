@@ -10,7 +10,6 @@ import io
 import json
 import signal
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from ..errors import (
     Unavailable,
     first_line,
     from_os_error,
-    printable,
     short_of_memory,
 )
 from ..networks.normalization import parse_normalization
@@ -43,6 +41,8 @@ from ..networks.zoo import (
     network,
 )
 from ..runtimes import RUNTIMES
+from ..system.files import ENDING
+from .paths import NamedPath
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 
 if TYPE_CHECKING:
@@ -56,20 +56,23 @@ KEPT = "what has arrived is kept, and the next run goes on from there."
 class Command(click.Command):
     """A command whose errors are one or two lines on stderr, the right exit code and, with --json, a JSON document."""
 
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        for parameter in self.params:
+            if isinstance(parameter.type, click.Path):
+                parameter.type = NamedPath(parameter.type)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options; what is wrong with them is a JSON document too, beside the usage that click prints."""
         as_json = "--json" in args and any(parameter.name == "as_json" for parameter in self.params)
         with _usage_as_json(as_json):
-            rest = super().parse_args(ctx, args)
-            for parameter in self.params:
-                if isinstance(parameter.type, click.Path):
-                    _refuse_control_characters(parameter, ctx)
-            return rest
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn errors of ours, of the file system, signals and a lack of memory into exit codes."""
         as_json = bool(ctx.params.get("as_json"))
         try:
+            _require_current_folder()
             return super().invoke(ctx)
         except CifarExportError as error:
             fail(error, as_json=as_json)
@@ -86,6 +89,14 @@ class Command(click.Command):
                     as_json=as_json,
                 )
             raise
+
+
+def _require_current_folder() -> None:
+    """Raise `InvalidInput` where the current folder is gone: libraries end the process there, in words of their own."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise InvalidInput("the current folder is gone. Change to another one, then run this again.") from None
 
 
 _MORE = "allow this one more (ulimit -v)"
@@ -133,15 +144,6 @@ def _usage_as_json(as_json: bool) -> Iterator[None]:
     except click.UsageError as error:
         _end_stdout(error.format_message(), error.exit_code, as_json=as_json)
         raise
-
-
-def _refuse_control_characters(parameter: click.Parameter, ctx: click.Context) -> None:
-    """A line break in a name would fake lines in every message that has it; nobody has such names on purpose."""
-    value = ctx.params.get(parameter.name or "")
-    for path in value if isinstance(value, tuple) else (value,):
-        if path is not None and any(unicodedata.category(letter) == "Cc" for letter in str(path)):
-            message = f"'{printable(str(path))}' holds a control character. Rename it."
-            raise click.BadParameter(message, ctx=ctx, param=parameter)
 
 
 def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:
@@ -193,10 +195,6 @@ def print_any_name() -> None:
 def echo_json(document: Any) -> None:
     """Print the one JSON document of a command."""
     click.echo(json.dumps(document, indent=1, allow_nan=False))
-
-
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU") if hasattr(signal, name))
-"""Signals that ask a process to end, or tell that it will be ended."""
 
 
 def end_on_termination() -> None:

@@ -31,13 +31,13 @@ _SHOWN = 10  # images on which only reduced precision disagrees: there may be hu
 
 
 def table(title: str | None, columns: list[str], rows: list[list[str]], *, right: tuple[str, ...] = ()) -> None:
-    """Print a table to stdout; columns named in `right` are aligned to the right."""
+    """Print a table to stdout; columns named in `right` are aligned to the right. Text of strangers is escaped."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=200)  # a pipe has no width to fit in
-    grid = Table(title=title, title_justify="left", title_style="bold")
+    grid = Table(title=Text(printable(title)) if title else None, title_justify="left", title_style="bold")
     for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        grid.add_column(Text(printable(column)), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))  # square brackets are text, not markup
     console.print(grid)
@@ -51,7 +51,7 @@ def steps(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         yield lambda what: None
         return
     with console.status("starting") as status:
-        yield lambda what: status.update(what)
+        yield lambda what: status.update(Text(printable(what)))
 
 
 @contextlib.contextmanager
@@ -98,7 +98,7 @@ def parity_table(report: ParityReport) -> None:
     table(title, columns, rows, right=("max error", "mean error", "top-1 agrees", "images"))
     allowed = ", ".join(f"{name} {value:.1e}" for name, value in report.allowed.items())
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"allowed error: {allowed}")
+    console.print(printable(f"allowed error: {allowed}"), markup=False)
     for problem in report.problems:
         console.print(printable(problem), markup=False)
     if report.divergence is not None:
@@ -224,7 +224,7 @@ def diagnosis_table(diagnosis: Diagnosis) -> None:
     for check in (*diagnosis.of("problem"), *diagnosis.of("note")):
         found = f": {check.detail}" if check.status == "problem" else ""  # notes are in the table alone
         console.print(printable(f"{check.status}: {check.name}{found}"), markup=False)
-        console.print(f"  fix: {check.fix}", markup=False)
+        console.print("  fix: " + "\n".join(map(printable, str(check.fix).split("\n"))), markup=False)
     problems = len(diagnosis.of("problem"))
     console.print(f"{problems} problem{'s' if problems > 1 else ''}" if problems else "no problems")
 

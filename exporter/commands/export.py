@@ -21,6 +21,7 @@ from ..formats.onnx_choices import (
 )
 from ..networks.zoo import InputVariant, NetworkSpec
 from .console import Command, F, asked, data_dir_option, echo_json, input_option, json_option, network_options, together
+from .streams import say
 
 if TYPE_CHECKING:
     from ..accuracy.evaluation import Evaluation
@@ -186,9 +187,13 @@ def _export(
             accept=judge.of(weights, progress) if judge else None,
             progress=progress,
         )
+    replaced = not artifact.stands()
+    if replaced:
+        say(f"note: another process has replaced {artifact.path} since; what is said here is of this one's file.")
     if as_json:
         accuracy = {"accuracy": judge.result.as_dict() if judge and judge.result else None}
-        echo_json({**artifact.as_dict(), **accuracy, "golden": str(golden) if golden else None})
+        written = {"golden": str(golden) if golden else None, "replaced": replaced}
+        echo_json({**artifact.as_dict(), **accuracy, **written})
     else:
         artifact_summary(artifact, golden, judge.result if judge else None)
 

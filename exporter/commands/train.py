@@ -10,7 +10,7 @@ import click
 from ..errors import InvalidInput
 from ..networks.normalization import parse_normalization
 from ..networks.zoo import DatasetSpec, Normalization, find_network, network
-from ..training.options import NamedWeights, Options
+from ..training.options import HIGHEST_SEED, MOST_EPOCHS, NamedWeights, Options
 from ..training.recipe import PRESETS, Recipe, preset
 from .console import (
     MODEL,
@@ -38,14 +38,18 @@ from .streams import say
     type=click.Choice(list(PRESETS)),
     help="Hyperparameters to train with; --show-recipe prints them.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="Number of epochs.  [default: the recipe's]")
+@click.option("--epochs", type=click.IntRange(1, MOST_EPOCHS), help="Number of epochs.  [default: the recipe's]")
 @click.option(
     "--prune",
     type=click.FloatRange(0, 1, max_open=True),
     help="Share of the images learned already that each epoch leaves out; 0 leaves out none.  [default: the recipe's]",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Number that decides all random choices."
+    "--seed",
+    type=click.IntRange(0, HIGHEST_SEED),
+    default=0,
+    show_default=True,
+    help="Number that decides all random choices.",
 )
 @click.option(
     "--initial-weights",

@@ -51,6 +51,13 @@ class Artifact:
         """The opset of an ONNX file."""
         return self.choices.opset if self.choices else None
 
+    def stands(self) -> bool:
+        """Whether the file of that name is still this one: several processes may export to it."""
+        try:
+            return sha256_file(self.path) == self.sha256
+        except OSError:
+            return False
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {

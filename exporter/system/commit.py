@@ -27,9 +27,10 @@ def source_commit(tracked: tuple[str, ...] = CODE, *, required: bool = False) ->
             return None
         said = getattr(error, "stderr", b"").decode(errors="replace") or str(error)
         lines = said.strip().splitlines()
-        raise Unavailable(
-            f"git cannot tell the commit of this checkout: {lines[0][:200]}\nFix that, or install the package."
-        ) from error
+        fix = "Fix that, or install the package."
+        if "dubious ownership" in said:  # the folder is another user's, as in a container
+            fix = f"If you trust it: git config --global --add safe.directory {CHECKOUT}"
+        raise Unavailable(f"git cannot tell the commit of this checkout: {lines[0][:200]}\n{fix}") from error
     return commit + ("-dirty" if changed else "")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import InvalidInput, from_os_error
+from .leftovers import clear_dead, held
+from .leftovers import leftover_of as leftover_of
 from .outside import MAX_MODEL_BYTES, open_regular
 
 
@@ -103,14 +104,16 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     temporaries = tuple(map(_hidden, paths))
     with no_empty_parents(*paths):
         try:
-            for temporary in temporaries:
-                _make(temporary, Path.touch)
-            yield temporaries
-            for temporary in temporaries:
-                sync(temporary)
-            with interrupts_held():
-                for temporary, path in zip(temporaries, paths, strict=True):
-                    temporary.replace(path)
+            for temporary, path in zip(temporaries, paths, strict=True):
+                clear_dead(path)
+                _make(temporary, Path.touch, 0o600)
+            with held(*temporaries):
+                yield temporaries
+                for temporary in temporaries:
+                    sync(temporary)
+                with interrupts_held():
+                    for temporary, path in zip(temporaries, paths, strict=True):
+                        temporary.replace(path)
         except OSError as error:
             ours = {str(path) for path in (*temporaries, *paths, *(parent for p in paths for parent in p.parents))}
             if error.filename is not None and str(error.filename) not in ours:
@@ -154,8 +157,10 @@ def hidden_folder(path: Path) -> Iterator[Path]:
     hidden = _hidden(path)
     with no_empty_parents(path):
         try:
-            _make(hidden, Path.mkdir)
-            yield hidden / path.name
+            clear_dead(path)
+            _make(hidden, Path.mkdir, 0o700)
+            with held(hidden):
+                yield hidden / path.name
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
 
@@ -173,15 +178,6 @@ def _hidden(path: Path) -> Path:
     return path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
 
 
-def leftover_of(path: Path) -> str:
-    """The name of the file or folder that `path`, by its own name, is a killed process's leftover of; "" if it's none.
-
-    Processes that are alive have such files too: hold their lock before you remove one.
-    """
-    found = re.fullmatch(r"(?:\.[0-9a-f]{8}\.tmp\.)+(.+)", path.name)
-    return found[1] if found else ""
-
-
 @contextlib.contextmanager
 def no_empty_parents(*paths: Path) -> Iterator[None]:
     """Remove at the end those parent folders of `paths` that did not exist before, if they hold nothing."""
@@ -194,10 +190,10 @@ def no_empty_parents(*paths: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _make(path: Path, make: Callable[[Path], None]) -> None:
+def _make(path: Path, make: Callable[[Path], None], least: int) -> None:
     """Make the new file or folder `path` and its parents: one that isn't empty is not removed by a process that failed.
 
-    Raises OSError.
+    Its owner gets the rights `least`, whatever the umask: it must be read again. Raises OSError.
     """
     for attempt in range(10):  # so many processes may take the folder away in just this moment
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -207,6 +203,9 @@ def _make(path: Path, make: Callable[[Path], None]) -> None:
             if attempt == 9:
                 raise
         else:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & least != least:
+                path.chmod(mode | least)
             return
 
 
@@ -228,9 +227,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU") if hasattr(signal, name))
+"""Signals that ask a process to end, or tell that it will be ended."""
+
+
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C and a termination wait until the block is through.
+    """Let Ctrl-C and signals that end the process wait until the block is through.
 
     By handlers, not by a signal mask: that is a thread's own, and the system would hand the signal to another thread.
     """
@@ -238,7 +241,7 @@ def interrupts_held() -> Iterator[None]:
         yield
         return
     held: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
     ours = {number: handler for number, handler in before.items() if handler is not None}  # None: not set by Python
     for number in ours:
         signal.signal(number, lambda received, _frame: held.append(received))

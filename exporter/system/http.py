@@ -115,10 +115,8 @@ def response_to(url: str, timeout: float, more: Mapping[str, str] | None = None)
         watch_heads(pool)
         try:
             request = pool.request("GET", url, headers=headers, preload_content=False, retries=retries, timeout=timeout)
-        except ValueError as error:
-            if isinstance(error, urllib3.exceptions.HTTPError):
-                raise
-            raise urllib3.exceptions.HTTPError("it redirects to something that is not an address") from error
+        except ValueError as error:  # also urllib3's own: an address without a host, of another scheme
+            raise urllib3.exceptions.HTTPError("it redirects to something that is no http or https address") from error
         with contextlib.closing(request) as response:
             yield response
 
@@ -128,6 +126,7 @@ def describe(error: Exception, host: str) -> str:
     from urllib3 import exceptions
 
     if isinstance(error, exceptions.MaxRetryError) and error.reason:
+        host = getattr(error.pool, "host", None) or host  # it may have been redirected
         error = error.reason
     if isinstance(error, exceptions.NameResolutionError):
         return f"the name {host} can't be resolved; there seems to be no network"

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 CHECKPOINT, LOG, WEIGHTS, CURVE = "checkpoint.pt", "log.jsonl", "weights.safetensors", "curve.png"
 """Names of the files of a run, in its folder."""
 RUNS = Path("artifacts/runs")
+HIGHEST_SEED = 2**32 - 1
+"""What every generator of random numbers takes."""
+MOST_EPOCHS = 100_000
+"""Far beyond any recipe; a schedule of more would not fit into memory."""
 
 
 @dataclass(frozen=True)

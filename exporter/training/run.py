@@ -54,6 +54,7 @@ def train(
     trains in the same folder, and what `fit` raises. Whatever interrupts it, the checkpoint of the last complete epoch
     is there for `resume`.
     """
+    _refuse_foreign(options.folder)
     initial, teaching = load_sources(options)
     device = environment.pick_device(options.device)
     environment.keep_freed_memory()
@@ -99,6 +100,21 @@ def train(
         result = write_result(trainer, log) if here.is_first else None
         here.wait()  # others must not leave while the first still computes: their exit would end it
     return result
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise `InvalidInput` where `folder` holds what is no run's: somebody's files, which a run must not mix with."""
+    ours = {CHECKPOINT, LOG, WEIGHTS, CURVE, "tensorboard", lock_in(folder).name}
+    try:
+        names = sorted(path.name for path in folder.iterdir() if (leftover_of(path) or path.name) not in ours)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise from_os_error(error, f"use {folder}") from error
+    if names:
+        raise InvalidInput(
+            f"{folder} holds what is no run's ({names[0]}). Name a folder that is new or empty with --output."
+        )
 
 
 @contextlib.contextmanager

@@ -19,9 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cifar_export
-from cifar_export.commands.console import ENDING, Command, Terminated
+from cifar_export.commands.console import Command, Terminated
 from cifar_export.errors import InvalidInput, Unavailable, from_os_error, short_of_memory
 from cifar_export.formats.metadata import MAX_METADATA_BYTES, read_archive_metadata
+from cifar_export.system.files import ENDING
 
 from support.paths import ROOT
 

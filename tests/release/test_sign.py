@@ -292,7 +292,7 @@ def unusable_keys(folder: Path) -> dict[str, tuple[Path, Path, str]]:
     }
     said = {
         "missing": "No such file",
-        "folder": "s a directory",
+        "folder": "is a folder",
         "pipe": "not a regular file",
         "ssh": "private key|in PEM",
     }

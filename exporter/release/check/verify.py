@@ -399,6 +399,8 @@ def _verify_folder(root: Path, threads: int) -> Result:
     files[SUMS] = sums
     kind = "release" if INDEX in here or INDEX in digests or CONFIG not in digests else "network"
     if kind == "network":
+        if SIGNATURE in here:
+            problems.add(SIGNATURE, "does not belong here: only a whole release is signed")
         # a folder that is called otherwise than any network may be someone's copy
         folder = root.name if re.fullmatch(r"cifar[0-9]+_resnet[0-9]+", root.name) else None
         return _result(root, kind, files, _check_network(files, digests, "", folder, problems), problems)
