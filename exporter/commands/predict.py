@@ -11,7 +11,17 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, MODELS, find_model
-from .console import Command, asked, echo_json, json_option, reading_options, runtime_option, seed_option, trust_option
+from .console import (
+    Command,
+    asked,
+    echo_json,
+    json_option,
+    labels_option,
+    reading_options,
+    runtime_option,
+    seed_option,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     from ..prediction.classifier import Classifier
@@ -29,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--mean", metavar="R,G,B", help="Mean that the weights of MODEL were trained with, for pixels in 0..1.")
 @click.option("--std", metavar="R,G,B", help="Standard deviation that the weights of MODEL were trained with.")
 @seed_option
+@labels_option
 @reading_options
 @click.option(
     "--top",
@@ -50,6 +61,7 @@ def predict(
     key: str | None,
     shortcut: str | None,
     seed: int | None,
+    labels: Path | None,
     top: int,
     runtime: str | None,
     trust_file: bool,
@@ -74,6 +86,7 @@ def predict(
         "key": key,
         "shortcut": shortcut,
         "seed": seed,
+        "labels": labels,
     }
     with (
         _classifier(subject, of_model, runtime, trust_file=trust_file, quiet=as_json) as classifier,

@@ -46,8 +46,14 @@ def load_split(data_dir: Path, dataset: DatasetSpec, split: SplitName) -> Split:
 
     `data_dir` holds the binary version (`cifar-10-batches-bin`, `cifar-100-binary`) or, where that is not complete,
     torchvision's folder (`cifar-10-batches-py`, `cifar-100-python`). Raises `Unavailable` when neither is there, and
-    `InvalidInput` naming the file when one has a wrong size, a label out of range, or is not the published pickle.
+    `InvalidInput` naming the file when one has a wrong size, a label out of range, or is not the published pickle, and
+    for a data set known by its labels alone.
     """
+    if dataset.name not in BINARY:
+        raise InvalidInput(
+            f"there are no images of {dataset.name}, only its labels, so no accuracy can be measured here. "
+            "Export it, and measure with images of your own."
+        )
     read_file: Callable[[Path, DatasetSpec, int], tuple[Labels, NDArray[np.uint8]]]
     paths, read_file = binary_paths(data_dir, dataset, split), _read_binary
     missing = [path for path in paths if not path.is_file()]
