@@ -21,6 +21,7 @@ from .console import (
     json_option,
     leave_interrupted,
     model_argument,
+    reading_options,
 )
 
 
@@ -59,6 +60,7 @@ from .console import (
     "--mean", metavar="R,G,B", help="Mean that the initial weights were trained with, if their file does not say so."
 )
 @click.option("--std", metavar="R,G,B", help="Standard deviation that the initial weights were trained with.")
+@reading_options
 @click.option(
     "--teacher",
     "teachers",
@@ -98,6 +100,8 @@ def train(
     initial_model: str | None,
     mean: str | None,
     std: str | None,
+    key: str | None,
+    shortcut: str | None,
     teachers: tuple[str, ...],
     show_recipe: bool,
     as_json: bool,
@@ -114,7 +118,9 @@ def train(
     wanted = Options(
         network(model, dataset),
         recipe,
-        initial=_initial(initial_weights, network(initial_model or model, dataset), initial_model, mean, std),
+        initial=_initial(
+            initial_weights, network(initial_model or model, dataset), initial_model, mean, std, key, shortcut
+        ),
         teachers=tuple(NamedWeights("bundled", network(name, dataset)) for name in dict.fromkeys(teachers)) or None,
         **options,
     )
@@ -135,12 +141,20 @@ def train(
 
 
 def _initial(
-    source: str | None, of: NetworkSpec, model: str | None, mean: str | None, std: str | None
+    source: str | None,
+    of: NetworkSpec,
+    model: str | None,
+    mean: str | None,
+    std: str | None,
+    key: str | None,
+    shortcut: str | None,
 ) -> NamedWeights | None:
     if source is not None:
-        return NamedWeights(source, of, parse_normalization(mean, std))
-    if (model, mean, std) != (None, None, None):
-        raise InvalidInput("--initial-model, --mean and --std describe the initial weights. Add --initial-weights.")
+        return NamedWeights(source, of, parse_normalization(mean, std), key, shortcut)
+    if any(given is not None for given in (model, mean, std, key, shortcut)):
+        raise InvalidInput(
+            "--initial-model, --mean, --std, --key and --shortcut describe the initial weights. Add --initial-weights."
+        )
     return None
 
 
