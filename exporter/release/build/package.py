@@ -110,7 +110,7 @@ def package(
     store = NetworkCache(say) if cached else None
     measurements: dict[str, Any] = {}
     with _index(own, splits, progress) as index, workshop(output, version, say) as staging:
-        entries = bundled_entries(index)
+        entries = bundled_entries(index) if index else bundled_entries()
         todo, keys = [], {}
         for name in names:
             split = splits[named(name).dataset.name]
