@@ -26,6 +26,7 @@ from ..errors import (
     from_os_error,
     short_of_memory,
 )
+from ..networks.labels import read_labels
 from ..networks.normalization import parse_normalization
 from ..networks.zoo import (
     DATASETS,
@@ -36,10 +37,10 @@ from ..networks.zoo import (
     NetworkSpec,
     Normalization,
     find_network,
-    model,
     named,
     network,
 )
+from ..networks.zoo import model as model_of
 from ..runtimes import RUNTIMES
 from ..system.files import ENDING
 from .paths import NamedPath
@@ -289,9 +290,9 @@ class _Named(click.ParamType[str]):
         return [CompletionItem(name) for name in self._known if name.startswith(incomplete)]
 
 
-MODEL = _Named("model", MODELS, model)
+MODEL = _Named("model", MODELS, model_of)
 """resnet20, or another depth of the family."""
-MODEL_OR_NETWORK = _Named("model", (*MODELS, *NETWORKS), lambda name: find_network(name) or model(name))
+MODEL_OR_NETWORK = _Named("model", (*MODELS, *NETWORKS), lambda name: find_network(name) or model_of(name))
 """resnet20, or cifar100_resnet20."""
 NETWORK = _Named("network", NETWORKS, named)
 """cifar100_resnet20 and so on."""
@@ -305,6 +306,12 @@ reading_options = together(
     ),
 )
 """How to read a checkpoint that can be read in more than one way."""
+labels_option = click.option(
+    "--labels",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Labels of other classes than --dataset has, one a line, UTF-8; a checkpoint of them needs no data set.",
+)
 seed_option = click.option("--seed", type=click.IntRange(min=0), help="Seed of random weights.  [default: 0]")
 network_options = together(
     model_argument,
@@ -317,6 +324,7 @@ network_options = together(
         help="Weights to use: bundled, upstream, random (untrained), or the path of a checkpoint.",
     ),
     seed_option,
+    labels_option,
     click.option("--mean", metavar="R,G,B", help="Mean that the weights were trained with, for pixels in 0..1."),
     click.option("--std", metavar="R,G,B", help="Standard deviation that the weights were trained with."),
     reading_options,
@@ -392,10 +400,24 @@ def asked(
     key: str | None = None,
     shortcut: str | None = None,
     seed: int | None = None,
+    labels: Path | None = None,
 ) -> Asked:
     """Read the values of `network_options`. Raises `InvalidInput` for a mean or a deviation that is none."""
     normalization = parse_normalization(mean, std)
-    return Asked(network(model, dataset_of(dataset, weights)), weights, normalization, key, shortcut, seed)
+    if labels is not None:
+        spec = _of_labels(model, labels, weights, dataset)
+    else:
+        spec = network(model, dataset_of(dataset, weights))
+    return Asked(spec, weights, normalization, key, shortcut, seed)
+
+
+def _of_labels(model: str, labels: Path, weights: str, dataset: str | None) -> NetworkSpec:
+    """The network whose classes stand in the file `labels`."""
+    if dataset is not None:
+        raise InvalidInput("--labels and --dataset both name classes. Leave one of them out.")
+    if weights in ("bundled", "upstream"):
+        raise InvalidInput(f"--labels is for weights of yours, not for {weights} ones. Add --weights PATH.")
+    return NetworkSpec(model_of(model), read_labels(labels))
 
 
 def runtime_option(*names: str, multiple: bool = False, default: str | None = None, help: str) -> Callable[[F], F]:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..errors import Unavailable
-from ..networks.zoo import InputVariant
+from ..networks.zoo import DATASETS, InputVariant
 from ..system.files import require_target
 from .console import (
     Command,
@@ -75,7 +75,7 @@ def parity(
     from .display import parity_table, steps
 
     more = {}
-    if data_dir is not None:
+    if data_dir is not None and spec.dataset.name in DATASETS:
         from ..data import load_split
 
         try:

@@ -16,6 +16,7 @@ from .console import (
     dataset_option,
     echo_json,
     json_option,
+    labels_option,
     reading_options,
     runtime_option,
     seed_option,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--mean", metavar="R,G,B", help="Mean that the weights of MODEL were trained with, for pixels in 0..1.")
 @click.option("--std", metavar="R,G,B", help="Standard deviation that the weights of MODEL were trained with.")
 @seed_option
+@labels_option
 @reading_options
 @click.option(
     "--top",
@@ -60,6 +62,7 @@ def predict(
     key: str | None,
     shortcut: str | None,
     seed: int | None,
+    labels: Path | None,
     top: int,
     runtime: str | None,
     trust_file: bool,
@@ -84,6 +87,7 @@ def predict(
         "key": key,
         "shortcut": shortcut,
         "seed": seed,
+        "labels": labels,
     }
     with (
         _classifier(subject, of_model, runtime, trust_file=trust_file, quiet=as_json) as classifier,

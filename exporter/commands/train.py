@@ -23,6 +23,7 @@ from .console import (
     json_option,
     leave_interrupted,
     model_argument,
+    reading_options,
 )
 from .streams import say
 
@@ -75,6 +76,7 @@ from .streams import say
     "--mean", metavar="R,G,B", help="Mean that the initial weights were trained with, if their file does not say so."
 )
 @click.option("--std", metavar="R,G,B", help="Standard deviation that the initial weights were trained with.")
+@reading_options
 @click.option(
     "--teacher",
     "teachers",
@@ -114,6 +116,8 @@ def train(
     initial_model: str | None,
     mean: str | None,
     std: str | None,
+    key: str | None,
+    shortcut: str | None,
     teachers: tuple[str, ...],
     show_recipe: bool,
     as_json: bool,
@@ -131,7 +135,9 @@ def train(
     wanted = Options(
         network(model, trained_on),
         recipe,
-        initial=_initial(initial_weights, initial_model, model, trained_on, parse_normalization(mean, std)),
+        initial=_initial(
+            initial_weights, initial_model, model, trained_on, parse_normalization(mean, std), key, shortcut
+        ),
         teachers=tuple(NamedWeights("bundled", network(name, trained_on)) for name in dict.fromkeys(teachers)) or None,
         **options,
     )
@@ -157,11 +163,16 @@ def _initial(
     model: str,
     trained_on: str | DatasetSpec,
     normalization: Normalization | None,
+    key: str | None,
+    shortcut: str | None,
 ) -> NamedWeights | None:
     """The weights to start from. Their data set is the file's own; else that trained on, or CIFAR-100 for one's own."""
     if source is None:
-        if (named, normalization) != (None, None):
-            raise InvalidInput("--initial-model, --mean and --std describe the initial weights. Add --initial-weights.")
+        if any(given is not None for given in (named, normalization, key, shortcut)):
+            raise InvalidInput(
+                "--initial-model, --mean, --std, --key and --shortcut describe the initial weights. "
+                "Add --initial-weights."
+            )
         return None
     known = find_network(named) if named else None
     if known is None:
@@ -169,7 +180,7 @@ def _initial(
         if not isinstance(trained_on, str):
             dataset = "cifar100" if source in ("bundled", "upstream") else dataset_of(None, source)
         known = network(named or model, dataset)
-    return NamedWeights(source, known, normalization)
+    return NamedWeights(source, known, normalization, key, shortcut)
 
 
 def _show(recipe: Recipe, as_json: bool) -> None:

@@ -65,7 +65,7 @@ def read_own(folder: Path, progress: Progress | None = None) -> OwnData:
     if not folder.is_dir():
         raise InvalidInput(f"{folder}: no data set of ours and no folder. {_HOW}")
     if (folder / LABELS).exists():
-        labels = read_labels(folder / LABELS)
+        labels = read_labels(folder / LABELS).labels
         splits = {split: _read_records(folder / f"{split}.bin", labels) for split in SPLITS}
     else:
         labels, files = _listed(folder)

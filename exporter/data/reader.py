@@ -42,11 +42,16 @@ def load_split(data_dir: Path, dataset: DatasetSpec, split: SplitName) -> Split:
 
     `data_dir` holds the binary version (`cifar-10-batches-bin`, `cifar-100-binary`) or, where that is not complete,
     torchvision's folder (`cifar-10-batches-py`, `cifar-100-python`). Raises `Unavailable` when neither is there, and
-    `InvalidInput` naming the file when one has a wrong size, a label out of range, or is not the published pickle. A
-    data set of one's own is read from its own folder, see `folder`.
+    `InvalidInput` naming the file when one has a wrong size, a label out of range, or is not the published pickle, and
+    for a data set known by its labels alone. A data set of one's own is read from its own folder, see `folder`.
     """
     if dataset.folder is not None:
         return read_own(dataset.folder).splits[split]
+    if dataset.name not in BINARY:
+        raise InvalidInput(
+            f"there are no images of {dataset.name}, only its labels, so no accuracy can be measured here. "
+            "Name the folder of its pictures with --dataset."
+        )
     read_file: Callable[[Path, DatasetSpec, int], tuple[Labels, NDArray[np.uint8]]]
     paths, read_file = binary_paths(data_dir, dataset, split), _read_binary
     missing = [path for path in paths if not path.is_file()]

@@ -14,7 +14,7 @@ import numpy as np
 from ..gate.compare import ERROR_EDGES, MULTIPLE, ULPS
 from ..gate.report import WORDS, ParityReport, RuntimeResult, State
 from ..networks.preprocess import Pixels
-from ..networks.zoo import named
+from ..networks.zoo import find_network
 from ..system.files import write_atomically
 
 _WIDTH, _HEIGHT = 320.0, 108.0  # of a histogram, in the units of its SVG
@@ -149,7 +149,7 @@ def _worst(row: RuntimeResult, network: str, pixels: Mapping[str, Pixels]) -> di
         (c for c in row.comparisons if c.worst is not None), key=lambda c: c.worst.max_abs_error if c.worst else 0.0
     )
     worst = comparison.worst
-    labels = named(network).dataset.labels
+    labels = _labels(network)
     picture = None
     if worst is not None and comparison.inputs in pixels:
         picture = _picture(pixels[comparison.inputs][worst.image])
@@ -160,10 +160,21 @@ def _worst(row: RuntimeResult, network: str, pixels: Mapping[str, Pixels]) -> di
         "error": worst.max_abs_error if worst else math.nan,
         "picture": picture,
         "classes": [
-            {"label": labels[number], "reference": reference, "logit": logit, "error": abs(logit - reference)}
+            {
+                "label": labels[number] if labels else f"class {number}",
+                "reference": reference,
+                "logit": logit,
+                "error": abs(logit - reference),
+            }
             for number, reference, logit in (worst.classes if worst else ())
         ],
     }
+
+
+def _labels(network: str) -> tuple[str, ...]:
+    """The labels of the network's data set; none where it is known by a file of labels alone."""
+    spec = find_network(network)
+    return spec.dataset.labels if spec else ()
 
 
 def _picture(pixels: Pixels) -> str:

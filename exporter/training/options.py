@@ -26,12 +26,15 @@ class NamedWeights:
     """Trained weights that are yet to be loaded.
 
     `source`: "bundled", "upstream", or the path of a file. `network`: the network they are of. `normalization`: what
-    they were trained with, where their file does not say; None for what is known of them.
+    they were trained with, where their file does not say; None for what is known of them. `key` and `shortcut`: how
+    to read a file (`weights.foreign.Reading`).
     """
 
     source: str
     network: NetworkSpec
     normalization: Normalization | None = None
+    key: str | None = None
+    shortcut: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..errors import InvalidInput
 from ..networks.zoo import MODELS, network
 from ..weights.core import Weights
+from ..weights.foreign import Reading
 from ..weights.sources import load_weights
 from . import initial, teachers
 from .holdout import refuse_seen
@@ -63,5 +64,6 @@ def _resumes(options: Options) -> bool:
 
 def _loaded(given: Weights | NamedWeights) -> Weights:
     if isinstance(given, NamedWeights):
-        return load_weights(given.network, given.source, given.normalization)
+        reading = Reading(given.key, given.shortcut)
+        return load_weights(given.network, given.source, given.normalization, reading=reading)
     return given

@@ -161,7 +161,7 @@ def _check_architecture(found: Mapping[str, Tensor], network: NetworkSpec) -> No
     if head is not None and classes is not None and classes != network.dataset.classes:
         width = head.shape[1]
         looks = f"It looks like {dataset.title}: ask for `--dataset {dataset.name}`" if dataset else "It is neither"
-        looks = looks if dataset else f"No data set here has {classes} classes"
+        looks = looks if dataset else f"No data set here has {classes} classes: give --labels FILE, one label a line"
         raise InvalidInput(
             f"fc.weight has shape ({classes}, {width}), expected ({network.dataset.classes}, {width}) "
             f"for {network.dataset.title}. {looks}."

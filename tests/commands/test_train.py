@@ -94,6 +94,7 @@ def test_initial_weights_are_of_the_model_itself_or_of_a_named_one(asked):
     [
         (["--initial-model", "resnet20"], "Add --initial-weights"),
         (["--mean", "0,0,0", "--std", "1,1,1"], "Add --initial-weights"),
+        (["--key", "ema"], "Add --initial-weights"),
         (["--initial-weights", "bundled", "--mean", "0.5,0.5,0.5"], "--std"),
         (["--initial-weights", "bundled", "--initial-model", "resnet18"], "resnet18"),
         (["--recipe", "distill", "--teacher", "resnet18"], "resnet18"),
@@ -230,3 +231,9 @@ def test_more_threads_than_any_machine_has_are_refused(asked):
     assert result.exit_code == 2
     assert "4096" in result.stderr
     assert asked == []
+
+
+def test_a_checkpoint_to_start_from_is_read_as_it_was_asked(asked):
+    options = ["--initial-weights", "x.pt", "--key", "ema", "--shortcut", "pad-end"]
+    assert invoke("resnet20", *options).exit_code == 0
+    assert asked[-1].initial == NamedWeights("x.pt", NETWORKS["cifar10_resnet20"], None, "ema", "pad-end")

@@ -14,7 +14,6 @@ from cifar_export.data import folder as own
 from cifar_export.data.folder import read_own
 from cifar_export.data.pictures import read_picture
 from cifar_export.errors import InvalidInput
-from cifar_export.networks.labels import read_labels
 
 LABELS = ("blue", "green", "red")
 COLORS = {"blue": (10, 20, 200), "green": (0, 180, 30), "red": (220, 5, 5)}
@@ -184,29 +183,6 @@ def test_hidden_files_and_others_are_no_pictures(pictures: Path) -> None:
     write(pictures / "train" / ".git" / "x.png", "no")
     write(pictures / "train" / "red" / "more" / "a.png", (pictures / "train/red/0.png").read_bytes())
     assert read_own(pictures).spec.train_images == 13
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("one\n", "1 labels"),
-        ("a\na\n", "'a' stands there twice"),
-        ("a\n\nb\n", "label 2, '', is empty"),
-        ("a\nb\x1b[0m\n", "no readable text"),
-        ("a\n" + "b" * 101, "too long"),
-        (b"\xff\xfea\0", "UTF-8"),
-        ("\n".join(map(str, range(1001))), "1,001 labels"),
-    ],
-)
-def test_labels_that_are_none_are_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
-    write(tmp_path / "labels.txt", text)
-    with pytest.raises(InvalidInput, match=said):
-        read_labels(tmp_path / "labels.txt")
-
-
-def test_labels_are_the_lines_of_the_file(tmp_path: Path) -> None:
-    write(tmp_path / "labels.txt", "\ufeffcafé\r\nthé vert \r\n\r\n")
-    assert read_labels(tmp_path / "labels.txt") == ("café", "thé vert")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from ..required import GATED
 from ..sums import write_sums
 from .assemble import write_json
 from .gate import gate_accuracy, gate_parity, runtimes_of
+from .own import ORIGIN
 
 Progress = Callable[[str], None]
 
@@ -55,13 +57,15 @@ def build_network(
     *,
     runtimes: Sequence[str] = (),
     opset: int | None = None,
+    index: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the bundled weights of `spec` with all that belongs to a release into the empty `folder`.
 
     `version`: of the release. `split`: the data set's 10,000 test images. `runtimes`: more to pass parity than
-    `gate.REQUIRED`. `opset`: of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. SHA256SUMS is written
-    last; on any error `folder` holds a part that is good for nothing.
+    `gate.REQUIRED`. `opset`: of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. `index`: the folder of
+    another index of weights than the package's (see `own`). SHA256SUMS is written last; on any error `folder` holds a
+    part that is good for nothing.
 
     Returns what was measured: errors, accuracy, seconds, versions, processor. Raises `GateFailed` where parity or
     accuracy fails, `InvalidInput` where no weights are bundled or a runtime is unknown, `Unavailable` where one cannot
@@ -70,7 +74,7 @@ def build_network(
     names = runtimes_of(runtimes)
     clock = _Clock(spec.name, progress)
     try:
-        weights, entry = _bundled(spec, folder)
+        weights, entry = _bundled(spec, folder, index)
         with tempfile.TemporaryDirectory(prefix="cifar-export-") as scratch:
             clock.start("exporting")
             files, facts = _export(weights, folder, Path(scratch), names, opset)
@@ -89,11 +93,15 @@ def build_network(
     return _measurements(reports, evaluation.as_dict(), clock)
 
 
-def _bundled(spec: NetworkSpec, folder: Path) -> tuple[Weights, BundledEntry]:
+def _bundled(spec: NetworkSpec, folder: Path, index: Path | None) -> tuple[Weights, BundledEntry]:
     """The weights and what the index says of them, once their file stands in `folder` byte by byte."""
-    weights = load_weights(spec)
-    entry = bundled_entries()[spec.name]
-    data = (bundled_folder() / entry.file).read_bytes()
+    if index is None:
+        weights, entry = load_weights(spec), bundled_entries()[spec.name]
+    else:
+        entry = bundled_entries(index)[spec.name]
+        weights = load_weights(spec, str(index / entry.file))
+        weights = replace(weights, changes=tuple(entry.provenance[ORIGIN]["changes"]))
+    data = ((index or bundled_folder()) / entry.file).read_bytes()
     if sha256_bytes(data) != weights.sha256:
         raise GateFailed(f"the bundled weights of {spec.name} were changed while they were read. Run it again.")
     (folder / WEIGHTS).write_bytes(data)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import GateFailed, Unavailable
+from ...data import Split
+from ...errors import GateFailed, InvalidInput, Unavailable
 from ...networks.zoo import NETWORKS, in_order, named
 from ...runtimes import require_runtime
 from ...system.commit import CODE, source_commit
@@ -19,6 +21,7 @@ from ..layout import SIGNATURE, release_version, source_date_epoch
 from ..sums import files_below
 from .assemble import Origin
 from .cache import NetworkCache, cache_key, source_digest
+from .own import Own, put_into_index
 from .publish import publish, workshop
 from .shelf import refuse_taken
 from .workers import Builder, Job, build_all, test_images
@@ -72,6 +75,7 @@ def package(
     jobs: int = 1,
     runtimes: Sequence[str] = (),
     sign_key: Path | None = None,
+    own: Own | None = None,
     cached: bool = True,
     builder: Builder | None = None,
     progress: Callable[[str], None] = lambda what: None,
@@ -80,7 +84,8 @@ def package(
     """Build the release `version` of `networks` (all eight where it is empty) into `output`/`version`.
 
     Everything cheap is checked before anything is built. At most `jobs` networks are built at once. `runtimes` are
-    gated in addition to those that always are. `builder` makes a network's folder (default: `build_network`).
+    gated in addition to those that always are. `own` are weights to package in the place of bundled ones, of the one
+    network that is named. `builder` makes a network's folder (default: `build_network`).
     `progress` gets what is being done now, `say` lines worth keeping. Raises `GateFailed` where a gate says no,
     `InvalidInput` for a wrong or taken version and places that cannot be written, `Unavailable` for what is missing:
     weights, test set, runtimes, the signing extra, disk space.
@@ -90,7 +95,10 @@ def package(
     names = tuple(in_order(named(name).name for name in networks) or NETWORKS)
     epoch = source_date_epoch(dict(os.environ))
     refuse_taken(output, version)
-    _require_weights(names)
+    if own is None:
+        _require_weights(names)
+    elif names != (own.weights.network.name,):
+        raise InvalidInput("weights of yours are of one network. Name its MODEL and --dataset, and no other.")
     for name in runtimes:
         require_runtime(name)
     if sign_key is not None:
@@ -99,10 +107,10 @@ def package(
     splits = {dataset: test_images(data_dir, dataset) for dataset in datasets}
     origin, source = Origin(version, release_commit(say), epoch), source_digest()
     builder = builder or _default_builder()
-    entries = bundled_entries()
     store = NetworkCache(say) if cached else None
     measurements: dict[str, Any] = {}
-    with workshop(output, version, say) as staging:
+    with _index(own, splits, progress) as index, workshop(output, version, say) as staging:
+        entries = bundled_entries(index) if index else bundled_entries()
         todo, keys = [], {}
         for name in names:
             split = splits[named(name).dataset.name]
@@ -110,7 +118,7 @@ def package(
             found = store.fetch(keys[name], name, staging / name) if store else None
             if found is None:
                 (staging / name).mkdir()
-                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes)))
+                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes), index))
             else:
                 measurements[name] = found
                 say(f"{name}: finished before, taken from the cache")
@@ -127,6 +135,18 @@ def package(
         progress("assembling and verifying")
         entry = publish(staging, output, origin, measurements, sign_key)
     return published(output, origin, entry.sha256, entry.networks, began, reused)
+
+
+@contextlib.contextmanager
+def _index(own: Own | None, splits: Mapping[str, Split], progress: Callable[[str], None]) -> Iterator[Path | None]:
+    """The folder of the index to build from, for the time of the build; None for the package's own."""
+    if own is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
+        progress(f"{own.weights.network.name}: measuring its accuracy")
+        put_into_index(own, splits[own.weights.network.dataset.name], Path(folder))
+        yield Path(folder)
 
 
 def _require_unchanged(origin: Origin, source: str) -> None:

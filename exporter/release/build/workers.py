@@ -35,6 +35,7 @@ class Builder(Protocol):
         split: Split,
         *,
         runtimes: Sequence[str],
+        index: Path | None = ...,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Raises `GateFailed` where parity or accuracy fails."""
@@ -50,6 +51,7 @@ class Job:
     folder: Path
     data_dir: Path
     runtimes: tuple[str, ...]
+    index: Path | None = None
 
 
 def build_all(
@@ -69,7 +71,8 @@ def build_all(
 def _build(job: Job, progress: Progress | None = None) -> dict[str, Any]:
     spec = named(job.network)
     split = test_images(job.data_dir, spec.dataset.name)
-    return job.builder(spec, job.version, job.folder, split, runtimes=job.runtimes, progress=progress)
+    elsewhere = {"index": job.index} if job.index else {}
+    return job.builder(spec, job.version, job.folder, split, runtimes=job.runtimes, progress=progress, **elsewhere)
 
 
 @functools.cache

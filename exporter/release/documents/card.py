@@ -47,7 +47,7 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         "thousands": "{:,}".format,
         "plain": lambda value: {True: "yes", False: "no"}[value] if isinstance(value, bool) else value,
     }
-    accuracy = config["accuracy"]
+    accuracy, origin = config["accuracy"], config["weights"].get("origin")
     top1 = accuracy["top1"]
     card: str = environment.get_template(TEMPLATE).render(
         config=config,
@@ -55,7 +55,8 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         accuracy=accuracy,
         dataset=DATASETS[config["dataset"]],
         depth=config["model"].removeprefix("resnet"),
-        license=LICENSE,
+        license=_license(origin) if origin else LICENSE,
+        origin=origin,
         # what an index of another time may not have said is not said here either
         recipe={"ema_decay": 0.0, "average_from": 1.0, "prune": 0.0, "distill": 0.0} | config["weights"]["recipe"],
         training=dict.fromkeys(("initial", "earlier_runs", "teachers", "parts", *_CONDITIONS, *_PLAN))
@@ -71,3 +72,11 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         parity_images=sum(some["images"] for some in parity["image_sets"].values()),
     )
     return card
+
+
+def _license(origin: dict[str, Any]) -> str:
+    """The license of somebody's weights as the hub spells it: lower case; it knows no expressions."""
+    stated = origin["license"]
+    if stated is None:
+        return "unknown"
+    return "other" if " " in stated else str(stated).lower()

@@ -35,6 +35,7 @@ def config_document(
 ) -> dict[str, Any]:
     """`config.json` of the network of `entry`: `facts` of every model file, `tolerances` of the golden vectors."""
     spec = named(entry.network)
+    origin = entry.provenance.get("origin")
     return {
         "schema": CONFIG_SCHEMA,
         "network": spec.name,
@@ -47,11 +48,12 @@ def config_document(
         "normalization": entry.normalization.as_dict(),
         "weights": {
             "sha256": entry.sha256,
-            "source": "bundled",
+            "source": "file" if origin else "bundled",
+            **({"origin": origin} if origin else {}),
             "recipe": entry.recipe,
             "seed": entry.seed,
             # the log is no part of a release
-            "training": {key: value for key, value in entry.provenance.items() if key != "log"}
+            "training": {key: value for key, value in entry.provenance.items() if key not in ("log", "origin")}
             | ({"plan": entry.plan, "runs_evaluated": entry.runs_evaluated} if entry.plan else {}),
         },
         "accuracy": _accuracy(entry),
@@ -110,7 +112,8 @@ def built_with() -> dict[str, str]:
 
 
 def _accuracy(entry: BundledEntry) -> dict[str, Any]:
-    reference = named(entry.network).reference
+    # of somebody's own weights nothing was published
+    reference = None if entry.provenance.get("origin") else named(entry.network).reference
     runtimes = {JUDGE: {"top1": entry.top1, "top5": entry.top5}}
     if {"pytorch_top1", "pytorch_top5"} <= set(entry.metrics):
         runtimes["pytorch"] = {key: entry.metrics[f"pytorch_{key}"] for key in ("top1", "top5")}

@@ -119,8 +119,16 @@ def _dataset_ref(name: str) -> str:
     return f"data:{name}"
 
 
-def _licenses() -> list[dict[str, Any]]:
-    return [{"license": {"id": LICENSE}}]
+def license_of(config: dict[str, Any]) -> str | None:
+    """SPDX expression of the weights' license; None where they are somebody's own and nobody said."""
+    origin = config["weights"].get("origin")
+    return origin["license"] if origin else LICENSE
+
+
+def _licenses(license: str | None = LICENSE) -> list[dict[str, Any]]:
+    if license is None:
+        return [{"license": {"name": "not stated"}}]
+    return [{"license": {"id": license}}] if license == LICENSE else [{"expression": license}]
 
 
 def _properties(values: dict[str, object]) -> list[dict[str, str]]:
@@ -136,7 +144,7 @@ def _model(record: NetworkRecord, origin: Origin) -> dict[str, Any]:
         "name": record.name,
         "version": origin.version,
         "description": f"ResNet-{spec.model.depth} for 32×32 images, trained on {spec.dataset.title}.",
-        "licenses": _licenses(),
+        "licenses": _licenses(license_of(config)),
         "modelCard": _model_card(record),
         "externalReferences": [
             {"type": "model-card", "url": f"{record.name}/{CARD}", "hashes": _hashes(record.files[CARD])}
