@@ -24,6 +24,7 @@ from ..errors import (
     Unavailable,
     first_line,
     from_os_error,
+    printable,
     short_of_memory,
 )
 from ..networks.labels import read_labels
@@ -45,6 +46,7 @@ from ..runtimes import RUNTIMES
 from ..system.files import ENDING
 from .paths import NamedPath
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
+from .subjects import called, require_name
 
 if TYPE_CHECKING:
     from ..weights.core import Weights
@@ -297,6 +299,9 @@ MODEL_OR_NETWORK = _Named("model", (*MODELS, *NETWORKS), lambda name: find_netwo
 NETWORK = _Named("network", NETWORKS, named)
 """cifar100_resnet20 and so on."""
 model_argument = click.argument("model", metavar="MODEL", type=MODEL)
+SUBJECT = _Named("network", (*MODELS, *NETWORKS), require_name)
+"""resnet20, cifar100_resnet20, an exported file, or the folder of a run or of a released network."""
+subject_argument = click.argument("model", metavar="NETWORK", type=SUBJECT)
 reading_options = together(
     click.option("--key", metavar="NAME[.NAME]", help="State dict to take of a checkpoint that holds several."),
     click.option(
@@ -314,7 +319,7 @@ labels_option = click.option(
 )
 seed_option = click.option("--seed", type=click.IntRange(min=0), help="Seed of random weights.  [default: 0]")
 network_options = together(
-    model_argument,
+    subject_argument,
     dataset_option,
     click.option(
         "--weights",
@@ -359,6 +364,10 @@ class Asked:
     key: str | None = None
     shortcut: str | None = None
     seed: int | None = None
+    file: Path | None = None
+    """The exported file that was named in the place of a network."""
+    file_weights: str | None = None
+    """sha256 of the weights that this file says it was made of."""
 
     def load(self, *, quiet: bool) -> Weights:
         """Load the weights, downloading what must be, and tell what was changed. Raises what `load_weights` raises."""
@@ -368,10 +377,21 @@ class Asked:
 
         with bar("downloading", quiet=quiet) as progress:
             reading = Reading(self.key, self.shortcut)
-            weights = load_weights(self.spec, self.source, self.normalization, progress, reading, self.seed)
+            try:
+                weights = load_weights(self.spec, self.source, self.normalization, progress, reading, self.seed)
+            except InvalidInput:
+                if self.file is None or self.source != "bundled":
+                    raise
+                raise self._of_others() from None  # none are bundled
+        if self.file is not None and self.source == "bundled" and self.file_weights != weights.sha256:
+            raise self._of_others()
         for change in weights.changes:
             click.echo(f"weights: {change}", err=True)
         return weights
+
+    def _of_others(self) -> InvalidInput:
+        made_of = f"of a file with sha256 {printable(str(self.file_weights))}"
+        return InvalidInput(f"{self.file} was made of other weights than bundled ones: {made_of}. Add --weights PATH.")
 
 
 def dataset_of(dataset: str | None, weights: str = "bundled", *, quiet: bool = False) -> str | DatasetSpec:
@@ -402,13 +422,37 @@ def asked(
     seed: int | None = None,
     labels: Path | None = None,
 ) -> Asked:
-    """Read the values of `network_options`. Raises `InvalidInput` for a mean or a deviation that is none."""
+    """Read the values of `network_options`.
+
+    Raises `InvalidInput` for a mean or a deviation that is none, and where the name and an option contradict each
+    other.
+    """
     normalization = parse_normalization(mean, std)
+    name = called(model)
+    if name.is_foreign:
+        raise InvalidInput(
+            f"{model} does not say which network it is, for it carries no metadata of ours. Name the network, and add "
+            f"--file {model}."
+        )
+    weights = _of_one(model, "--weights", name.weights, weights)
+    dataset = _of_one(model, "--dataset", name.dataset, dataset)
+    named_model = str(name.model)
     if labels is not None:
-        spec = _of_labels(model, labels, weights, dataset)
+        spec = _of_labels(named_model, labels, weights, dataset)
     else:
-        spec = network(model, dataset_of(dataset, weights))
-    return Asked(spec, weights, normalization, key, shortcut, seed)
+        spec = network(named_model, dataset if isinstance(dataset, DatasetSpec) else dataset_of(dataset, weights))
+    made_of = (name.facts.metadata or {}).get("weights_sha256") if name.facts else None
+    return Asked(spec, weights, normalization, key, shortcut, seed, name.file, made_of)
+
+
+def _of_one(name: str, option: str, said: Any, asked_for: Any) -> Any:
+    """What the name says, else what the option says. Raises `InvalidInput` where they contradict each other."""
+    if said is None:
+        return asked_for
+    shown = said.name if isinstance(said, DatasetSpec) else str(said)
+    if asked_for not in (None, "bundled", shown):
+        raise InvalidInput(f"{name} says {shown}, and {option} says {asked_for}. Leave {option} away.")
+    return said if isinstance(said, DatasetSpec) else shown
 
 
 def _of_labels(model: str, labels: Path, weights: str, dataset: str | None) -> NetworkSpec:
@@ -432,6 +476,27 @@ def runtime_option(*names: str, multiple: bool = False, default: str | None = No
         show_default=default is not None,
         help=f"{help} `cifar-export doctor` lists all names.",
     )
+
+
+def one_file(wanted: Asked, file: Path | None) -> Path | None:
+    """The file that was named in the place of a network, or by --file. Raises `InvalidInput` for both at once."""
+    if wanted.file is not None and file is not None:
+        raise InvalidInput(f"{wanted.file} and --file {file} both name a file. Leave one of them out.")
+    return wanted.file or file
+
+
+def refuse_guessing(wanted: Asked, file: Path | None) -> None:
+    """Raise `InvalidInput` for a stranger's file of normalized images where nobody says how they are normalized."""
+    if file is None or wanted.normalization is not None or wanted.source not in ("bundled", "upstream"):
+        return
+    from ..exporting.subject import facts_of
+
+    facts = facts_of(file, None, trust=True)
+    if facts.metadata is None and facts.variant == "float32":
+        raise InvalidInput(
+            f"{file} does not say how its images are normalized, and guessing costs accuracy unseen. "
+            "Add --mean R,G,B and --std R,G,B, or --input unit if it takes images in 0..1."
+        )
 
 
 def refuse_trust_without_file(file: Path | None, trust_file: bool) -> None:

@@ -21,6 +21,8 @@ from .console import (
     input_option,
     json_option,
     network_options,
+    one_file,
+    refuse_guessing,
     refuse_trust_without_file,
     runtime_option,
 )
@@ -61,7 +63,10 @@ def evaluate(
     runtimes name different classes for an image whose class is clear in float64.
     """
     wanted = asked(**network)
+    file = one_file(wanted, file)
     refuse_trust_without_file(file, trust_file)
+    if variant != "unit":
+        refuse_guessing(wanted, file)
     how: dict[str, Any] = {"variant": variant, "file": file, "trust_file": trust_file}
     how |= {"batch_size": batch_size, "limit": limit}
     if all_runtimes:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import InvalidInput
 from ..formats import FORMATS
 from ..formats.onnx_choices import (
     BATCH_NORMS,
@@ -169,6 +170,8 @@ def _export(
     **network: Any,
 ) -> None:
     wanted = asked(**network)
+    if wanted.file is not None:
+        raise InvalidInput(f"{wanted.file} is exported already. Name a network, or the folder of a run.")
     judge = _Judge(check_accuracy, data_dir, wanted.spec) if check_accuracy is not None and data_dir else None
     from ..exporting.artifact import export
     from .display import artifact_summary, steps

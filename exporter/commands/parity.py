@@ -18,6 +18,8 @@ from .console import (
     input_option,
     json_option,
     network_options,
+    one_file,
+    refuse_guessing,
     refuse_trust_without_file,
     runtime_option,
 )
@@ -67,7 +69,10 @@ def parity(
     MODEL is run on the images that come with cifar-export, on generated ones, and on the test set if there is one.
     """
     wanted = asked(**network)
+    file = one_file(wanted, file)
     refuse_trust_without_file(file, trust_file)
+    if variant != "unit":
+        refuse_guessing(wanted, file)
     if page is not None:
         require_target(page)  # before the minutes that the proof takes
     spec = wanted.spec

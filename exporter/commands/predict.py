@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidInput
-from ..networks.zoo import MODELS, find_model
+from ..networks.labels import read_labels
+from ..networks.normalization import parse_normalization
+from ..networks.zoo import network
 from .console import (
     Command,
     asked,
+    dataset_of,
     dataset_option,
     echo_json,
     json_option,
@@ -23,13 +26,14 @@ from .console import (
     trust_option,
 )
 from .streams import say, verdict
+from .subjects import called
 
 if TYPE_CHECKING:
     from ..prediction.classifier import Classifier
 
 
 @click.command(cls=Command)
-@click.argument("subject", metavar="MODEL|FILE")
+@click.argument("subject", metavar="NETWORK|FILE")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @dataset_option
 @click.option(
@@ -68,7 +72,10 @@ def predict(
     trust_file: bool,
     as_json: bool,
 ) -> None:
-    """Classify pictures with MODEL or with an exported FILE.
+    """Classify pictures with NETWORK or with an exported FILE.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network. A FILE of
+    somebody else needs --dataset or --labels, and --mean and --std.
 
     IMAGE is a PNG, JPEG, WebP or PPM file, or a folder of them. A picture that is not 32x32 is cropped to its middle
     square and averaged down; transparency becomes white. Files that are not pictures are named and skipped, and then
@@ -106,19 +113,33 @@ def predict(
 def _classifier(
     subject: str, of_model: dict[str, Any], runtime: str | None, *, trust_file: bool, quiet: bool
 ) -> AbstractContextManager[Classifier]:
-    """What classifies: the model called `subject`, else the file of that name."""
+    """What classifies: the network that `subject` names, or the file."""
     from ..prediction.predict import classifier_of_file, classifier_of_weights
 
-    if find_model(subject):
+    name = called(subject)
+    if name.file is None:
         if trust_file:
             raise InvalidInput("--trust-file without a file. Name the file that you trust.")
         dataset, weights = of_model["dataset"], of_model["weights"] or "bundled"
-        chosen = {name: value for name, value in of_model.items() if name not in ("dataset", "weights")}
+        chosen = {key: value for key, value in of_model.items() if key not in ("dataset", "weights")}
         wanted = asked(subject, dataset, weights, **chosen)
         return classifier_of_weights(wanted.load(quiet=quiet), runtime)
-    given = next((f"--{name}" for name, value in of_model.items() if value is not None), None)
-    if given:
-        raise InvalidInput(f"{given} is for a model, but {subject} is taken for a file. Leave {given} out.")
-    if not Path(subject).suffix:
-        raise InvalidInput(f"{subject!r} is neither a model nor the name of a file. Models: {', '.join(MODELS)}.")
-    return classifier_of_file(Path(subject), runtime, trust_file=trust_file)
+    said = {key: value for key, value in of_model.items() if value is not None}
+    unfit = next((key for key in said if not name.is_foreign or key not in _OF_A_STRANGER), None)
+    if unfit:
+        why = "a network" if name.is_foreign else "a network, and the file says its own"
+        raise InvalidInput(f"--{unfit} is for {why}, but {subject} is a file. Leave --{unfit} out.")
+    if not name.is_foreign:
+        return classifier_of_file(name.file, runtime, trust_file=trust_file)
+    if (dataset := said.get("dataset")) is None and "labels" not in said:
+        raise InvalidInput(f"{subject} does not say its classes. Add --dataset, or --labels FILE (one a line).")
+    if "labels" in said:
+        classes = read_labels(said["labels"])
+    else:
+        classes = network("resnet20", dataset_of(dataset)).dataset
+    normalization = parse_normalization(said.get("mean"), said.get("std"))
+    return classifier_of_file(name.file, runtime, trust_file=trust_file, labels=classes.labels, normalization=normalization)
+
+
+_OF_A_STRANGER = ("dataset", "labels", "mean", "std")
+"""What can be said of a file that does not say it itself."""

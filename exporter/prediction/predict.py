@@ -70,10 +70,18 @@ def classifier_of_weights(weights: Weights, runtime: str | None = None) -> Itera
 
 
 @contextlib.contextmanager
-def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bool = False) -> Iterator[Classifier]:
+def classifier_of_file(
+    file: Path,
+    runtime: str | None = None,
+    *,
+    trust_file: bool = False,
+    labels: tuple[str, ...] | None = None,
+    normalization: Normalization | None = None,
+) -> Iterator[Classifier]:
     """Yield an exported `file` in `runtime`, in another process; its metadata gives input, normalization and labels.
 
-    `runtime` is by default the one whose parity gates the format. Raises `InvalidInput` for a file that is none of
+    `runtime` is by default the one whose parity gates the format. `labels` and `normalization` are for a file without
+    metadata of ours. Raises `InvalidInput` for a file that is none of
     ours, that its sidecar does not vouch for although it is code, or that `runtime` does not read, and `Unavailable`
     where the machine lacks the runtime.
     """
@@ -82,9 +90,14 @@ def classifier_of_file(file: Path, runtime: str | None = None, *, trust_file: bo
     name = runtime or spec.gate
     require_reader(name, file, spec.name)
     facts = spec.load().inspect(file)
-    if facts.variant is None or facts.metadata is None:
+    if facts.metadata is not None:
+        labels, normalization = _from_metadata(file, facts.metadata)
+    if facts.variant is None or labels is None:
         raise InvalidInput(f"{file}: carries no labels and no normalization of ours. Export it with cifar-export.")
-    labels, normalization = _from_metadata(file, facts.metadata)
+    if normalization is None:
+        if facts.variant == "float32":
+            raise InvalidInput(f"{file}: does not say how its images are normalized. Add --mean R,G,B and --std R,G,B.")
+        normalization = Normalization((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # pixels need none
     with IsolatedFile(name, file) as ready:  # it is anyone's, and may hang
         yield Classifier(ready, labels, facts.variant, normalization)
 

@@ -13,7 +13,15 @@ from typing import Any
 from ..errors import InvalidInput, Unavailable
 from ..networks.labels import require_labels
 from ..networks.normalization import normalization_from
-from ..networks.zoo import DATASETS, NETWORKS, UPSTREAM_NORMALIZATION, DatasetSpec, NetworkSpec, Normalization
+from ..networks.zoo import (
+    DATASETS,
+    NETWORKS,
+    UPSTREAM_NORMALIZATION,
+    DatasetSpec,
+    NetworkSpec,
+    Normalization,
+    find_model,
+)
 from ..networks.zoo import network as network_of
 from ..system.download import cache_folder, download
 from ..system.files import sha256_bytes
@@ -160,19 +168,31 @@ def _parse(
     return weights if normalization is None else _renormalized(weights, normalization)
 
 
+def said_model(path: Path) -> str | None:
+    """The model that a file of our weights says it is of; None for a file that does not say."""
+    try:
+        said = json.loads(document_in(read_bytes(path)) or "{}")["model"]
+    except (InvalidInput, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return said if isinstance(said, str) and find_model(said) else None
+
+
 def said_dataset(path: Path) -> str | DatasetSpec | None:
     """The data set that a file of our weights says it is of: of CIFAR's by name; None for a file that does not say."""
     try:
         document = document_in(read_bytes(path))
         meta = json.loads(document or "{}")
-        dataset = _dataset_of(meta, normalization_from(meta["normalization"]))
+        dataset = dataset_in(meta, normalization_from(meta["normalization"]))
     except (InvalidInput, ValueError, KeyError, TypeError, RecursionError):
         return None  # whoever loads it says what is wrong
     return dataset if isinstance(dataset, DatasetSpec) or dataset in DATASETS else None
 
 
-def _dataset_of(meta: Any, normalization: Normalization) -> str | DatasetSpec:
-    """The data set that our metadata names: of CIFAR's by name, one of one's own by its labels."""
+def dataset_in(meta: Any, normalization: Normalization) -> str | DatasetSpec:
+    """The data set that our metadata names: of CIFAR's by name, one of one's own by its labels.
+
+    Raises ValueError, KeyError, TypeError and `InvalidInput` for what is none.
+    """
     name, labels = meta["dataset"], meta.get("labels")
     if labels is None:
         return str(name)
@@ -190,7 +210,7 @@ def _described(path: Path, document: str, network: NetworkSpec) -> Weights:
         if meta["schema"] != SCHEMA:
             raise ValueError(f"schema {meta['schema']}, known is {SCHEMA}; a newer cifar-export may read it")
         normalization = normalization_from(meta["normalization"])
-        held = network_of(meta["model"], _dataset_of(meta, normalization))
+        held = network_of(meta["model"], dataset_in(meta, normalization))
         recipe, metrics = meta["recipe"], meta["metrics"]
         if not all(part is None or isinstance(part, dict) for part in (recipe, metrics)):
             raise ValueError("recipe or metrics is not an object")
