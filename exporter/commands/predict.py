@@ -11,7 +11,7 @@ import click
 from ..errors import InvalidInput
 from ..networks.labels import read_labels
 from ..networks.normalization import parse_normalization
-from ..networks.zoo import network
+from ..networks.zoo import DATASETS, DatasetSpec
 from .console import (
     Command,
     asked,
@@ -131,14 +131,19 @@ def _classifier(
         raise InvalidInput(f"--{unfit} is for {why}, but {subject} is a file. Leave --{unfit} out.")
     if not name.is_foreign:
         return classifier_of_file(name.file, runtime, trust_file=trust_file)
-    if (dataset := said.get("dataset")) is None and "labels" not in said:
-        raise InvalidInput(f"{subject} does not say its classes. Add --dataset, or --labels FILE (one a line).")
-    if "labels" in said:
-        classes = read_labels(said["labels"])
-    else:
-        classes = network("resnet20", dataset_of(dataset)).dataset
+    labels = _classes(subject, said).labels
     normalization = parse_normalization(said.get("mean"), said.get("std"))
-    return classifier_of_file(name.file, runtime, trust_file=trust_file, labels=classes.labels, normalization=normalization)
+    return classifier_of_file(name.file, runtime, trust_file=trust_file, labels=labels, normalization=normalization)
+
+
+def _classes(subject: str, said: dict[str, Any]) -> DatasetSpec:
+    """The classes that a user says a stranger's file tells apart."""
+    if "labels" in said:
+        return read_labels(said["labels"])
+    if "dataset" not in said:
+        raise InvalidInput(f"{subject} does not say its classes. Add --dataset, or --labels FILE (one a line).")
+    named = dataset_of(said["dataset"])
+    return named if isinstance(named, DatasetSpec) else DATASETS[named]
 
 
 _OF_A_STRANGER = ("dataset", "labels", "mean", "std")
