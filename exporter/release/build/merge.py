@@ -20,6 +20,7 @@ from ...networks.zoo import in_order
 from ...system.files import sha256_bytes
 from ...system.outside import read_regular
 from ..check.checked import check
+from ..check.verify import parse_json
 from ..contents import FileRecord, NetworkRecord, read_network
 from ..layout import INDEX, measurements_name, release_version
 from .assemble import Origin
@@ -88,7 +89,7 @@ def _read_part(path: Path) -> Part:
         raise InvalidInput(
             f"{path} is not a release folder, but one {result.kind}. Name the folder that holds {INDEX}."
         )
-    index = json.loads(read_regular(path / INDEX))
+    index = parse_json(read_regular(path / INDEX))
     try:
         created = calendar.timegm(time.strptime(index["created"], "%Y-%m-%dT%H:%M:%SZ"))
         if not 0 <= created < 1 << 32:  # what gzip and zip can hold

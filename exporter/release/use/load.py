@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import overload
@@ -12,6 +11,7 @@ from ...networks.normalization import normalization_from
 from ...networks.zoo import named
 from ...system.files import write_atomically
 from ...system.folders import cache_folder
+from ..check.verify import parse_json
 from ..contents import CONFIG_SCHEMA
 from ..layout import CONFIG, SUMS
 from ..signer import signer_of
@@ -104,7 +104,7 @@ def _released(name: str, source: Source, folder: Path) -> ReleasedNetwork:
     if CONFIG not in files:
         raise GateFailed(f"{folder} is not a network of a release: it has no {CONFIG}.")
     try:
-        config = json.loads(read_checked(folder, CONFIG, files[CONFIG]))
+        config = parse_json(read_checked(folder, CONFIG, files[CONFIG]))
         if config["schema"] != CONFIG_SCHEMA:
             raise ValueError(f"schema {config['schema']}, but only {CONFIG_SCHEMA} is known")
         held, version, labels = config["network"], config["version"], config["labels"]
