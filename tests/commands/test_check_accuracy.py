@@ -67,3 +67,17 @@ def test_no_data_set_is_exit_code_3_and_nothing_is_asked_without_the_option(onnx
     assert not output.exists()
     assert json.loads(onnx("--json")[0].stdout)["accuracy"] is None
     assert onnx("--check-accuracy", 101)[0].exit_code == 2
+
+
+@pytest.mark.data
+def test_the_wrong_shortcut_of_a_published_checkpoint_is_noticed(run, cifar_data, tmp_path):
+    """Both files pass parity, which compares with the converted network; one has the published accuracy."""
+    path = cifar_data / "checkpoints" / "resnet20-12fca82f.th"
+    if not path.is_file():
+        pytest.skip(f"needs {path} of akamaster/pytorch_resnet_cifar10")
+    given = ["--weights", path, "--mean", ".485,.456,.406", "--std", ".229,.224,.225", "--data-dir", cifar_data]
+    output = ["--check-accuracy", 91.7, "--output", tmp_path / "a.onnx"]
+    wrong = run("onnx", "resnet20", *given, *output, "--shortcut", "pad-end")
+    assert (wrong.exit_code, (tmp_path / "a.onnx").exists()) == (1, False)
+    assert "--shortcut" in wrong.stderr
+    assert run("onnx", "resnet20", *given, *output, "--shortcut", "pad-both").exit_code == 0
