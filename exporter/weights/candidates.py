@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from torch import Tensor
 
@@ -24,7 +25,9 @@ _OF_A_RUN = frozenset({"format", "identity", "epochs_done", "model", "optimizer"
 _NO_NETWORK = ("optim", "sched", "lr_sched", "scaler", "amp", "mask", "grad")
 _BUFFERS = frozenset({"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer", "square_avg", "grad_avg", "sum"})
 _DEPTH = 5
+_LONGEST = 30  # parts of a prefix
 _LISTED = 12
+_MOST = 100
 ROOT = "."
 """What the entries at the top are called where a network among them needs a name."""
 
@@ -55,7 +58,7 @@ def choose(content: object, key: str | None = None) -> Candidate:
             "it is the checkpoint of a training run. Finish that with `cifar-export train ... --resume`, and give "
             "the weights.safetensors beside it."
         )
-    found = list(_found(content, "", _DEPTH))
+    found = list(islice(_found(content, "", _DEPTH, set()), _MOST))
     if key is not None:
         return _named(content, found, key)
     if len(found) > 1:
@@ -94,10 +97,16 @@ def _entry(content: object, key: str) -> object:
     return None
 
 
-def _found(content: Mapping[object, object], path: str, depth: int) -> Iterator[Candidate]:
-    """Every whole network in `content`, in the order in which they stand there."""
-    if not depth:
+def _found(
+    content: Mapping[object, object], path: str, depth: int, barren: set[tuple[int, int]]
+) -> Iterator[Candidate]:
+    """Every whole network in `content`, in the order in which they stand there.
+
+    `barren`: ids and depths of mappings in which there is none; one may be held a thousand times, or hold itself.
+    """
+    if not depth or (id(content), depth) in barren:
         return
+    nothing = True
     tensors = {
         key: value
         for key, value in content.items()
@@ -105,6 +114,7 @@ def _found(content: Mapping[object, object], path: str, depth: int) -> Iterator[
     }
     prefixes = list(networks_in(tensors, ""))
     for prefix in prefixes:
+        nothing = False
         if len(prefixes) == 1:
             yield Candidate(path, content, prefix)
             continue
@@ -118,16 +128,24 @@ def _found(content: Mapping[object, object], path: str, depth: int) -> Iterator[
             continue
         name = f"{path}.{key}" if path else key
         if isinstance(value, Mapping):
-            yield from _found(value, name, depth - 1)
+            for candidate in _found(value, name, depth - 1, barren):
+                nothing = False
+                yield candidate
         elif isinstance(value, list | tuple):
             listed = {str(place): part for place, part in enumerate(value) if isinstance(part, Tensor)}
             if _is_whole(listed):
+                nothing = False
                 yield Candidate(name, None)
+    if nothing:
+        barren.add((id(content), depth))
 
 
 def networks_in(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[str]:
     """The longest prefixes below which a whole network stands, each ending with a dot; "" for one without any."""
     if not _is_whole(tensors):
+        return
+    if prefix.count(".") == _LONGEST:
+        yield prefix
         return
     parts: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():

@@ -32,6 +32,9 @@ _QUANTIZED = re.compile(
 _PARAMETRIZED = re.compile(r"\.parametrizations\.|\.weight_[gvu]$")
 _OF_LAYERS = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked", "weight_orig"})
 
+# Weights of a layer; those of the largest here have 36,864, and a linear one 64 for each class.
+_LARGEST = 1 << 24
+
 
 def names(candidate: Candidate) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Every tensor of `candidate` under our name for it, and what was changed for that.
@@ -118,6 +121,8 @@ def _masked(found: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
             continue
         if base in found:
             raise InvalidInput(f"{name} and {base} are both {base}. Save one network alone.")
+        if tensor.numel() > _LARGEST:  # an expanded one takes no place in the file
+            raise InvalidInput(f"{name} has shape {tuple(tensor.shape)}: no layer of these networks is as large.")
         if mask.shape != tensor.shape or not tensor.is_floating_point():
             raise InvalidInput(f"{base}_mask has shape {tuple(mask.shape)}, {name} has {tuple(tensor.shape)}.")
         if kind := odd_kind(tensor) or odd_kind(mask):

@@ -118,3 +118,24 @@ def test_what_a_key_names_is_judged_as_it_is(tmp_path: Path) -> None:
 def test_a_key_is_for_files_alone() -> None:
     with pytest.raises(InvalidInput, match="--key and --shortcut are for a file"):
         load_weights(RESNET20, "bundled", reading=Reading("ema"))
+
+
+def test_mappings_that_hold_themselves_or_one_another_many_times_end(tmp_path: Path) -> None:
+    content: dict[str, Any] = {"net": RAW}
+    content["self"] = content
+    with pytest.raises(InvalidInput, match=r"several state dicts \(net, self\.net, "):
+        load(content, tmp_path)
+    assert load(content, tmp_path, "net").key == "net"
+    nested: dict[str, Any] = {"x": 1}
+    for _ in range(6):
+        nested = {f"k{number}": nested for number in range(200)}
+    assert load({"net": RAW, "other": nested}, tmp_path).key == "net"
+    nested = {"net": RAW}
+    for _ in range(3):
+        nested = {f"k{number}": nested for number in range(200)}
+    with pytest.raises(InvalidInput, match=r"several state dicts .* and 88 more"):
+        load(nested, tmp_path)
+
+
+def test_a_prefix_of_thousands_of_parts_is_no_traceback(tmp_path: Path) -> None:
+    assert equal(load(under("a." * 3000, RAW), tmp_path), RAW)

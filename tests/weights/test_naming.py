@@ -110,6 +110,15 @@ def test_a_mask_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         load(masked, tmp_path)
 
 
+def test_a_mask_of_terabytes_is_refused_before_it_is_multiplied(tmp_path: Path) -> None:
+    huge = torch.zeros(1).expand(2**40)
+    with pytest.raises(InvalidInput, match=r"fc\.bias_orig has shape \(1099511627776,\)"):
+        load(
+            {key: t for key, t in STATE.items() if key != "fc.bias"} | {"fc.bias_orig": huge, "fc.bias_mask": huge},
+            tmp_path,
+        )
+
+
 @pytest.mark.parametrize(
     "key",
     [
