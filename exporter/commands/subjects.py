@@ -41,7 +41,7 @@ def require_name(name: str) -> None:
     if find_model(name) or find_network(name) or _is_there(Path(name)):
         return
     known = f"Models: {', '.join(MODELS)}, and any other {DEPTHS}; networks: {next(iter(NETWORKS))} and so on"
-    raise InvalidInput(f"{name!r} is neither a model, a network, a file nor a folder. {known}.")
+    raise InvalidInput(f"no model {name!r}, and no network, file or folder of that name. {known}.")
 
 
 def called(name: str) -> Called:

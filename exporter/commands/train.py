@@ -61,7 +61,7 @@ from .streams import say
     "--initial-model",
     metavar="MODEL",
     type=MODEL_OR_NETWORK,
-    help="Model that the initial weights are of, or network (cifar100_resnet20); a shallower one than MODEL is grown. "
+    help="Model that the initial weights are of, or network (cifar100_resnet20); a shallower one than MODEL is grown.  "
     "[default: MODEL, of CIFAR-100 if the data set is your own]",
 )
 @click.option(

@@ -98,8 +98,8 @@ def test_what_is_not_there_or_cannot_be_is_wrong_usage(run: Run, bundled_file: P
     packed.write_bytes(gzip.compress(bundled_file.read_bytes()))
     (tmp_path / "notes.txt").write_text("")
     for subject, said in (
-        ("resnet21", "'resnet21' is neither a model, a network, a file nor a folder"),
-        (tmp_path / "x.onnx", "is neither a model"),
+        ("resnet21", "no model 'resnet21', and no network, file or folder of that name"),
+        (tmp_path / "x.onnx", "x.onnx', and no network, file or folder of that name"),
         (packed, "is packed. Unpack it"),
         (tmp_path / "notes.txt", "not an exported file by its name"),
     ):

@@ -310,14 +310,14 @@ def test_a_file_needs_no_options_of_a_model(exported: Subject, predict: Predict)
     for option in (("--dataset", "cifar10"), ("--weights", "bundled"), ("--mean", "0,0,0"), ("--std", "1,1,1")):
         done = predict(exported.file("-uint8.onnx"), exported.pictures["noise"], *option)
         assert done.exit_code == 2
-        assert f"{option[0]} is for a model, but" in done.stderr
+        assert f"{option[0]} is for a network, and the file says its own" in done.stderr
 
 
 def test_what_is_neither_model_nor_file_is_wrong_usage(exported: Subject, predict: Predict, tmp_path: Path) -> None:
     (tmp_path / "noise.onnx").write_bytes(b"\x08")
     picture = exported.pictures["noise"]
     for arguments, expected in (
-        (["resnet18", picture], "'resnet18' is neither a model nor the name of a file. Models: resnet20"),
+        (["resnet18", picture], "no model 'resnet18', and no network, file or folder of that name. Models: resnet20"),
         (["model.bin", picture], "not an exported file by its name"),
         (["missing.onnx", picture], "missing.onnx: No such file"),
         (["noise.onnx", picture], "noise.onnx"),
@@ -338,7 +338,7 @@ def test_a_foreign_onnx_file_has_no_labels(exported: Subject, predict: Predict, 
     onnx.save(model, tmp_path / "bare.onnx")
     done = predict("bare.onnx", exported.pictures["noise"])
     assert done.exit_code == 2
-    assert "carries no labels" in done.stderr
+    assert "does not say its classes" in done.stderr
 
 
 def test_damaged_metadata_is_refused(exported: Subject, predict: Predict, tmp_path: Path) -> None:
