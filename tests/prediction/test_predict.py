@@ -314,12 +314,13 @@ def test_a_file_needs_no_options_of_a_model(exported: Subject, predict: Predict)
 
 
 def test_what_is_neither_model_nor_file_is_wrong_usage(exported: Subject, predict: Predict, tmp_path: Path) -> None:
-    (tmp_path / "noise.onnx").write_bytes(b"\x08")
+    for name in ("noise.onnx", "model.bin"):
+        (tmp_path / name).write_bytes(b"\x08")
     picture = exported.pictures["noise"]
     for arguments, expected in (
         (["resnet18", picture], "no model 'resnet18', and no network, file or folder of that name. Models: resnet20"),
         (["model.bin", picture], "not an exported file by its name"),
-        (["missing.onnx", picture], "missing.onnx: No such file"),
+        (["missing.onnx", picture], "'missing.onnx', and no network, file or folder of that name"),
         (["noise.onnx", picture], "noise.onnx"),
         ([exported.file("-uint8.onnx"), picture, "--runtime", "torchscript"], "torchscript does not read"),
         (["resnet20", picture, "--trust-file"], "--trust-file without a file"),
