@@ -62,6 +62,7 @@ READERS = (
     Reader("onnx2pytorch", "onnx2pytorch", ("vnn",), ("onnx2pytorch",)),
     Reader("qonnx", "QONNX", ("hls4ml", "finn"), ("qonnx",)),
     Reader("rknn", "RKNN-Toolkit2, simulator in float16", ("rknn",), ("rknn-toolkit2",), float32=False),
+    Reader("concrete", "Concrete ML, 8 bits, in the clear", ("fhe",), ("concrete-ml",), float32=False),
     Reader("emx", "emx-onnx-cgen and a C compiler", ("microcontroller",), ("emx-onnx-cgen",)),
     Reader("tract", "tract", ("microcontroller",), ("tract",)),
 )

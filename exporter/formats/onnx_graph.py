@@ -176,7 +176,8 @@ def _pooled(graph: _Graph, value: str) -> str:
     pooling, inputs = graph.choices.pooling, [value]
     attributes: dict[str, Any] = {}
     if pooling == "average":
-        attributes = {"kernel_shape": [_POOLED, _POOLED], "strides": [_POOLED, _POOLED]}
+        # without padding, which some readers (Concrete ML) want to be told
+        attributes = {"kernel_shape": [_POOLED, _POOLED], "pads": [0, 0, 0, 0], "strides": [_POOLED, _POOLED]}
     elif pooling == "reduce-mean":
         attributes = {"keepdims": 1, "axes": [2, 3]}
         if graph.choices.opset >= 18:  # from there on the axes are an input
