@@ -57,7 +57,10 @@ def evaluate(
     as_json: bool,
     **network: Any,
 ) -> None:
-    """Measure the accuracy of MODEL on the test set.
+    """Measure the accuracy of NETWORK on the test set.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, the folder of a run or of a released network, or an
+    exported file.
 
     Reports top-1 and top-5 accuracy in the runtime that you name. With --all-runtimes, exit code 1 means that float32
     runtimes name different classes for an image whose class is clear in float64.

@@ -116,7 +116,9 @@ def onnx(
     layout: str | None,
     **shared: Any,
 ) -> None:
-    """Export MODEL to an ONNX file, and check its results.
+    """Export NETWORK to an ONNX file, and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
     The file appears only after ONNX Runtime has computed the same with it as PyTorch in float64. By default it is
     artifacts/exports/<dataset>_<model>[-uint8|-unit].onnx.
@@ -137,7 +139,9 @@ def onnx(
 @click.command(cls=Command)
 @export_options("torchscript")
 def torchscript(**shared: Any) -> None:
-    """Export MODEL to a TorchScript file, and check its results.
+    """Export NETWORK to a TorchScript file, and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
     C++ loads it by torch::jit::load. The file appears only after TorchScript has computed the same with it as PyTorch
     in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].torchscript.pt.
@@ -148,7 +152,9 @@ def torchscript(**shared: Any) -> None:
 @click.command("torch-export", cls=Command)
 @export_options("torch-export")
 def torch_export(**shared: Any) -> None:
-    """Export MODEL to a .pt2 file, and check its results.
+    """Export NETWORK to a .pt2 file, and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
     The file holds a program of torch.export that takes batches of any size. It appears only after it has computed the
     same as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].pt2.

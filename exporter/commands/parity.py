@@ -66,7 +66,10 @@ def parity(
 ) -> None:
     """Compare every runtime with PyTorch in float64.
 
-    MODEL is run on the images that come with cifar-export, on generated ones, and on the test set if there is one.
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, the folder of a run or of a released network, or an
+    exported file.
+
+    It is run on the images that come with cifar-export, on generated ones, and on the test set if there is one.
     """
     wanted = asked(**network)
     file = one_file(wanted, file)

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     metavar="SOURCE",
-    help="Weights of MODEL: bundled, upstream, random, or the path of a checkpoint.  [default: bundled]",
+    help="Weights of NETWORK: bundled, upstream, random, or the path of a checkpoint.  [default: bundled]",
 )
-@click.option("--mean", metavar="R,G,B", help="Mean that the weights of MODEL were trained with, for pixels in 0..1.")
-@click.option("--std", metavar="R,G,B", help="Standard deviation that the weights of MODEL were trained with.")
+@click.option("--mean", metavar="R,G,B", help="Mean that the weights of NETWORK were trained with, for pixels in 0..1.")
+@click.option("--std", metavar="R,G,B", help="Standard deviation that the weights of NETWORK were trained with.")
 @seed_option
 @labels_option
 @reading_options
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of classes to show per picture.",
 )
-@runtime_option(help="Runtime to classify in; by default PyTorch for MODEL, and for FILE the one that parity ran.")
+@runtime_option(help="Runtime to classify in; by default PyTorch for NETWORK, and for FILE the one that parity ran.")
 @trust_option
 @json_option
 def predict(
