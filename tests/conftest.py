@@ -21,10 +21,19 @@ if TYPE_CHECKING:
     from support.built_network import BuiltNetwork
 
 
+_DATA = os.environ.get("CIFAR_DATA")
+
+
+@pytest.fixture(autouse=True)
+def _without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tests that ask for the real data get it: `parity` would take the whole test set each time."""
+    monkeypatch.delenv("CIFAR_DATA", raising=False)
+
+
 @pytest.fixture(scope="session")
 def cifar_data() -> Path:
     """The folder of the real data sets."""
-    folder = os.environ.get("CIFAR_DATA")
+    folder = _DATA
     if not folder:
         pytest.skip("needs the real data sets: set CIFAR_DATA to their folder")
     if not Path(folder).is_dir():
