@@ -88,7 +88,7 @@ def _bare(name: str, path: Path) -> Seconds:
 def _verify(release: Path, runs: int) -> dict[str, dict[str, float]]:
     """Medians of verify and of `sha256sum -c` on the same folder, alternating, after an uncounted run of both."""
     taken: tuple[list[Seconds], list[Seconds]] = ([], [])
-    script = ROOT / "exporter" / "release" / "verify.py"
+    script = ROOT / "exporter" / "release" / "check" / "verify.py"
     for run in range(runs + 1):
         commands = (["-I", "-S", str(script), str(release)], ["sha256sum", "--quiet", "-c", "SHA256SUMS"])
         found = (run_process(commands[0]), run_process(commands[1], program=None, cwd=release))

@@ -13,9 +13,12 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
+from cifar_export.formats import FileFacts
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.release.documents.card import render_card
-from cifar_export.release.layout import GOLDEN
+from cifar_export.release.documents.config import config_document
+from cifar_export.release.layout import GOLDEN, MODELS
+from cifar_export.weights.index import bundled_entries
 
 from support.consumers import Missing, npm_packages, ort_root, run, tool
 from support.releases import NETWORK_FILES, fake_network
@@ -143,6 +146,14 @@ def test_the_parts_of_a_run_that_was_resumed_elsewhere_are_named(stand_in):
         "thread, in float32, for 54 minutes.\n\n## License"
     ) in card
     assert "Trained on" not in card
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_the_story_of_every_bundled_network_can_be_told(stand_in, name):
+    config, parity = stand_in(name)
+    facts = {file: FileFacts(kind, variant, None) for file, (kind, variant) in MODELS.items()}
+    real = config_document(bundled_entries()[name], "1.0.0", facts, dict.fromkeys(GOLDEN, 0.0))
+    assert "## Training" in render_card(real | {"models": config["models"]}, parity)
 
 
 def test_teachers_are_named(stand_in):
