@@ -17,6 +17,7 @@ from .commands.models import models
 from .commands.package import merge, package
 from .commands.parity import parity
 from .commands.predict import predict
+from .commands.quantize import quantize
 from .commands.train import train
 from .commands.verify import verify
 from .system.version import __version__
@@ -32,6 +33,7 @@ COMMANDS = (
     package,
     parity,
     predict,
+    quantize,
     torch_export,
     torchscript,
     train,

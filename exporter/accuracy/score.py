@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data import Split
-from ..errors import GateFailed
+from ..errors import GateFailed, InvalidInput
 from ..exporting.subject import facts_of_export, opened, require_reader
+from ..formats.onnx_choices import Precision
 from ..networks.zoo import InputVariant
-from ..runtimes import require_runtime
+from ..runtimes import require_precision, require_runtime
 from ..weights.core import Weights
 from .evaluation import DEFAULT_BATCH, Evaluation, Progress, evaluate
 
@@ -20,6 +21,7 @@ def score(
     *,
     variant: InputVariant | None = None,
     file: Path | None = None,
+    precision: Precision | None = None,
     trust_file: bool = False,
     batch_size: int = DEFAULT_BATCH,
     limit: int | None = None,
@@ -35,8 +37,12 @@ def score(
         facts = facts_of_export(file, weights, variant, trust=trust_file)
         require_reader(runtime, file, facts.format)
         variant = facts.variant
-    chosen = variant or "float32"
-    with opened(weights, runtime, chosen, file) as ready:
+        if precision is not None and facts.precision != precision:
+            raise InvalidInput(f"{file} is {facts.precision}, not {precision}. Leave --precision away.")
+        precision = facts.precision
+    chosen, reduced = variant or "float32", precision or "float32"
+    require_precision(runtime, reduced)
+    with opened(weights, runtime, chosen, file, reduced) as ready:
         return evaluate(
             ready,
             split,

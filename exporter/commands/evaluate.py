@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..errors import InvalidInput
+from ..formats.onnx_choices import Precision
 from ..networks.zoo import InputVariant
 from .console import (
     Asked,
@@ -26,6 +27,7 @@ from .console import (
     refuse_trust_without_file,
     runtime_option,
 )
+from .precision import made_ready, precision_option
 from .streams import say, verdict
 
 
@@ -34,6 +36,7 @@ from .streams import say, verdict
 @runtime_option(default="onnxruntime-cpu", help="Runtime to evaluate in.")
 @click.option("--all-runtimes", is_flag=True, help="Evaluate in every runtime, and show where two of them disagree.")
 @input_option
+@precision_option
 @file_options
 @data_dir_option
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test images.")
@@ -49,6 +52,7 @@ def evaluate(
     runtime: str,
     all_runtimes: bool,
     variant: InputVariant | None,
+    precision: Precision | None,
     file: Path | None,
     trust_file: bool,
     data_dir: Path,
@@ -73,14 +77,20 @@ def evaluate(
     how: dict[str, Any] = {"variant": variant, "file": file, "trust_file": trust_file}
     how |= {"batch_size": batch_size, "limit": limit}
     if all_runtimes:
+        if precision not in (None, "float32"):
+            raise InvalidInput("--all-runtimes compares float32 runtimes. Leave --precision away, or name a --runtime.")
         return _evaluate_all(wanted, data_dir, as_json, **how)
     from ..accuracy.score import score
     from ..data import load_split
-    from .display import bar, evaluation_summary
+    from .display import bar, evaluation_summary, steps
 
     split = load_split(data_dir, wanted.spec.dataset, "test")
+    weights = wanted.load(quiet=as_json)
+    if file is None and precision:
+        with steps(quiet=as_json) as tell:
+            weights = made_ready(weights, precision, tell)
     with bar("evaluating", quiet=as_json) as progress:
-        result = score(wanted.load(quiet=as_json), split, runtime, progress=progress, **how)
+        result = score(weights, split, runtime, precision=precision, progress=progress, **how)
     if as_json:
         echo_json(result.as_dict())
     else:

@@ -22,10 +22,12 @@ from ..formats.onnx_choices import (
 )
 from ..networks.zoo import InputVariant, NetworkSpec
 from .console import Command, F, asked, data_dir_option, echo_json, input_option, json_option, network_options, together
+from .precision import made_ready, precision_option, quantization_options
 from .streams import say
 
 if TYPE_CHECKING:
     from ..accuracy.evaluation import Evaluation
+    from ..quantization.grids import Scheme
     from ..weights.core import Weights
 
 
@@ -103,6 +105,8 @@ accuracy_options = together(
 
 @click.command(cls=Command)
 @graph_options
+@precision_option
+@quantization_options
 @accuracy_options
 @export_options("onnx")
 def onnx(
@@ -114,6 +118,7 @@ def onnx(
     pooling: str | None,
     classifier: str | None,
     layout: str | None,
+    precision: str | None,
     **shared: Any,
 ) -> None:
     """Export NETWORK to an ONNX file, and check its results.
@@ -121,7 +126,7 @@ def onnx(
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
     The file appears only after ONNX Runtime has computed the same with it as PyTorch in float64. By default it is
-    artifacts/exports/<dataset>_<model>[-uint8|-unit].onnx.
+    artifacts/exports/<dataset>_<model>[-uint8|-unit][-float16|-int8].onnx.
     """
     choices, variant = chosen(
         target,
@@ -132,6 +137,7 @@ def onnx(
         pooling=pooling,
         classifier=classifier,
         layout=layout,
+        precision=precision,
     )
     _export("onnx", choices=choices, variant=variant, **shared)
 
@@ -173,6 +179,9 @@ def _export(
     choices: OnnxChoices | None = None,
     check_accuracy: float | None = None,
     data_dir: Path | None = None,
+    weight_bits: str | None = None,
+    scheme: Scheme | None = None,
+    calibration: Path | None = None,
     **network: Any,
 ) -> None:
     wanted = asked(**network)
@@ -185,6 +194,9 @@ def _export(
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")
         weights = wanted.load(quiet=as_json)
+        precision = choices.precision if choices else "float32"
+        grids: dict[str, Any] = {"weight_bits": weight_bits, "scheme": scheme, "calibration": calibration}
+        weights = made_ready(weights, precision, progress, **grids)
         artifact = export(
             weights,
             format_name,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..errors import Unavailable
+from ..formats.onnx_choices import Precision
 from ..networks.zoo import DATASETS, InputVariant
 from ..system.files import require_target
 from .console import (
@@ -23,6 +24,7 @@ from .console import (
     refuse_trust_without_file,
     runtime_option,
 )
+from .precision import made_ready, precision_option
 from .streams import say, verdict
 
 
@@ -30,6 +32,7 @@ from .streams import say, verdict
 @network_options
 @runtime_option("runtimes", multiple=True, help="Run only this runtime; may be given several times.")
 @input_option
+@precision_option
 @file_options
 @click.option(
     "--data-dir",
@@ -56,6 +59,7 @@ from .streams import say, verdict
 def parity(
     runtimes: tuple[str, ...],
     variant: InputVariant | None,
+    precision: Precision | None,
     file: Path | None,
     trust_file: bool,
     data_dir: Path | None,
@@ -96,9 +100,13 @@ def parity(
             say(f"note: there is no {spec.dataset.title} in {where}; the bundled images are used.")
     with steps(quiet=as_json) as progress:
         progress(f"loading {spec.name}")
+        weights = wanted.load(quiet=as_json)
+        if file is None:
+            weights = made_ready(weights, precision or "float32", progress)
         report = prove(
-            wanted.load(quiet=as_json),
+            weights,
             variant=variant,
+            precision=precision,
             runtimes=runtimes,
             file=file,
             trust_file=trust_file,

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InvalidInput, first_line
+from ..exporting.precision import prepared
 from ..exporting.subject import Subject, contradicting, facts_of, require_reader
+from ..formats.onnx_choices import Precision
 from ..gate.check import check
 from ..gate.inputs import input_sets
 from ..gate.isolation import GraphIsolation
 from ..gate.report import ParityReport
 from ..networks.preprocess import Pixels
 from ..networks.zoo import INPUT_VARIANTS, InputVariant
-from ..runtimes import RUNTIMES, require_runtime, spec_of, why_missing
+from ..runtimes import RUNTIMES, require_precision, require_runtime, spec_of, why_missing
 from ..weights.core import Weights
 from .locate import locate
 from .repro import save_repro
@@ -31,6 +33,7 @@ def prove(
     variant: InputVariant | None = None,
     runtimes: Sequence[str] = (),
     file: Path | None = None,
+    precision: Precision | None = None,
     trust_file: bool = False,
     more_pixels: Mapping[str, Pixels] | None = None,
     repro: Path | None = None,
@@ -58,6 +61,7 @@ def prove(
             f"{', '.join(names)} would only be reported, nothing proved. Name a --runtime that is gated too."
         )
     chosen: InputVariant = variant or "float32"
+    reduced: Precision = precision or "float32"
     problems: list[str] = []
     if file is not None:
         facts = facts_of(file, variant, trust=trust_file)
@@ -65,12 +69,35 @@ def prove(
         for name in runtimes:
             if name not in fitting:
                 require_reader(name, file, facts.format)
+        if precision is not None and facts.precision != precision:
+            raise InvalidInput(f"{file} is {facts.precision}, not {precision}. Leave --precision away.")
+        reduced, weights = facts.precision, prepared(weights, facts.precision, progress=progress)
         chosen, names, problems = facts.variant or chosen, fitting, contradicting(facts, weights)
-    with Subject(weights, chosen, file, progress) as subject:
+    else:
+        weights = prepared(weights, reduced, progress=progress)
+    names = _able(names, reduced, named=bool(runtimes))
+    with Subject(weights, chosen, file, progress, reduced) as subject:
         formats = dict.fromkeys(spec_of(name).reads for name in names if spec_of(name).reads != "network")
         files = {format_name: subject.file(format_name) for format_name in formats}
-        report = check(weights, chosen, files, names, pixels, problems=problems, isolated=True, progress=progress)
+        report = check(
+            weights,
+            chosen,
+            files,
+            names,
+            pixels,
+            problems=problems,
+            isolated=True,
+            precision=reduced,
+            progress=progress,
+        )
         return _located(report, weights, files, pixels, repro, layers, progress)
+
+
+def _able(names: Sequence[str], precision: Precision, *, named: bool) -> list[str]:
+    """Those of the runtimes `names` that run files in that precision. Raises `InvalidInput` for one that was named."""
+    for name in names if named else ():
+        require_precision(name, precision)
+    return [name for name in names if precision in spec_of(name).precisions]
 
 
 def _located(
@@ -84,7 +111,7 @@ def _located(
 ) -> ParityReport:
     """`report`, with the first node that diverges where a runtime of the ONNX file failed, or why it is not known."""
     failed = [row for row in report.runtimes if row.state == "failed" and spec_of(row.runtime).reads == "onnx"]
-    wanted = bool(failed) or (layers and "onnx" in files)
+    wanted = (bool(failed) or (layers and "onnx" in files)) and report.precision == "float32"
     if not wanted or why_missing("onnxruntime-cpu"):
         return report
     if progress is not None:

@@ -16,7 +16,7 @@ from torch import nn
 from ..errors import GateFailed, InvalidInput
 from ..formats import FORMATS, FileFacts, FormatSpec, Request
 from ..formats.metadata import describe
-from ..formats.onnx_choices import OnnxChoices
+from ..formats.onnx_choices import OnnxChoices, Precision
 from ..formats.test_data import FOLDER as DATA_SET
 from ..gate.check import check
 from ..gate.inputs import few_of_each
@@ -51,6 +51,11 @@ class Artifact:
         """The opset of an ONNX file."""
         return self.choices.opset if self.choices else None
 
+    @property
+    def precision(self) -> Precision:
+        """That of weights and arithmetic; files of other formats are float32."""
+        return self.choices.precision if self.choices else "float32"
+
     def stands(self) -> bool:
         """Whether the file of that name is still this one: several processes may export to it."""
         try:
@@ -81,9 +86,11 @@ class Artifact:
         }
 
 
-def default_path(network: NetworkSpec, format_name: str, variant: InputVariant) -> Path:
-    """`artifacts/exports/<dataset>_<model>[-uint8|-unit]<suffix>`, relative to the current folder."""
-    suffix = "" if variant == "float32" else f"-{variant}"
+def default_path(
+    network: NetworkSpec, format_name: str, variant: InputVariant, precision: Precision = "float32"
+) -> Path:
+    """`artifacts/exports/<dataset>_<model>[-uint8|-unit][-float16|-int8]<suffix>`, relative to the current folder."""
+    suffix = "".join(f"-{one}" for one in (variant, precision) if one != "float32")
     return EXPORTS / f"{network.name}{suffix}{FORMATS[format_name].suffix}"
 
 
@@ -111,7 +118,7 @@ def export(
     path, `Unavailable` where the disk is full.
     """
     spec = FORMATS[format_name]
-    path = output or default_path(weights.network, format_name, variant)
+    path = output or default_path(weights.network, format_name, variant, choices.precision if choices else "float32")
     _check_name(path, spec)
     module = module if module is not None else with_input(build_network(weights), variant, weights.normalization).eval()
     refuse_training_mode(module)
@@ -122,7 +129,16 @@ def export(
         report = None
         if checked:
             files = {format_name: temporary}
-            report = check(weights, variant, files, [spec.gate], few_of_each(), full_batch=True, progress=progress)
+            report = check(
+                weights,
+                variant,
+                files,
+                [spec.gate],
+                few_of_each(),
+                full_batch=True,
+                precision=facts.precision,
+                progress=progress,
+            )
             if not report.passed:
                 raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
         if accept is not None:
@@ -161,7 +177,9 @@ def write_file(
     metadata = describe(weights, variant, checked=checked, choices=choices)
     module_of_format = FORMATS[format_name].load()
     path.write_bytes(
-        module_of_format.serialize(Request(module, variant, weights.network.dataset.classes, metadata, choices))
+        module_of_format.serialize(
+            Request(module, variant, weights.network.dataset.classes, metadata, choices, weights.grids)
+        )
     )
     facts = module_of_format.inspect(path)
     if facts.variant != variant or facts.metadata != metadata:

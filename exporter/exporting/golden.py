@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import from_os_error
+from ..formats.onnx_choices import Precision
 from ..formats.ports import OUTPUT, as_fed, input_port
 from ..formats.test_data import data_set, write_files
+from ..gate.forward import Inputs
 from ..gate.inputs import input_sets
-from ..networks.preprocess import Images, as_variant
+from ..gate.standard import simulated, standard
+from ..networks.preprocess import Images, Pixels, as_variant
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
 from ..runtimes.pytorch import Reference
@@ -28,13 +31,22 @@ _CHOSEN = {"real": (0, 1, 2, 3), "extremes": (0, 7, 8), "noise": (0,)}
 TOLERANCE_ULPS = 64
 
 
-def golden_vectors(weights: Weights, variant: InputVariant) -> tuple[Images, NDArray[np.float32]]:
-    """Eight images in that input variant and their logits, float32 (8, classes): float64 on the CPU, rounded once."""
-    sets = input_sets()
-    pixels = np.concatenate([sets[name][list(places)] for name, places in _CHOSEN.items()])
-    images = as_variant(pixels, variant, weights.normalization)
-    network = with_input(build_network(weights).double(), variant, weights.normalization).eval()
+def golden_vectors(
+    weights: Weights, variant: InputVariant, precision: Precision = "float32"
+) -> tuple[Images, NDArray[np.float32]]:
+    """Eight images in that input variant and their logits, float32 (8, classes): float64 on the CPU, rounded once.
+
+    In a reduced precision they are those of its float64 simulation.
+    """
+    images = as_variant(_pixels(), variant, weights.normalization)
+    inner = build_network(weights) if precision == "float32" else simulated(weights, precision)
+    network = with_input(inner.double(), variant, weights.normalization).eval()
     return images, Reference(network).logits(images).astype(np.float32)
+
+
+def _pixels() -> Pixels:
+    sets = input_sets()
+    return np.concatenate([sets[name][list(places)] for name, places in _CHOSEN.items()])
 
 
 def tolerance(logits: NDArray[np.float32]) -> float:
@@ -42,9 +54,18 @@ def tolerance(logits: NDArray[np.float32]) -> float:
     return TOLERANCE_ULPS * float(np.spacing(np.abs(logits).max()))
 
 
+def _tolerance_of(artifact: Artifact, logits: NDArray[np.float32]) -> float:
+    precision = artifact.precision
+    if precision == "float32":
+        return tolerance(logits)
+    inputs = Inputs({"golden": _pixels()}, artifact.input, artifact.weights.normalization)
+    held = standard(artifact.weights, artifact.input, precision, [], inputs, lambda what: None)
+    return held.bounds["golden"].allowed
+
+
 def fitting_vectors(artifact: Artifact) -> tuple[Images, NDArray[np.float32]]:
     """The golden vectors of `artifact`, in the batch size and layout that it takes."""
-    images, logits = golden_vectors(artifact.weights, artifact.input)
+    images, logits = golden_vectors(artifact.weights, artifact.input, artifact.precision)
     if artifact.choices is None:
         return images, logits
     batch, layout = artifact.choices.batch, artifact.choices.layout
@@ -72,6 +93,6 @@ def golden_files(artifact: Artifact, folder: Path, data: bytes) -> dict[Path, by
     images, logits = fitting_vectors(artifact)
     beside: dict[str, bytes] = {}
     if artifact.format == "onnx":
-        limits: dict[str, Any] = {"atol": tolerance(logits), "rtol": 0.0}
+        limits: dict[str, Any] = {"atol": _tolerance_of(artifact, logits), "rtol": 0.0}
         beside = {"model.onnx": data, "data.json": (json.dumps(limits, sort_keys=True) + "\n").encode()}
     return data_set(folder, {input_port(artifact.input).name: images}, {OUTPUT: logits}, beside)

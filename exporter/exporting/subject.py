@@ -18,6 +18,7 @@ from torch import nn
 from ..errors import GateFailed, InvalidInput
 from ..formats import FORMATS, FileFacts, format_of
 from ..formats.metadata import contradictions, describe
+from ..formats.onnx_choices import OnnxChoices, Precision
 from ..gate.isolated import IsolatedFile
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
@@ -41,8 +42,10 @@ class Subject:
         variant: InputVariant,
         file: Path | None = None,
         progress: Callable[[str], None] | None = None,
+        precision: Precision = "float32",
     ) -> None:
         self._weights, self._variant, self._file, self._progress = weights, variant, file, progress
+        self._choices = None if precision == "float32" else OnnxChoices(precision=precision)
         self._made: dict[str, Path] = {}
         self._stack = contextlib.ExitStack()
 
@@ -65,7 +68,13 @@ class Subject:
         if format_name not in self._made:
             output = self._folder / f"model{FORMATS[format_name].suffix}"
             export(
-                self._weights, format_name, variant=self._variant, output=output, checked=False, progress=self._progress
+                self._weights,
+                format_name,
+                variant=self._variant,
+                choices=self._choices if format_name == "onnx" else None,
+                output=output,
+                checked=False,
+                progress=self._progress,
             )
             self._made[format_name] = output
         return self._made[format_name]
@@ -78,7 +87,13 @@ class Subject:
 
 
 @contextlib.contextmanager
-def opened(weights: Weights, runtime: str, variant: InputVariant, file: Path | None = None) -> Iterator[Runtime]:
+def opened(
+    weights: Weights,
+    runtime: str,
+    variant: InputVariant,
+    file: Path | None = None,
+    precision: Precision = "float32",
+) -> Iterator[Runtime]:
     """Yield `runtime` with a fresh export of `weights`, or with `file`; it is closed at the end of the block.
 
     A `file` is anyone's, so it runs in a process of its own. Raises `Unavailable` where the machine lacks the runtime,
@@ -88,7 +103,7 @@ def opened(weights: Weights, runtime: str, variant: InputVariant, file: Path | N
         with IsolatedFile(runtime, file) as ready:
             yield ready
         return
-    with Subject(weights, variant) as subject, subject.open(runtime) as ready:
+    with Subject(weights, variant, precision=precision) as subject, subject.open(runtime) as ready:
         yield ready
 
 
@@ -148,4 +163,8 @@ def contradicting(facts: FileFacts, weights: Weights) -> list[str]:
     said = facts.metadata.get("choices")
     if facts.choices and isinstance(said, dict) and said.get("layout", facts.choices.layout) != facts.choices.layout:
         problems.append(f"metadata says layout: {said['layout']!r:.20}, the input is {facts.choices.layout}")
+    grids, stated = weights.grids, facts.metadata.get("quantization")
+    same_grids = grids is None or (isinstance(stated, dict) and stated.get("sha256") == grids.digest())
+    if facts.precision == "int8" and not same_grids:
+        problems.append("it was quantized with other grids than those of these weights")
     return problems

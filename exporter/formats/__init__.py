@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import InvalidInput
 from ..networks.zoo import InputVariant
 from ..system.files import require_utf8
-from .onnx_choices import OnnxChoices
+from .onnx_choices import OnnxChoices, Precision
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     from torch import nn
+
+    from ..quantization.grids import Grids
 
 
 @dataclass(frozen=True)
 class Request:
     """What to serialize: a network in eval mode behind one of the input variants.
 
-    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are for ONNX alone.
+    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are for ONNX alone, `grids`
+    for an int8 file.
     """
 
     module: nn.Module
@@ -33,6 +36,7 @@ class Request:
     classes: int
     metadata: dict[str, Any]
     choices: OnnxChoices | None = None
+    grids: Grids | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class FileFacts:
     metadata: dict[str, Any] | None
     ir_version: int | None = None
     choices: OnnxChoices | None = None
+
+    @property
+    def precision(self) -> Precision:
+        """That of weights and arithmetic; files of other formats are float32."""
+        return self.choices.precision if self.choices else "float32"
 
     @property
     def opset(self) -> int | None:

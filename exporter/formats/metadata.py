@@ -9,7 +9,8 @@
 | `mean`, `std` | three floats each, of pixels scaled to 0..1: what the weights were trained with |
 | `weights_sha256` | of the file that the weights came from |
 | `weights_changes` | what was taken of a foreign checkpoint and rewritten, in words; absent where nothing was |
-| `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout` |
+| `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout`, `precision` |
+| `quantization` | of an int8 file: `weight_bits`, `scheme`, `calibration`, and the `sha256` of the grids; else absent |
 | `parity` | `passed`, or `not checked` where `--no-check` was given |
 | `tool`, `tool_version` | `cifar-export` and its version |
 """
@@ -54,10 +55,17 @@ def describe(
         "weights_sha256": weights.sha256,
         **({"weights_changes": list(weights.changes)} if weights.changes else {}),
         **({"choices": choices.as_dict()} if choices else {}),
+        **_quantization(weights, choices),
         "parity": PARITY_PASSED if checked else PARITY_NOT_CHECKED,
         "tool": "cifar-export",
         "tool_version": __version__,
     }
+
+
+def _quantization(weights: Weights, choices: OnnxChoices | None) -> dict[str, Any]:
+    if choices is None or choices.precision != "int8" or weights.grids is None:
+        return {}
+    return {"quantization": {**weights.grids.described(), "sha256": weights.grids.digest()}}
 
 
 def contradictions(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ IMAGE_METADATA = {
 }
 # https://github.com/onnx/onnx/blob/main/docs/DimensionDenotation.md, in NHWC order
 _DENOTATIONS = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
-_JSON_KEYS = ("labels", "mean", "std", "schema", "choices", "weights_changes")
+_JSON_KEYS = ("labels", "mean", "std", "schema", "choices", "weights_changes", "quantization")
 
 
 def serialize(request: Request) -> bytes:
@@ -38,7 +38,7 @@ def serialize(request: Request) -> bytes:
     choices = request.choices or OnnxChoices()
     require_choices(choices, request.variant)
     name = f"{request.metadata['dataset']}_{request.metadata['model']}"
-    model = onnx_model(request.module, name, choices)
+    model = onnx_model(request.module, name, choices, request.grids)
     model.producer_name, model.producer_version = "cifar-export", __version__
     properties = _to_properties(request.metadata)
     if request.variant == "uint8":

@@ -10,6 +10,7 @@ from ..networks.zoo import InputVariant
 
 DEFAULT_OPSET = 18  # what every runtime of the last years reads
 LOWEST_OPSET = 9  # below: the IR wants the weights to be inputs, too
+LOWEST_INT8_OPSET = 13
 HIGHEST_OPSET = 26  # above: ONNX Runtime 1.31 opens no file
 HIGHEST_BATCH = 1024  # of a fixed one: it is proved, and fed to runtimes, in its full size
 
@@ -17,16 +18,18 @@ BatchNorm = Literal["folded", "separate"]
 Pooling = Literal["global", "average", "reduce-mean"]
 Classifier = Literal["gemm", "matmul"]
 Layout = Literal["nchw", "nhwc"]
+Precision = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)
 class OnnxChoices:
-    """How the graph is written. Whatever is chosen, it computes the same.
+    """How the graph is written. Whatever is chosen, it computes the same, but for `precision`.
 
     `batch`: the only batch size that the file takes, or None where it takes any. `batch_norm`: folded into the
     convolution before it, or nodes of its own. `pooling`: GlobalAveragePool, an AveragePool whose kernel is all that it
     gets, or ReduceMean. `classifier`: Gemm, or MatMul and Add. `layout`: of a float input, (batch, 3, 32, 32) or
-    (batch, 32, 32, 3); pixels are always in the latter.
+    (batch, 32, 32, 3); pixels are always in the latter. `precision`: of weights and arithmetic, not of input and
+    logits; it changes what is computed, and how that is proved (docs/precision.md).
     """
 
     opset: int = DEFAULT_OPSET
@@ -35,6 +38,7 @@ class OnnxChoices:
     pooling: Pooling = "global"
     classifier: Classifier = "gemm"
     layout: Layout = "nchw"
+    precision: Precision = "float32"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON and for the file's metadata: all but the opset, which the file states itself."""
@@ -47,7 +51,14 @@ BATCH_NORMS: tuple[BatchNorm, ...] = get_args(BatchNorm)
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-_KNOWN = {"batch_norm": BATCH_NORMS, "pooling": POOLINGS, "classifier": CLASSIFIERS, "layout": LAYOUTS}
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_KNOWN = {
+    "batch_norm": BATCH_NORMS,
+    "pooling": POOLINGS,
+    "classifier": CLASSIFIERS,
+    "layout": LAYOUTS,
+    "precision": PRECISIONS,
+}
 
 
 def require_choices(choices: OnnxChoices, variant: InputVariant) -> None:
@@ -61,8 +72,20 @@ def require_choices(choices: OnnxChoices, variant: InputVariant) -> None:
     for name, known in _KNOWN.items():
         if getattr(choices, name) not in known:
             raise InvalidInput(f"no {name.replace('_', ' ')} {getattr(choices, name)!r}. Known: {', '.join(known)}.")
+    _require_precision(choices)
     if variant == "uint8" and choices.layout != "nchw":
         raise InvalidInput("a layout is for float inputs: pixels are (batch, 32, 32, 3) already. Leave it away.")
+
+
+def _require_precision(choices: OnnxChoices) -> None:
+    if choices.precision != "float32" and choices.batch_norm != "folded":
+        raise InvalidInput(f"batch norms stay separate in float32 only, not in {choices.precision}. Leave it away.")
+    if choices.precision == "int8":
+        if choices.opset < LOWEST_INT8_OPSET:
+            least = f"QuantizeLinear with a scale for each channel came with opset {LOWEST_INT8_OPSET}"
+            raise InvalidInput(f"opset {choices.opset} has no int8 networks: {least}. Choose a higher one.")
+        if choices.classifier != "gemm":
+            raise InvalidInput("an int8 network ends in Gemm. Leave --classifier away.")
 
 
 @dataclass(frozen=True)

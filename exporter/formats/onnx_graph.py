@@ -23,31 +23,33 @@ from ..errors import InvalidInput, Unavailable
 from ..networks.folding import folded, norm_of
 from ..networks.resnet import BasicBlock, Normalizing, ResNet, Uint8ResNet
 from ..networks.zoo import IMAGE_SIZE, InputVariant
+from ..quantization.grids import Grid, Grids, layers
 from ..system.torch_state import plain
-from .onnx_choices import OnnxChoices, Pooling
+from .onnx_choices import OnnxChoices, Pooling, Precision
 from .ports import OUTPUT, input_port
 
 
 @plain()
-def onnx_model(module: nn.Module, name: str, choices: OnnxChoices) -> onnx.ModelProto:
+def onnx_model(module: nn.Module, name: str, choices: OnnxChoices, grids: Grids | None = None) -> onnx.ModelProto:
     """The model called `name` that computes what `module` (of `with_input`, in eval mode) computes.
 
     It takes the port of that input variant and gives logits, float32 (batch, classes). Weights are folded in float64
-    and rounded once, to float32. The IR version is the lowest that knows the opset. Raises `InvalidInput` for another
-    module, `Unavailable` where the onnx that is installed does not know the opset.
+    and rounded once, to float32 or float16, or to whole numbers on `grids` with the precision int8, where every value
+    of a grid is rounded by QuantizeLinear and DequantizeLinear. The IR version is the lowest that knows the opset.
+    Raises `InvalidInput` for another module, `Unavailable` where the onnx that is installed does not know the opset.
     """
     network = module.network if isinstance(module, Normalizing) else module
     if not isinstance(network, ResNet):
         raise InvalidInput(f"{type(network).__name__} cannot be written as ONNX. Give a network of `build_network`.")
     port, element, shape = input_port(_variant_of(module)).signature(choices.batch, choices.layout)
-    graph = _Graph(network, choices)
-    value = _normalized(graph, module, port)
+    graph = _Graph(network, choices, grids)
+    value = graph.settled("input", _normalized(graph, module, port))
     value = graph.relu("conv1.relu", graph.conv("conv1", network.conv1, value))
     for stage in ("layer1", "layer2", "layer3"):
         for number, block in network.get_submodule(stage).named_children():
             value = _block(graph, f"{stage}.{number}", block, value)
     value = graph.node("Flatten", "flatten", [_pooled(graph, value)], axis=1)
-    _classifier(graph, value)
+    _classifier(graph, graph.settled("flatten", value, "avgpool"))
 
     ports = (
         helper.make_tensor_value_info(port, element, shape),
@@ -73,7 +75,15 @@ def read_choices(model: onnx.ModelProto) -> OnnxChoices:
         pooling=next(found, "global"),
         classifier="gemm" if "Gemm" in operators or "MatMul" not in operators else "matmul",
         layout="nhwc" if is_float and len(dims) == 4 and dims[3].dim_value == 3 else "nchw",
+        precision=_precision_of(model, operators),
     )
+
+
+def _precision_of(model: onnx.ModelProto, operators: set[str]) -> Precision:
+    if "QuantizeLinear" in operators:
+        return "int8"
+    halves = any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
+    return "float16" if halves else "float32"
 
 
 def serialize(model: onnx.ModelProto) -> bytes:
@@ -85,10 +95,16 @@ def serialize(model: onnx.ModelProto) -> bytes:
 class _Graph:
     """Nodes and initializers in the order in which they are added. Each method gives the value that it makes."""
 
-    def __init__(self, network: ResNet, choices: OnnxChoices) -> None:
+    def __init__(self, network: ResNet, choices: OnnxChoices, grids: Grids | None) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.choices = choices
+        self._dtype: type[np.floating[Any]] = np.float16 if choices.precision == "float16" else np.float32
+        self._grids: Mapping[str, Grid] = {}
+        if choices.precision == "int8":
+            if grids is None:
+                raise InvalidInput("an int8 file needs the grids of its values. `cifar-export quantize` finds them.")
+            self._grids, self._layers = grids.values, layers(network, grids)
         self._weights: Mapping[str, NDArray[np.floating[Any]]] = folded(network)
         if choices.batch_norm == "separate":
             self._weights = {name: _numbers(tensor) for name, tensor in network.state_dict().items()}
@@ -96,22 +112,59 @@ class _Graph:
 
     def node(self, operator: str, name: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [output or name], name=name, **attributes))
-        return output or name
+        return self.settled(name, output or name)
+
+    def settled(self, name: str, value: str, grid_of: str | None = None) -> str:
+        """`value`, the one called `name`, as the precision wants it: on its grid, or that of another, if it has one."""
+        if name == "input" and self.choices.precision == "float16":
+            return self.node("Cast", "half", [value], to=TensorProto.FLOAT16)
+        grid = self._grids.get(grid_of or name)
+        if grid is None:
+            return value
+        constants = [
+            self.as_it_is(f"{name}.scale", np.float32(grid.scale)),
+            self.as_it_is(f"{name}.zero_point", np.uint8(grid.zero)),
+        ]
+        for operator, step in (("QuantizeLinear", "quantize"), ("DequantizeLinear", "dequantize")):
+            step = f"{name}.{step}"
+            self.nodes.append(helper.make_node(operator, [value, *constants], [step], name=step))
+            value = step
+        return value
 
     def constant(self, name: str, numbers: NDArray[np.floating[Any]]) -> str:
-        self.initializers.append(numpy_helper.from_array(numbers.astype(np.float32), name))
-        return name
+        """Numbers of the network, in the precision of the file."""
+        return self.as_it_is(name, numbers.astype(self._dtype))
 
     def read(self, name: str, *parts: str) -> list[str]:
         """The weights of the layer `name` that are called so, as constants."""
+        if self._grids:
+            return self._whole(name)
         names = [f"{name}.{part}" for part in parts]
         if not self._weights.keys() >= set(names):
             raise InvalidInput(f"{name} has no batch norm to fold into it. Give a network of `build_network`.")
         return [self.constant(constant, self._weights[constant]) for constant in names]
 
+    def _whole(self, name: str) -> list[str]:
+        """Weight and bias of that layer: whole numbers, and nodes that multiply them by their scales."""
+        layer = self._layers[name]
+        scales = layer.scale if len(np.unique(layer.scale)) > 1 else layer.scale[:1].reshape(())
+        steps = {"weight": (layer.weight, scales), "bias": (layer.bias, scales * np.float32(layer.input.scale))}
+        return [self._dequantized(f"{name}.{part}", *numbers) for part, numbers in steps.items()]
+
+    def _dequantized(self, name: str, steps: NDArray[Any], scales: NDArray[np.float32]) -> str:
+        read = [self.as_it_is(f"{name}.steps", steps), self.as_it_is(f"{name}.scale", scales)]
+        axis = {"axis": 0} if scales.ndim else {}
+        self.nodes.append(helper.make_node("DequantizeLinear", read, [name], name=name, **axis))
+        return name
+
     def transposed(self, name: str) -> str:
         """That weight with its two axes exchanged, as a constant."""
         return self.constant(name, self._weights[name].T)
+
+    def as_it_is(self, name: str, numbers: Any) -> str:
+        """A constant of the type that `numbers` have."""
+        self.initializers.append(numpy_helper.from_array(np.asarray(numbers), name))
+        return name
 
     def conv(self, name: str, part: Any, value: str) -> str:
         """The convolution `part`, with the batch norm after it."""
@@ -162,7 +215,8 @@ def _normalized(graph: _Graph, module: nn.Module, value: str) -> str:
         steps.append(("Sub", "normalize.sub", _numbers(module.pixel_mean)))
         steps.append(("Div", "normalize.div_2", _numbers(module.pixel_std)))
     for operator, name, operand in steps:
-        value = graph.node(operator, name, [value, graph.constant(f"{name}.operand", operand)])
+        # in float32 whatever the precision: pixels are normalized before they are rounded
+        value = graph.node(operator, name, [value, graph.as_it_is(f"{name}.operand", operand.astype(np.float32))])
     return value
 
 
@@ -187,11 +241,15 @@ def _pooled(graph: _Graph, value: str) -> str:
 
 
 def _classifier(graph: _Graph, value: str) -> None:
+    half = graph.choices.precision == "float16"
+    output = f"{OUTPUT}.half" if half else OUTPUT
     if graph.choices.classifier == "gemm":
-        graph.node("Gemm", "fc", [value, *graph.read("fc", "weight", "bias")], OUTPUT, alpha=1.0, beta=1.0, transB=1)
+        graph.node("Gemm", "fc", [value, *graph.read("fc", "weight", "bias")], output, alpha=1.0, beta=1.0, transB=1)
     else:
         value = graph.node("MatMul", "fc", [value, graph.transposed("fc.weight")])
-        graph.node("Add", "fc.add", [value, *graph.read("fc", "bias")], OUTPUT)
+        graph.node("Add", "fc.add", [value, *graph.read("fc", "bias")], output)
+    if half:
+        graph.node("Cast", "float", [output], OUTPUT, to=TensorProto.FLOAT)
 
 
 def _variant_of(module: nn.Module) -> InputVariant:

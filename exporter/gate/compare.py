@@ -32,11 +32,15 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class Bound:
-    """What one input set allows: the yardstick's error, and the largest error that passes."""
+    """What one input set allows: the yardstick's error, and the largest error that passes.
+
+    `mean`: the largest mean error that passes, where that is bounded too.
+    """
 
     yardstick: float
     allowed: float
     yardstick_is_float32: bool
+    mean: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ def compare(
         problem = f"PyTorch's own error, {limit.yardstick:.1e}, is no float32 error: reduced precision is on"
     elif largest > limit.allowed:
         problem = f"error {largest:.1e} exceeds {limit.allowed:.1e}"
+    elif limit.mean is not None and mean > limit.mean:
+        problem = f"mean error {mean:.1e} exceeds {limit.mean:.1e}"
     counts, worst = _histogram(error), _worst(reference, logits, error, places)
     return Comparison(name, images, largest, mean, limit.allowed, agreeing, clear, broken, problem, counts, worst)
 

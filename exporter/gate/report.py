@@ -98,7 +98,7 @@ class ParityReport:
     wrong with the files themselves, beside the numbers (metadata of other weights, say). `versions`: of the packages
     and the system that it ran on, by name. `divergence`: the first node of an ONNX file that failed its gate which
     leaves the reference, if it was found, else `divergence_unknown` says why it could not be looked for. `layers`: the
-    error of every value of the ONNX graph, where it was measured.
+    error of every value of the ONNX graph, where it was measured. `precision` is that of the files.
     """
 
     network: str
@@ -112,6 +112,7 @@ class ParityReport:
     versions: Mapping[str, str] = field(default_factory=dict)
     layers: tuple[LayerError, ...] = ()
     divergence_unknown: str | None = None
+    precision: str = "float32"
 
     @property
     def passed(self) -> bool:
@@ -135,6 +136,7 @@ class ParityReport:
             "network": self.network,
             "input": self.input,
             "weights_sha256": self.weights_sha256,
+            "precision": self.precision,
             "reference": "PyTorch float64, CPU",
             "yardstick": {
                 "runtime": "pytorch",

@@ -81,14 +81,14 @@ class Normalizing(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, network: ResNet, normalization: Normalization) -> None:
+    def __init__(self, network: nn.Module, normalization: Normalization) -> None:
         super().__init__()
         self.network = network
         # Buffers, so that they follow .to(device) and .double().
         shape = (1, 3, 1, 1)
         self.register_buffer("pixel_mean", torch.tensor(normalization.mean, dtype=torch.float64).view(shape))
         self.register_buffer("pixel_std", torch.tensor(normalization.std, dtype=torch.float64).view(shape))
-        self.to(network.fc.weight.dtype)
+        self.to(next(network.parameters()).dtype)
 
     def normalized(self, scaled: Tensor) -> Tensor:
         """What the network takes, of images (batch, 3, 32, 32) in 0..1."""
@@ -121,7 +121,7 @@ def build(spec: NetworkSpec) -> ResNet:
 
 
 @plain()
-def with_input(network: ResNet, variant: InputVariant, normalization: Normalization) -> nn.Module:
+def with_input(network: nn.Module, variant: InputVariant, normalization: Normalization) -> nn.Module:
     """`network` behind an input contract: `float32` is itself, `uint8` takes pixels, `unit` images in 0..1."""
     behind = _BEHIND.get(variant)
     return behind(network, normalization) if behind else network

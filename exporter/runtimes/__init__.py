@@ -70,6 +70,13 @@ class PlacesNodes(Protocol):
         """The nodes that ran elsewhere than on `provider`, each as "name (operator)"; found by running once more."""
 
 
+ALL_PRECISIONS = ("float32", "float16", "int8")
+FLOAT32, FLOATS = ("float32",), ("float32", "float16")
+# measured over 1,000 seeded files, docs/precision.md
+ROUNDS_AT_EVERY_GRID = (24.0, 4.0)
+FOLDS_GRIDS_AWAY = (80.0, 24.0)
+
+
 @dataclass(frozen=True)
 class RuntimeSpec:
     """A line in the table.
@@ -78,7 +85,8 @@ class RuntimeSpec:
     `open` and `missing` are `module:function`. `by_default`: part of a parity run that names no runtimes. `gated`: its
     error decides; the yardsticks and reduced precision on purpose are only reported. `device` decides which yardstick
     it is held against. `images`: runs only so many of each input set. `larger_batches`: sizes beyond the usual ones.
-    `patience_s`: seconds without a sign of life after which it counts as hung.
+    `patience_s`: seconds without a sign of life after which it counts as hung. `precisions`: of the files that it runs.
+    `int8_units`: the largest error and the mean one that an int8 file may have in it, in units of `gate.standard`.
     """
 
     name: str
@@ -92,12 +100,14 @@ class RuntimeSpec:
     images: int | None = None
     larger_batches: tuple[int, ...] = ()
     patience_s: float = 120.0
+    precisions: tuple[str, ...] = ALL_PRECISIONS
+    int8_units: tuple[float, float] = ROUNDS_AT_EVERY_GRID
 
 
 RUNTIMES: dict[str, RuntimeSpec] = {
     spec.name: spec
     for spec in (
-        RuntimeSpec("pytorch", "PyTorch eager, CPU", "network", "pytorch:open_cpu", gated=False),
+        RuntimeSpec("pytorch", "PyTorch eager, CPU", "network", "pytorch:open_cpu", gated=False, precisions=FLOAT32),
         RuntimeSpec(
             "pytorch-cuda",
             "PyTorch eager, CUDA",
@@ -106,9 +116,10 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "pytorch:missing_cuda",
             gated=False,
             device="cuda",
+            precisions=FLOAT32,
         ),
-        RuntimeSpec("torchscript", "TorchScript, CPU", "torchscript", "torchscript:open_cpu"),
-        RuntimeSpec("torch-export", "torch.export, CPU", "torch-export", "torch_export:open_cpu"),
+        RuntimeSpec("torchscript", "TorchScript, CPU", "torchscript", "torchscript:open_cpu", precisions=FLOAT32),
+        RuntimeSpec("torch-export", "torch.export, CPU", "torch-export", "torch_export:open_cpu", precisions=FLOAT32),
         RuntimeSpec("onnxruntime-cpu", "ONNX Runtime, CPU", "onnx", "onnxruntime:open_cpu", "onnxruntime:missing_cpu"),
         RuntimeSpec(
             "onnxruntime-cuda",
@@ -118,6 +129,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "onnxruntime:missing_cuda",
             device="cuda",
             larger_batches=(256,),
+            precisions=FLOATS,
         ),
         RuntimeSpec(
             "onnxruntime-cuda-iobinding",
@@ -127,6 +139,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "onnxruntime:missing_cuda",
             device="cuda",
             larger_batches=(256,),
+            precisions=FLOATS,
         ),
         RuntimeSpec(
             "onnxruntime-cuda-tf32",
@@ -137,6 +150,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             gated=False,
             device="cuda",
             larger_batches=(256,),
+            precisions=FLOAT32,
         ),
         RuntimeSpec(
             "onnxruntime-cuda-float16",
@@ -147,6 +161,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             gated=False,
             device="cuda",
             larger_batches=(256,),
+            precisions=FLOAT32,
         ),
         RuntimeSpec(
             "onnxruntime-tensorrt",
@@ -158,8 +173,16 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             gated=False,
             device="cuda",
             patience_s=600.0,
+            precisions=FLOATS,
         ),
-        RuntimeSpec("openvino", "OpenVINO, CPU", "onnx", "openvino:open_cpu", "openvino:missing_cpu"),
+        RuntimeSpec(
+            "openvino",
+            "OpenVINO, CPU",
+            "onnx",
+            "openvino:open_cpu",
+            "openvino:missing_cpu",
+            int8_units=FOLDS_GRIDS_AWAY,
+        ),
         RuntimeSpec(
             "openvino-default",
             "OpenVINO, CPU, its own choice of precision",
@@ -167,9 +190,12 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "openvino:open_default",
             "openvino:missing_cpu",
             gated=False,
+            int8_units=FOLDS_GRIDS_AWAY,
         ),
-        RuntimeSpec("opencv", "OpenCV DNN, CPU", "onnx", "opencv:open_cpu", "opencv:missing_cpu"),
-        RuntimeSpec("onnx-reference", "ONNX reference evaluator", "onnx", "onnx_reference:open_cpu", images=8),
+        RuntimeSpec("opencv", "OpenCV DNN, CPU", "onnx", "opencv:open_cpu", "opencv:missing_cpu", precisions=FLOAT32),
+        RuntimeSpec(
+            "onnx-reference", "ONNX reference evaluator", "onnx", "onnx_reference:open_cpu", images=8, precisions=FLOATS
+        ),
         RuntimeSpec(
             "onnxruntime-node",
             "ONNX Runtime in Node.js, CPU",
@@ -193,6 +219,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "aotinductor:missing_cpu",
             by_default=False,
             patience_s=600.0,
+            precisions=FLOAT32,
         ),
     )
 }
@@ -225,6 +252,13 @@ def require_runtime(name: str) -> None:
     missing = why_missing(name)
     if missing is not None:
         raise Unavailable(f"{name} cannot run here: {missing}")
+
+
+def require_precision(name: str, precision: str) -> None:
+    """Raise `InvalidInput`, naming those that do, unless runtime `name` runs files in that precision."""
+    if precision not in spec_of(name).precisions:
+        known = ", ".join(other for other, spec in RUNTIMES.items() if precision in spec.precisions)
+        raise InvalidInput(f"{name} runs no {precision} files. Choose a --runtime that does: {known}.")
 
 
 def open_runtime(name: str, subject: Any) -> Runtime:

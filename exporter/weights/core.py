@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..networks.resnet import ResNet, build
 from ..networks.zoo import NetworkSpec, Normalization
+from ..quantization.grids import Grids
 from ..system.torch_state import plain, untouched_random_generator
 
 
@@ -25,7 +26,8 @@ class Weights:
     for those that came from no file, of the bytes that `save_weights` would write. `recipe` and `metrics`
     ({"top1": percent, "top5": percent, ...}) are known for our own weights. `changes` says, in words for people,
     what was taken of a foreign checkpoint and rewritten to fit this architecture; `key` is what was taken where the
-    file held more, `renamed` our names by theirs where layers were matched by order and shape.
+    file held more, `renamed` our names by theirs where layers were matched by order and shape. `grids` are what int8
+    files of them are made with, where those are known.
     """
 
     network: NetworkSpec
@@ -38,6 +40,7 @@ class Weights:
     changes: tuple[str, ...] = ()
     key: str | None = None
     renamed: Mapping[str, str] = field(default_factory=dict)
+    grids: Grids | None = None
 
 
 def fresh_network(spec: NetworkSpec) -> ResNet:

@@ -14,6 +14,8 @@ import safetensors.torch
 from torch import Tensor
 
 from ..networks.zoo import DATASETS, NetworkSpec, Normalization
+from ..quantization.document import as_document
+from ..quantization.grids import Grids
 from ..system.files import sha256_bytes, write_atomically
 from .core import Weights
 
@@ -27,6 +29,7 @@ def to_bytes(
     normalization: Normalization,
     recipe: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
+    grids: Grids | None = None,
 ) -> bytes:
     """Serialize to the canonical safetensors bytes: the same for the same content, in every process."""
     own = {} if network.dataset.name in DATASETS else {"labels": list(network.dataset.labels)}
@@ -38,6 +41,7 @@ def to_bytes(
         "normalization": normalization.as_dict(),
         "recipe": recipe,
         "metrics": metrics,
+        **({"quantization": as_document(grids)} if grids else {}),
     }
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return safetensors.torch.save({key: state[key] for key in sorted(state)}, {METADATA_KEY: text})
@@ -48,6 +52,8 @@ def save_weights(path: Path, weights: Weights) -> str:
 
     Raises `InvalidInput` or `Unavailable` for what the file system refuses.
     """
-    data = to_bytes(weights.network, weights.state, weights.normalization, weights.recipe, weights.metrics)
+    data = to_bytes(
+        weights.network, weights.state, weights.normalization, weights.recipe, weights.metrics, weights.grids
+    )
     write_atomically(path, data)
     return sha256_bytes(data)

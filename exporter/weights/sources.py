@@ -23,6 +23,7 @@ from ..networks.zoo import (
     find_model,
 )
 from ..networks.zoo import network as network_of
+from ..quantization.document import from_document
 from ..system.download import cache_folder, download
 from ..system.files import sha256_bytes
 from ..system.torch_state import plain
@@ -212,6 +213,7 @@ def _described(path: Path, document: str, network: NetworkSpec) -> Weights:
         normalization = normalization_from(meta["normalization"])
         held = network_of(meta["model"], dataset_in(meta, normalization))
         recipe, metrics = meta["recipe"], meta["metrics"]
+        grids = from_document(meta["quantization"]) if "quantization" in meta else None
         if not all(part is None or isinstance(part, dict) for part in (recipe, metrics)):
             raise ValueError("recipe or metrics is not an object")
     except (ValueError, KeyError, TypeError, RecursionError, InvalidInput) as error:
@@ -228,7 +230,7 @@ def _described(path: Path, document: str, network: NetworkSpec) -> Weights:
             f"{path} holds {held.name}, not {network.name}. "
             f"Ask for `{held.model.name} --dataset {held.dataset.name}`, or give other weights."
         )
-    return Weights(network, {}, normalization, "file", "", recipe, metrics)
+    return Weights(network, {}, normalization, "file", "", recipe, metrics, grids=grids)
 
 
 def _known_normalization(path: Path, sha256: str, given: Normalization | None) -> Normalization:

@@ -1,0 +1,140 @@
+"""What runtimes are held against, for each precision: reference logits, and how far from them a runtime may be.
+
+Of a float32 file the reference is the network in float64, and PyTorch's own float32 error is the yardstick. Of a file
+in reduced precision it is the float64 simulation of that file's own arithmetic, so that what the precision costs is no
+part of the error, and a runtime that computes something else is found as sharply as in float32:
+
+- int8: the unit is the change of a logit when one pooled value moves by a step of its grid. Correct runtimes differ by
+  some of them, where a float32 factor decides a tie otherwise and the step is carried on; a runtime that does not round
+  at every grid differs more. The bounds (`int8_units` of a runtime) were measured: docs/precision.md.
+- float16: the unit is what rounding at each operator costs the simulation itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import InvalidInput
+from ..formats.onnx_choices import Precision
+from ..networks.resnet import ResNet, with_input
+from ..networks.zoo import InputVariant
+from ..quantization.grids import Grids
+from ..quantization.half import Float16ResNet
+from ..quantization.simulation import Int8ResNet
+from ..runtimes import RuntimeSpec, open_runtime, spec_of, why_missing
+from ..runtimes.pytorch import Reference
+from ..weights.core import Weights, build_network
+from .compare import Bound, bound
+from .forward import Answer, Inputs, Places, forward, places
+
+YARDSTICK, CUDA_YARDSTICK = "pytorch", "pytorch-cuda"
+# Of the simulation's own error from the network whose weights alone are float16 (docs/precision.md).
+FLOAT16_MULTIPLE = 2.0
+
+
+@dataclass(frozen=True)
+class Standard:
+    """Reference logits by input set, float64 (N, classes), and the bounds.
+
+    `own`: runs of PyTorch that are yardsticks, by name. `bounds` hold for every device, `cuda_bounds` on a GPU.
+    `units`: by input set, where a runtime's bound is a number of them.
+    """
+
+    precision: Precision
+    reference: Mapping[str, NDArray[np.float64]]
+    bounds: Mapping[str, Bound]
+    cuda_bounds: Mapping[str, Bound] = field(default_factory=dict)
+    own: Mapping[str, Answer] = field(default_factory=dict)
+    units: Mapping[str, float] = field(default_factory=dict)
+
+    def limits(self, spec: RuntimeSpec) -> Mapping[str, Bound]:
+        """What `spec` is allowed on each input set."""
+        if self.units:
+            return _in_units(self.units, spec)
+        return self.cuda_bounds if spec.device == "cuda" and self.cuda_bounds else self.bounds
+
+
+def standard(
+    weights: Weights,
+    variant: InputVariant,
+    precision: Precision,
+    names: Sequence[str],
+    inputs: Inputs,
+    tell: Callable[[str], None],
+) -> Standard:
+    """What files of `weights` in that precision are held against in the runtimes `names`.
+
+    `tell` hears what is computed. Raises `InvalidInput` for int8 without grids.
+    """
+    network = build_network(weights)
+    everything = places(spec_of(YARDSTICK), inputs.pixels)
+
+    def reference(module: ResNet | Int8ResNet | Float16ResNet) -> Mapping[str, NDArray[np.float64]]:
+        double = with_input(module.double(), variant, weights.normalization).eval()
+        return forward(Reference(double), inputs, everything)[0]
+
+    if precision != "float32":
+        tell(f"float64 simulation of {precision}")
+        logits = reference(simulated(weights, precision))
+        if precision == "float16":
+            unrounded = reference(Float16ResNet(network, rounded=False))
+            errors = {name: float(np.abs(logits[name] - unrounded[name]).max()) for name in logits}
+            limits = {name: Bound(error, FLOAT16_MULTIPLE * error, True) for name, error in errors.items()}
+            return Standard(precision, logits, limits)
+        units = dict.fromkeys(logits, int8_unit(weights))
+        return Standard(precision, logits, _in_units(units, spec_of("onnxruntime-cpu")), units=units)
+
+    eager = with_input(network, variant, weights.normalization).eval()
+    tell("float64 reference")
+    logits = reference(copy.deepcopy(network))
+    tell(YARDSTICK)
+    own = {YARDSTICK: _measure(YARDSTICK, eager, inputs, everything)}
+    # TF32 and the GPU's own summation order make CUDA's float32 error another one: the larger of both counts there
+    if any(spec_of(name).device == "cuda" for name in names) and why_missing(CUDA_YARDSTICK) is None:
+        tell(CUDA_YARDSTICK)
+        own[CUDA_YARDSTICK] = _measure(CUDA_YARDSTICK, eager, inputs, everything)
+    return Standard(
+        precision,
+        logits,
+        {name: bound(logits[name], [own[YARDSTICK].logits[name]]) for name in inputs.pixels},
+        {name: bound(logits[name], [one.logits[name] for one in own.values()]) for name in inputs.pixels},
+        own,
+    )
+
+
+def simulated(weights: Weights, precision: Precision) -> Int8ResNet | Float16ResNet:
+    """The float64 simulation of an int8 or float16 file of `weights`. Raises `InvalidInput` for int8 without grids."""
+    if precision == "float16":
+        return Float16ResNet(build_network(weights))
+    return Int8ResNet(build_network(weights), _grids(weights))
+
+
+def int8_unit(weights: Weights) -> float:
+    """The change of a logit when one pooled value moves by a step of its grid, at the largest weight that it meets."""
+    return _grids(weights).values["avgpool"].scale * float(weights.state["fc.weight"].abs().max())
+
+
+def _grids(weights: Weights) -> Grids:
+    if weights.grids is None:
+        raise InvalidInput(
+            f"an int8 file of {weights.network.name} cannot be checked without its grids.\n"
+            "Give --weights with what `cifar-export quantize` wrote."
+        )
+    return weights.grids
+
+
+def _in_units(units: Mapping[str, float], spec: RuntimeSpec) -> Mapping[str, Bound]:
+    largest, mean = spec.int8_units
+    return {name: Bound(unit, largest * unit, True, mean * unit) for name, unit in units.items()}
+
+
+def _measure(yardstick: str, module: nn.Module, inputs: Inputs, where: Places) -> Answer:
+    with open_runtime(yardstick, module) as runtime:
+        logits, seconds = forward(runtime, inputs, where)
+        return Answer(runtime.provider, logits, seconds=seconds)

@@ -1,0 +1,80 @@
+"""Grids as a JSON document: in the files of quantized weights, and beside the code for the bundled networks."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib import resources
+from typing import Any, cast
+
+import numpy as np
+
+from ..errors import InvalidInput, Unavailable
+from .grids import LEVELS, SCHEMES, WEIGHT_BITS, Grid, Grids
+
+FOLDER = "grids"
+"""In this package: `<network>.json`, for the bundled weights."""
+
+
+def as_document(grids: Grids) -> dict[str, Any]:
+    """The document. Law: `from_document(as_document(grids))` equals `grids`."""
+    return {
+        **grids.described(),
+        "values": {name: [grid.scale, grid.zero] for name, grid in grids.values.items()},
+        "layers": {
+            name: {"scales": grids.scales[name].tolist(), "biases": grids.biases[name].tolist()}
+            for name in grids.scales
+        },
+        "sha256": grids.digest(),
+    }
+
+
+def from_document(document: Any) -> Grids:
+    """The grids. Raises `InvalidInput` for anything that `as_document` did not write."""
+    try:
+        bits, scheme, calibration = (document[key] for key in ("weight_bits", "scheme", "calibration"))
+        if bits not in WEIGHT_BITS or scheme not in SCHEMES or not isinstance(calibration, str):
+            raise ValueError("unknown weight_bits, scheme or calibration")
+        values = {str(name): _grid(*pair) for name, pair in document["values"].items()}
+        layers = document["layers"]
+        scales = {
+            name: np.array([_scale(one) for one in layer["scales"]], np.float32) for name, layer in layers.items()
+        }
+        biases = {name: np.array(layer["biases"], np.int32) for name, layer in layers.items()}
+        grids = Grids(values, scales, biases, bits, scheme, calibration)
+        if grids.digest() != document["sha256"]:
+            raise ValueError("its sha256 is another")
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise InvalidInput(f"the grids are damaged ({error}). Quantize the network again.") from error
+    return grids
+
+
+def bundled_grids(network: str, weights_sha256: str) -> Grids | None:
+    """The grids that come with cifar-export for those weights; None where there are none.
+
+    Raises `Unavailable` for a damaged installation.
+    """
+    path = resources.files(__package__) / FOLDER / f"{network}.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        document = json.loads(text)
+        if document["weights_sha256"] != weights_sha256:
+            return None
+        return from_document(document)
+    except (InvalidInput, ValueError, KeyError, TypeError) as error:
+        raise Unavailable(f"{path} is damaged: {error}. Install cifar-export again.") from error
+
+
+def _scale(number: object) -> float:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number) or number <= 0:
+        raise ValueError(f"a scale is {number!r:.40}")
+    return cast(float, number)
+
+
+def _grid(scale: object, zero: object) -> Grid:
+    if isinstance(zero, bool) or not isinstance(zero, int) or not 0 <= zero <= LEVELS:
+        raise ValueError(f"a zero point is {zero!r:.40}")
+    return Grid(float(_scale(scale)), zero)
