@@ -1,0 +1,164 @@
+"""`--precision` of `onnx`, `parity` and `evaluate`, and `quantize`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import Result
+
+from support.shapes import write_shapes
+
+Run = Callable[..., Result]
+SMALL = ("resnet8", "--weights", "random")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("precision")
+
+
+@pytest.fixture(scope="module")
+def quantized(folder: Path) -> Path:
+    """The folder that `quantize` writes, of a small network."""
+    from click.testing import CliRunner
+
+    from cifar_export.__main__ import main
+
+    pictures = folder / "shapes"
+    write_shapes(pictures, train=4, test=2)
+    done = CliRunner().invoke(
+        main,
+        ["quantize", *SMALL, "--dataset", str(pictures), "--output", str(folder / "q"), "--json"],
+        catch_exceptions=False,
+    )
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["quantization"]["calibration"].startswith("20 training pictures given, ")
+    assert (said["quantization"]["weight_bits"], said["quantization"]["scheme"]) == (7, "per-channel")
+    return folder / "q"
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_a_bundled_network_needs_no_data(run: Run, tmp_path: Path, precision: str) -> None:
+    sizes, bytes_ = {}, []
+    for name in ("float32", precision, "again"):
+        file = tmp_path / f"{name}.onnx"
+        wanted = name if name != "again" else precision
+        done = run("onnx", "resnet20", "--precision", wanted, "--output", file, "--json")
+        assert done.exit_code == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["choices"]["precision"] == wanted
+        assert said["parity"]["passed"] is True
+        assert said["parity"]["precision"] == wanted
+        sizes[name] = said["bytes"]
+        bytes_.append(file.read_bytes())
+    assert bytes_[1] == bytes_[2]
+    assert sizes[precision] < sizes["float32"] * {"int8": 0.30, "float16": 0.55}[precision]
+    sidecar = json.loads((tmp_path / f"{precision}.onnx.json").read_text())
+    assert sidecar["choices"]["precision"] == precision
+
+
+def test_an_int8_file_says_how_it_was_quantized_and_is_proved(run: Run, quantized: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.onnx"
+    done = run("onnx", quantized, "--precision", "int8", "--input", "uint8", "--output", file)
+    assert done.exit_code == 0, done.stderr
+    said = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    assert json.loads(said["quantization"])["weight_bits"] == 7
+    weights = quantized / "weights.safetensors"
+    proof = ("parity", "resnet8", "--weights", weights, "--file", file, "--runtime", "onnxruntime-cpu")
+    done = run(*proof, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["precision"] == "int8"
+    done = run(*proof, "--precision", "float16")
+    assert (done.exit_code, done.stderr) == (2, f"error: {file} is int8, not float16. Leave --precision away.\n")
+
+
+def test_an_int8_file_of_other_grids_is_another_file(run: Run, quantized: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "a.onnx", tmp_path / "other"
+    pictures = quantized.parent / "shapes"
+    network = ("resnet8", "--weights", "random", "--dataset", pictures)
+    assert run("onnx", quantized, "--precision", "int8", "--output", file).exit_code == 0
+    assert run("quantize", *network, "--scheme", "per-tensor", "--output", other).exit_code == 0
+    weights = other / "weights.safetensors"
+    done = run("parity", "resnet8", "--weights", weights, "--file", file, "--runtime", "onnxruntime-cpu")
+    assert done.exit_code == 1
+    assert "it was quantized with other grids than those of these weights" in done.stderr
+
+
+def test_weights_with_grids_give_the_same_float32_file(run: Run, quantized: Path, tmp_path: Path) -> None:
+    pictures, graphs = quantized.parent / "shapes", []
+    for number, network in enumerate(((quantized,), (*SMALL, "--dataset", pictures))):
+        file = tmp_path / f"{number}.onnx"
+        done = run("onnx", *network, "--output", file, "--no-check")
+        assert done.exit_code == 0, done.stderr
+        graphs.append(onnx.load(file).graph.SerializeToString(deterministic=True))
+    assert graphs[0] == graphs[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--precision", "int4"], "'int4' is not one of 'float32', 'float16', 'int8'"),
+        (["--precision", "int8", "--opset", "12"], "opset 12 has no int8 networks"),
+        (["--precision", "int8", "--classifier", "matmul"], "an int8 network ends in Gemm"),
+        (["--precision", "float16", "--batch-norm", "separate"], "batch norms stay separate in float32 only"),
+        (["--weight-bits", "8"], "--weight-bits and --scheme are for --precision int8. Leave them away."),
+        (["--precision", "float16", "--scheme", "per-tensor"], "are for --precision int8"),
+        (["--precision", "int8", "--weight-bits", "6"], "'6' is not one of '7', '8'"),
+        (["--precision", "int8", "--calibration", "/nowhere"], "no "),
+    ],
+)
+def test_what_cannot_be_delivered_is_refused(run: Run, options: list[str], said: str, tmp_path: Path) -> None:
+    done = run("onnx", *SMALL, *options, "--output", tmp_path / "a.onnx")
+    assert done.exit_code in (2, 3)
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_of_ones_own_need_pictures(run: Run, tmp_path: Path) -> None:
+    labels = tmp_path / "mine.txt"
+    labels.write_text("a\nb\n")
+    done = run("onnx", *SMALL, "--labels", labels, "--precision", "int8", "--output", tmp_path / "a.onnx")
+    assert done.exit_code == 2
+    assert "int8 needs training pictures of mine to measure its ranges on.\nGive --calibration DIR" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["parity", "evaluate"])
+def test_a_runtime_that_runs_no_int8_is_named(run: Run, quantized: Path, command: str) -> None:
+    done = run(
+        command, quantized, "--precision", "int8", "--runtime", "torchscript", "--dataset", quantized.parent / "shapes"
+    )
+    assert done.exit_code == 2
+    assert "torchscript runs no int8 files. Choose a --runtime that does: onnxruntime-cpu" in done.stderr
+
+
+def test_quantize_keeps_what_is_there(run: Run, quantized: Path) -> None:
+    before = (quantized / "weights.safetensors").read_bytes()
+    done = run("quantize", *SMALL, "--dataset", quantized.parent / "shapes", "--output", quantized)
+    assert done.exit_code == 2
+    assert "is there already" in done.stderr
+    assert (quantized / "weights.safetensors").read_bytes() == before
+    done = run("quantize", quantized)
+    assert done.exit_code == 2
+    assert "these weights are quantized already" in done.stderr
+
+
+def test_quantized_weights_have_their_bits(run: Run, quantized: Path, tmp_path: Path) -> None:
+    done = run("onnx", quantized, "--precision", "int8", "--weight-bits", "8", "--output", tmp_path / "a.onnx")
+    assert done.exit_code == 2
+    assert "quantized already, with 7 bits per-channel" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "top1"),
+    [("cifar10_resnet20", "int8", 92.58), ("cifar100_resnet20", "int8", 68.39), ("cifar10_resnet20", "float16", 92.63)],
+)
+@pytest.mark.slow
+def test_accuracy_stays(run: Run, cifar_data: Path, name: str, precision: str, top1: float) -> None:
+    done = run("evaluate", name, "--precision", precision, "--data-dir", cifar_data, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["top1"] >= top1  # at most 0.10 and 0.05 points below float32
