@@ -16,6 +16,7 @@ import gc
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -104,6 +105,8 @@ def soak(name: str, one: Round, rounds: int, threads: int) -> Part:
     with tempfile.TemporaryDirectory(prefix="cifar-export-soak-") as top:
         folders = [Path(top, str(number)) for number in range(threads)]
         with ThreadPoolExecutor(threads) as pool:
+            barrier = threading.Barrier(threads)
+            list(pool.map(lambda _: barrier.wait(), folders))  # the pool starts a thread only when it needs one
 
             def run(count: int) -> None:
                 def work(folder: Path) -> None:
