@@ -126,9 +126,10 @@ def borrowed(url: str, destination: Path, *, ours: bool = False, keep: bool = Fa
 
 
 def _give_back(path: Path, theirs: bool) -> None:
-    if not theirs:
-        path.unlink(missing_ok=True)
-    _Transfer("", path).settle()
+    with contextlib.suppress(OSError):  # it served its purpose; the next one removes it
+        if not theirs:
+            path.unlink(missing_ok=True)
+        _Transfer("", path).settle()
 
 
 def is_theirs(destination: Path) -> bool:

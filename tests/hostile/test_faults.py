@@ -94,7 +94,7 @@ def wrong_at(driver: Machine, world: World, name: str, place: Path, new: Files, 
     said += [f"afterwards {each}" for each in problems_of(scenario, place, old, new, -9, world)]
     if onward == arguments:
         said += [f"afterwards {path} differs" for path in filter(scenario.same, new) if after.get(path) != new[path]]
-        said += [f"afterwards {path} is there" for path in after if path not in new]
+        said += [f"afterwards {path} is there" for path in filter(scenario.same, after) if path not in new]
     said += [f"afterwards {path} is left" for path in leftovers(place)]
     call = ran.calls[number - 1] if len(ran.calls) >= number else "none"
     return [f"{name}, {fault} at call {number} ({call}): {each}" for each in said]

@@ -41,7 +41,7 @@ class Scenario:
     arguments: Callable[[Path, World], list[object]]
     """Of the folder: the command line."""
     together: bool = True
-    """Whether a failure leaves the old files, all of them and no other."""
+    """Whether a failure leaves the old files or the new ones, all of them and no other."""
     older: bool = False
     """Whether it begins with files of a run before: `World.older` has them."""
     again: Callable[[Path, World], list[object]] | None = None
@@ -184,7 +184,7 @@ def problems_of(scenario: Scenario, folder: Path, old: Files, new: Files, code: 
     problems += [f"{path} is gone" for path in old if path not in now]
     if code == 0 and set(filter(scenario.same, now)) != set(filter(scenario.same, new)):
         problems.append(f"it says that all is done, and there is {sorted(now)}")
-    if code > 0 and scenario.together and now != old:
+    if code > 0 and scenario.together and now not in (old, new):  # new: it stands, and is perhaps not on the disk yet
         problems.append(f"it failed, and there is {sorted(now)}")
     return problems
 
