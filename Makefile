@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo examples-setup test test-all mutants fuzz reproduce lint format clean
+.PHONY: help demo examples-setup test test-all test-oldest mutants fuzz soak reproduce lock audit lint format clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -35,6 +35,37 @@ test: $(VENV)/.installed  ## set up and run the tests (all but the slow ones)
 test-all: $(VENV)/.installed  ## run every test that this machine can
 	@tools/setup_examples.sh --npm
 	$(PYTEST) $(PYTEST_ARGS)
+
+# what installs and audits, in an environment of its own
+TOOLS := build/tools
+$(TOOLS)/.installed:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check uv pip-audit
+	@touch $@
+
+EXTRAS := openvino opencv sign tensorboard
+OLDEST := build/oldest
+test-oldest: $(TOOLS)/.installed  ## run the tests with the oldest libraries that setup.cfg admits
+	$(TOOLS)/bin/uv venv --quiet --clear --python $(PYTHON) $(OLDEST)
+	$(TOOLS)/bin/uv pip compile --quiet --resolution lowest-direct --no-header --python $(OLDEST)/bin/python \
+		$(EXTRAS:%=--extra %) --output-file $(OLDEST)/oldest.txt setup.cfg
+	$(TOOLS)/bin/uv pip install --python $(OLDEST)/bin/python --constraint $(OLDEST)/oldest.txt \
+		--editable '.[dev,openvino,opencv,sign,tensorboard]'
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
+
+# for the machines of the release workflow; sign.txt holds what its job without a checkout needs
+LOCK = $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --no-annotate \
+	--python-version 3.12 --python-platform x86_64-manylinux_2_28 --custom-compile-command 'make lock' --upgrade
+lock: $(TOOLS)/.installed  ## choose the libraries that releases are made with, and write down their hashes
+	echo 'setuptools >= 77' | $(LOCK) --output-file .github/locked/release.txt setup.cfg -
+	printf 'model-signing == 1.1.1\npyOpenSSL >= 24.2\n' | $(LOCK) --output-file .github/locked/sign.txt -
+
+audit: $(TOOLS)/.installed  ## look for known vulnerabilities in what releases are made with
+	$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes \
+		--requirement .github/locked/release.txt --requirement .github/locked/sign.txt
+
+soak: $(VENV)/.installed  ## export and predict a thousand times, and see that nothing grows
+	$(BIN)/python tools/soak.py
 
 mutants: $(VENV)/.installed  ## plant faults in a copy of the tree; the tests must notice each
 	$(BIN)/python tools/mutants.py

@@ -68,7 +68,7 @@ def short_of_memory(error: BaseException | None) -> bool:
 
 # What the operating system says when the machine, not the user, is short of something.
 _MACHINE_ERRNOS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EINTR}
 )
 
 

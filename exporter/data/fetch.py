@@ -13,8 +13,9 @@ from typing import Any
 
 from ..errors import GateFailed, InvalidInput, from_os_error
 from ..networks.zoo import CIFAR10, CIFAR100, DatasetSpec
-from ..system.download import Progress, download
+from ..system.download import Progress, borrowed, clear_borrowed
 from ..system.files import staged_folder
+from ..system.leftovers import clear_dead
 from .check import STATES, DataReport, check
 from .layout import BINARY, SPLITS, image_count
 
@@ -73,24 +74,24 @@ def fetch(
     Raises `Unavailable` (no network, a full disk), `GateFailed` (another file came than the official one), and
     `InvalidInput` (a folder that can't be written).
     """
+    archive = ARCHIVES[dataset.name]
+    path = data_dir / archive.name
     found = check(dataset, data_dir)
     if found.complete:
+        clear_borrowed(path)
+        clear_dead(data_dir / BINARY[dataset.name].folder)
         return FetchReport(fetched=False, data=found)
-    archive = ARCHIVES[dataset.name]
     base = url or os.environ.get(URL_VARIABLE) or OFFICIAL_URL
-    path = data_dir / archive.name
-    was_there = path.exists()
-    download(
+    with borrowed(
         f"{base.rstrip('/')}/{archive.name}",
         path,
+        keep=True,
         md5=archive.md5,
         sha256=archive.sha256,
         progress=progress,
         hint=f"or put {archive.name} into {data_dir}, or name a mirror in {URL_VARIABLE}",
-    )
-    unpack(path, dataset, data_dir)
-    if not was_there:
-        path.unlink(missing_ok=True)
+    ):
+        unpack(path, dataset, data_dir)
     found = check(dataset, data_dir)
     if not found.complete:
         raise GateFailed(f"{dataset.title} in {data_dir} is {STATES[found.state]} after unpacking: {found.problems[0]}")

@@ -6,17 +6,18 @@ dependencies of its own. What is here is what neither it nor requests nor pooch 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from ..errors import CifarExportError, GateFailed, InvalidInput, Unavailable, from_os_error
@@ -33,7 +34,7 @@ from .http import (
     unavailable,
     without_secrets,
 )
-from .locks import lock_beside, only_one
+from .locks import clear_lock, lock_beside, only_one
 from .outside import read_regular
 from .pace import TooSlow, paced
 
@@ -67,6 +68,7 @@ def download(
     timeout: float = 30.0,
     max_bytes: int = 1 << 30,
     hint: str = "",
+    noted: bool = False,
 ) -> Path:
     """Get `url` into `destination` and return that path; a file there that already matches is left as it is.
 
@@ -77,7 +79,8 @@ def download(
     ranges. Only one process at a time works on a destination; a second one waits for the first one's result.
 
     `timeout` is in seconds, per connection attempt and per pause of the server; `pace` says what else is too slow. More
-    than `max_bytes` are refused. `hint` is what to do without a network, appended to that message.
+    than `max_bytes` are refused. `hint` is what to do without a network, appended to that message. With `noted` the
+    note that the bytes are ours stays beside them: for `borrowed`.
 
     Raises `Unavailable` (no network, server errors, a full disk), `GateFailed` (a digest differs) and `InvalidInput`
     (a URL other than http and https, a destination that can't be written). Proxies are taken from the environment.
@@ -87,18 +90,64 @@ def download(
     if not digests:
         raise ValueError("download() needs a digest: md5, sha256 or sha256_prefix")
     check_url(url)
+    transfer = _Transfer(url, destination, progress, timeout, max_bytes, hint, noted)
     try:
         if destination.is_file() and not _mismatch(destination, digests, max_bytes):
+            transfer.settle()
+            clear_lock(lock_beside(destination))
             return destination
         require_target(destination)
         destination.parent.mkdir(parents=True, exist_ok=True)
         with one_download(destination):
             # else another process was quicker
             if not destination.is_file() or _mismatch(destination, digests, max_bytes):
-                _fetch_and_check(_Transfer(url, destination, progress, timeout, max_bytes, hint), digests)
+                _fetch_and_check(transfer, digests)
         return destination
     except OSError as error:
         raise from_os_error(error, f"write {destination}") from error
+
+
+@contextlib.contextmanager
+def borrowed(url: str, destination: Path, *, ours: bool = False, keep: bool = False, **more: Any) -> Iterator[Path]:
+    """`download` for the time of the block: afterwards the file is gone, unless somebody had put it there.
+
+    With `ours` whatever stands there goes. With `keep` a failure leaves the file, and a note that it is ours, for the
+    next call, as a killed process does. Raises what `download` raises.
+    """
+    theirs = not ours and is_theirs(destination)
+    path = download(url, destination, noted=True, **more)
+    try:
+        yield path
+    except BaseException:
+        if not keep:
+            _give_back(path, theirs)
+        raise
+    _give_back(path, theirs)
+
+
+def _give_back(path: Path, theirs: bool) -> None:
+    with contextlib.suppress(OSError):  # it served its purpose; the next one removes it
+        if not theirs:
+            path.unlink(missing_ok=True)
+        _Transfer("", path).settle()
+
+
+def is_theirs(destination: Path) -> bool:
+    """Whether something stands at `destination` that is not left of a `borrowed` that was killed."""
+    transfer = _Transfer("", destination)
+    left = transfer.known() is not None and not os.path.lexists(transfer.part)  # else the note is about the part
+    return os.path.lexists(destination) and not left
+
+
+def clear_borrowed(destination: Path) -> None:
+    """Remove what is left of a `borrowed` that was killed, part or whole. What can't be removed stays."""
+    transfer = _Transfer("", destination)
+    if transfer.known() is not None:
+        with contextlib.suppress(OSError, CifarExportError), one_download(destination, seconds=0):
+            if not is_theirs(destination):
+                destination.unlink(missing_ok=True)
+            transfer.forget()
+    clear_lock(lock_beside(destination))
 
 
 def read_url(url: str, *, max_bytes: int, timeout: float = 30.0, hint: str = "") -> bytes:
@@ -174,7 +223,7 @@ def _fetch_and_check(transfer: _Transfer, digests: Digests) -> None:
             "It was removed. Run this again; if that doesn't help, the server or something between is at fault."
         )
     transfer.part.replace(transfer.destination)
-    transfer.forget()
+    transfer.settle()
 
 
 @dataclass(frozen=True)
@@ -183,10 +232,11 @@ class _Transfer:
 
     url: str
     destination: Path
-    progress: Progress | None
-    timeout: float
-    max_bytes: int
-    hint: str
+    progress: Progress | None = None
+    timeout: float = 30.0
+    max_bytes: int = 1 << 30
+    hint: str = ""
+    noted: bool = False
 
     @property
     def part(self) -> Path:
@@ -201,6 +251,11 @@ class _Transfer:
         """Remove the part file and what is known about it."""
         self.part.unlink(missing_ok=True)
         self.state.unlink(missing_ok=True)
+
+    def settle(self) -> None:
+        """Remove the note about a file that is complete, if it is ours and not wanted: a killed process leaves it."""
+        if not self.noted and self.known() is not None:
+            self.state.unlink(missing_ok=True)
 
     def run(self) -> None:
         """Request until the body is complete: each request goes on where the one before was cut off."""
@@ -304,10 +359,11 @@ class _Transfer:
         return unavailable(self.url, f"{reason}{kept}", remedy, self.hint)
 
 
-def one_download(destination: Path) -> AbstractContextManager[None]:
-    """Hold the lock of `destination`, waiting for it. Raises `Unavailable` after `LOCK_SECONDS`, OSError."""
+def one_download(destination: Path, *, seconds: float | None = None) -> AbstractContextManager[None]:
+    """Hold the lock of `destination`. Raises `Unavailable` after `seconds` (`LOCK_SECONDS`) of waiting, OSError."""
+    patience = LOCK_SECONDS if seconds is None else seconds
     busy = Unavailable(
-        f"another process has been downloading {destination} for {LOCK_SECONDS:.0f} seconds.\n"
+        f"another process has been downloading {destination} for {patience:.0f} seconds.\n"
         "Wait for it or end it, then run this again."
     )
-    return only_one(lock_beside(destination), busy, seconds=LOCK_SECONDS)
+    return only_one(lock_beside(destination), busy, seconds=patience)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 import shutil
 import signal
 import stat
@@ -14,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import InvalidInput, from_os_error
-from .leftovers import clear_dead, held
+from .exchange import exchange, one_exchange
+from .leftovers import clear_dead, held, hidden_name
 from .leftovers import leftover_of as leftover_of
+from .locks import lock_beside
 from .outside import MAX_MODEL_BYTES, open_regular
 
 
@@ -44,8 +45,11 @@ def require_target(path: Path) -> None:
 
     An output appears by a rename, which puts a file in the place of whatever has the name: `/dev/null` would be gone. A
     link counts as what it leads to (the link is replaced, what it leads to stays); those of the system, `/dev/stdout`
-    for one, are never replaced. Call it before the work, for each option that names a file to write.
+    for one, are never replaced, and `-` is no name: standard output has the results. Call it before the work, for each
+    option that names a file to write.
     """
+    if str(path) == "-":
+        raise InvalidInput("cannot write a file to -: the results go to standard output. Name a file.")
     try:
         what = _in_the_way(path)
     except ValueError:
@@ -94,14 +98,15 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Yield a temporary path beside each of `paths`; on success all are synced and renamed, on any exit else removed.
 
     A rename is atomic, so each of `paths` is either its old self or the complete new file, also after a crash, and
-    Ctrl-C waits until the last rename. Missing parent folders are made, and removed again if nothing came into them.
-    A temporary name ends with the full name of its file, so that tools that look at the suffix see the right one. The
-    temporary files are empty at first, and the body writes every one. Raises `InvalidInput` or `Unavailable` for what
-    the file system refuses.
+    Ctrl-C waits until the last rename. Where one can't be renamed, all are their old selves; where several processes
+    write the same ones, all are of the last. Missing parent folders are made, and removed again if nothing came into
+    them. A temporary name ends with the full name of its file, so that tools that look at the suffix see the right
+    one. The temporary files are empty at first, and the body writes every one. Raises `InvalidInput` or `Unavailable`
+    for what the file system refuses.
     """
     for path in paths:
         require_target(path)
-    temporaries = tuple(map(_hidden, paths))
+    temporaries = tuple(map(hidden_name, paths))
     with no_empty_parents(*paths):
         try:
             for temporary, path in zip(temporaries, paths, strict=True):
@@ -111,11 +116,11 @@ def staged_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
                 yield temporaries
                 for temporary in temporaries:
                     sync(temporary)
-                with interrupts_held():
-                    for temporary, path in zip(temporaries, paths, strict=True):
-                        temporary.replace(path)
+                with _alone(paths), interrupts_held():
+                    exchange(list(zip(temporaries, paths, strict=True)))
         except OSError as error:
             ours = {str(path) for path in (*temporaries, *paths, *(parent for p in paths for parent in p.parents))}
+            ours.add(str(lock_beside(paths[0])))
             if error.filename is not None and str(error.filename) not in ours:
                 raise  # someone else's file, met inside the `with`
             raise from_os_error(error, f"write {paths[0]}") from error
@@ -154,7 +159,7 @@ def hidden_folder(path: Path) -> Iterator[Path]:
     `leftover_of` knows it. Missing parent folders are made, and removed again if nothing came into them. Raises
     OSError.
     """
-    hidden = _hidden(path)
+    hidden = hidden_name(path)
     with no_empty_parents(path):
         try:
             clear_dead(path)
@@ -174,8 +179,8 @@ def remove_at_once(path: Path) -> None:
         path.rename(aside)
 
 
-def _hidden(path: Path) -> Path:
-    return path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+def _alone(paths: tuple[Path, ...]) -> contextlib.AbstractContextManager[None]:
+    return one_exchange(paths[0]) if len(paths) > 1 else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

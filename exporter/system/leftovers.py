@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import shutil
 import stat
 import time
@@ -22,6 +23,11 @@ except ImportError:  # Windows has no such locks: there leftovers stay
 
 YOUNG_SECONDS = 60.0
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def hidden_name(path: Path) -> Path:
+    """A new name beside `path` for what is to become it; `leftover_of` knows such names."""
+    return path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
 
 
 def leftover_of(path: Path) -> str:

@@ -59,6 +59,13 @@ def only_one(lock: Path, busy: CifarExportError, *, seconds: float = 0.0) -> Ite
             _remove(lock)
 
 
+def clear_lock(lock: Path) -> None:
+    """Remove the file `lock` if nobody holds it: a killed process leaves one. What can't be removed stays."""
+    if os.path.lexists(lock):
+        with contextlib.suppress(OSError, CifarExportError), only_one(lock, Unavailable("somebody is at work")):
+            pass
+
+
 def _acquire(lock: Path) -> int | None:
     """Open and lock the file of that name, and return its descriptor; None where another process holds it."""
     from filelock import lock_descriptor

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidInput, from_os_error
+from ..errors import InvalidInput
 from ..system.files import write_atomically
 from ..system.outside import read_regular
 
@@ -23,25 +23,17 @@ def _line(event: dict[str, Any]) -> str:
 class Log:
     """The events so far (`events`), and the file at `path` that holds one line for each.
 
-    Event kinds: `start` (also after an interruption: what is trained on what), `epoch`, `end`. The file is begun
-    with the events that a checkpoint kept, so that what was logged after the checkpoint is not there twice.
+    Event kinds: `start` (also after an interruption: what is trained on what), `epoch`, `end`. The file is written
+    anew each time, from the events that a checkpoint kept on: no line is there twice, and none by half.
     """
 
     def __init__(self, path: Path, events: Iterable[dict[str, Any]] = ()) -> None:
         self.path = path
         self.events = list(events)
 
-    def begin(self) -> None:
-        """Make the file say what `events` says. Raises `InvalidInput` or `Unavailable` where that can't be."""
-        write_atomically(self.path, "".join(map(_line, self.events)).encode())
-
     def write(self) -> None:
-        """Append the newest event to the file. Raises `InvalidInput` or `Unavailable` where that can't be."""
-        try:
-            with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(_line(self.events[-1]))
-        except OSError as error:
-            raise from_os_error(error, f"write {self.path}") from error
+        """Make the file say what `events` says, all at once. Raises `InvalidInput` or `Unavailable` where it can't."""
+        write_atomically(self.path, "".join(map(_line, self.events)).encode())
 
 
 def parts(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -188,7 +188,7 @@ def fit(
     if trainer.epochs_done < job.recipe.epochs:
         log.events.append(_start_event(trainer, log))
     if here.is_first:
-        log.begin()
+        log.write()
     if saved is None:
         trainer.ask_teachers(_asking(trainer, on_progress))
     _train(trainer, log, saved_at, on_progress)

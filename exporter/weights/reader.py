@@ -106,18 +106,16 @@ def read_checkpoint(path: Path, data: bytes, limit: int = MAX_BYTES) -> object:
 
     Raises `InvalidInput` that says what the file is, where it is something else: truncated, code, TorchScript, ...
     """
-    is_archive = _is_archive(data)
-    if is_archive:
-        _check_archive(path, data, limit)
+    archive = None
+    if _is_archive(data):
+        archive = _checked_archive(path, data, limit)
     elif data.startswith(b"PK\x03\x04"):
         raise InvalidInput(f"cannot load {path}: a truncated checkpoint, its end is missing. Get it again.")
     elif not data.startswith(_PICKLE_MARK):
         raise InvalidInput(f"cannot load {path}: it is {_guess(data)}.")
     try:
-        if is_archive:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                if (damaged := archive.testzip()) is not None:  # torch looks at no checksum
-                    raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        if archive is not None and (damaged := archive.testzip()) is not None:  # torch looks at no checksum
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
         with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
             warnings.simplefilter("ignore")  # about old formats; nothing a user can act on
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True, mmap=False)
@@ -134,11 +132,11 @@ def _is_archive(data: bytes) -> bool:
         return False
 
 
-def _check_archive(path: Path, data: bytes, limit: int) -> None:
-    """Refuse zip archives that are no checkpoint, by name, before torch looks at them."""
+def _checked_archive(path: Path, data: bytes, limit: int) -> zipfile.ZipFile:
+    """Open a zip archive; refuse one that is no checkpoint, by name, before torch looks at it."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
+        archive = zipfile.ZipFile(io.BytesIO(data))
+        entries = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         raise InvalidInput(f"cannot load {path}: a damaged archive ({_brief(error)}). Get it again.") from error
     names = [entry.filename.partition("/")[2] or entry.filename for entry in entries]
@@ -151,6 +149,7 @@ def _check_archive(path: Path, data: bytes, limit: int) -> None:
         raise InvalidInput(f"cannot load {path}: a zip archive, but no PyTorch checkpoint (no data.pkl in it).")
     if sum(entry.file_size for entry in entries) > limit:
         raise InvalidInput(f"cannot load {path}: it unpacks to more than {limit // 2**20} MiB.")
+    return archive
 
 
 def _guess(data: bytes) -> str:

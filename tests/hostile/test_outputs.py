@@ -102,3 +102,12 @@ def test_a_null_in_a_name_is_wrong_input(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="no name holds a NUL"):
         write_atomically(tmp_path / "a\0b", b"new")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dash_is_no_file(run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (("parity", "resnet20", "--report", "-"), ("onnx", "resnet20", "--output", "-")):
+        assert run(*command).exit_code == 2
+    with pytest.raises(InvalidInput, match="standard output"):
+        write_atomically(Path("-"), b"new")
+    assert list(tmp_path.iterdir()) == []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from cifar_export.errors import Unavailable
 from cifar_export.exporting.artifact import export, golden_paths
 from cifar_export.exporting.golden import write_golden
+from cifar_export.system.files import staged_together
 from cifar_export.weights.core import Weights
 
 
@@ -104,3 +107,62 @@ def test_they_are_the_ones_that_are_written_alone(weights20: Weights, tmp_path: 
     assert sorted(paths) == sorted(golden_paths(format_name, alone))
     for path in paths:
         assert (together / path.relative_to(alone)).read_bytes() == path.read_bytes()
+
+
+def write_both(folder: Path, content: str) -> None:
+    with staged_together(folder / "a.onnx", folder / "a.onnx.json") as temporaries:
+        for temporary in temporaries:
+            temporary.write_text(content)
+
+
+def test_what_two_write_at_once_is_of_one_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one comes between the two renames of the first."""
+    real = Path.replace
+    second = threading.Thread(target=write_both, args=(tmp_path, "second"))
+
+    def replace(path: Path, target: Path) -> Path:
+        done = real(path, target)
+        if second.ident is None:
+            second.start()
+            second.join(timeout=0.5)  # it has to wait: without a lock it is through at once
+        return done
+
+    monkeypatch.setattr(Path, "replace", replace)
+    write_both(tmp_path, "first")
+    second.join()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.onnx": "second",
+        "a.onnx.json": "second",
+    }
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_rename_that_fails_leaves_all_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, older: bool
+) -> None:
+    if older:
+        write_both(tmp_path, "older")
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    real = Path.replace
+    renames: list[Path] = []
+
+    def replace(path: Path, target: Path) -> Path:
+        renames.append(path)
+        if len(renames) == number + 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path), None, str(target))
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(Unavailable):
+        write_both(tmp_path, "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_system_without_locks_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("filelock.lock_descriptor", refuse)
+    write_both(tmp_path, "new")
+    assert (tmp_path / "a.onnx.json").read_text() == "new"

@@ -27,6 +27,7 @@ from ...data import Split
 from ...system.checkout import PACKAGE
 from ...system.files import hidden_folder, remove_at_once
 from ...system.folders import cache_folder, state_folder
+from ...system.leftovers import clear_dead
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import record
@@ -110,6 +111,7 @@ class NetworkCache:
         try:
             if not os.path.lexists(entry):
                 return None
+            clear_dead(entry)
             contents, measured = self._load(entry, key)
         except (OSError, ValueError, RecursionError) as error:
             self._say(f"note: the cached {name} cannot be used ({_reason(error)}); it is built again.")

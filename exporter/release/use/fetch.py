@@ -12,7 +12,7 @@ from typing import Any
 
 from ...errors import GateFailed, InvalidInput, from_os_error
 from ...networks.zoo import named
-from ...system.download import Progress, download, one_download
+from ...system.download import Progress, borrowed, clear_borrowed, is_theirs, one_download
 from ...system.files import (
     leftover_of,
     no_empty_parents,
@@ -21,6 +21,8 @@ from ...system.files import (
     sha256_file,
     staged_folder,
 )
+from ...system.leftovers import clear_dead
+from ...system.locks import clear_lock, lock_beside
 from ..check.verify import extract, shown
 from ..signer import Signer
 from .source import Source, below, is_url, open_folder, open_url
@@ -117,7 +119,11 @@ def install(
     is downloaded beside `folder`, and removed again unless somebody had put it there. Raises like `fetch`.
     """
     files, archive = source.files(network), source.archive(network)
+    path = folder.with_name(archive)
     if os.path.lexists(folder) and not difference(folder, files):
+        clear_borrowed(path)
+        clear_lock(lock_beside(folder))
+        clear_dead(folder)
         return False
     try:
         with no_empty_parents(folder), one_download(folder):
@@ -135,20 +141,14 @@ def install(
             if source.folder is not None:
                 _unpack(source.folder / archive, files, folder)
                 return True
-            path = folder.with_name(archive)
             url, digest = below(source.url, archive), source.digests[archive]
-            was_there = os.path.lexists(path)
-            if was_there and not replace and _is_other(path, digest):
+            if not replace and is_theirs(path) and _is_other(path, digest):
                 raise InvalidInput(
                     f"{path} is there already, and is not the archive of this release.\n"
                     "Move it away, or choose another --output."
                 )
-            download(url, path, sha256=digest, progress=progress, max_bytes=MAX_ARCHIVE)
-            try:
+            with borrowed(url, path, ours=replace, sha256=digest, progress=progress, max_bytes=MAX_ARCHIVE):
                 _unpack(path, files, folder)
-            finally:
-                if replace or not was_there:  # with `replace` it is nobody's but ours
-                    path.unlink(missing_ok=True)
             return True
     except OSError as error:
         raise from_os_error(error, f"write {folder}") from error
