@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -225,7 +225,7 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 
 
-class _Dataset(click.ParamType[str]):
+class Dataset(click.ParamType[str]):
     """The name of a data set, or the folder of one's own."""
 
     name = "data set"
@@ -246,7 +246,7 @@ class _Dataset(click.ParamType[str]):
 dataset_option = click.option(
     "--dataset",
     metavar="NAME|DIR",
-    type=_Dataset(),
+    type=Dataset(),
     help="Data set of the network: cifar10, cifar100, or the folder of your own (docs/own-data.md).  "
     "[default: what the weights say, else cifar10]",
 )
@@ -435,24 +435,44 @@ def asked(
             f"--file {model}."
         )
     weights = _of_one(model, "--weights", name.weights, weights)
-    dataset = _of_one(model, "--dataset", name.dataset, dataset)
     named_model = str(name.model)
     if labels is not None:
+        if name.dataset is not None:
+            raise InvalidInput(f"{model} says its classes itself. Leave --labels away.")
         spec = _of_labels(named_model, labels, weights, dataset)
     else:
-        spec = network(named_model, dataset if isinstance(dataset, DatasetSpec) else dataset_of(dataset, weights))
+        spec = network(named_model, _dataset_of_one(model, name.dataset, dataset, weights))
     made_of = (name.facts.metadata or {}).get("weights_sha256") if name.facts else None
     return Asked(spec, weights, normalization, key, shortcut, seed, name.file, made_of)
 
 
-def _of_one(name: str, option: str, said: Any, asked_for: Any) -> Any:
+def _of_one(name: str, option: str, said: object, asked_for: Any) -> Any:
     """What the name says, else what the option says. Raises `InvalidInput` where they contradict each other."""
     if said is None:
         return asked_for
-    shown = said.name if isinstance(said, DatasetSpec) else str(said)
-    if asked_for not in (None, "bundled", shown):
-        raise InvalidInput(f"{name} says {shown}, and {option} says {asked_for}. Leave {option} away.")
-    return said if isinstance(said, DatasetSpec) else shown
+    if asked_for not in (None, "bundled", str(said)):
+        raise InvalidInput(f"{name} says {said}, and {option} says {asked_for}. Leave {option} away.")
+    return str(said)
+
+
+def _dataset_of_one(
+    name: str, said: str | DatasetSpec | None, asked_for: str | None, weights: str
+) -> str | DatasetSpec:
+    """The data set that the name says, else the one asked for.
+
+    A file of one's own classes says their labels alone: the folder of its pictures may be asked for beside it.
+    """
+    if not isinstance(said, DatasetSpec):
+        return dataset_of(_of_one(name, "--dataset", said, asked_for), weights)
+    if asked_for is None:
+        return said
+    folder = dataset_of(asked_for)
+    if not isinstance(folder, DatasetSpec) or folder.labels != said.labels:
+        raise InvalidInput(
+            f"{name} says {said.name}, with {said.classes} classes, and --dataset says {asked_for}, which has other "
+            "ones. Leave --dataset away, or name the folder of its pictures."
+        )
+    return replace(folder, name=said.name)
 
 
 def _of_labels(model: str, labels: Path, weights: str, dataset: str | None) -> NetworkSpec:
