@@ -7,7 +7,8 @@ from pathlib import Path
 from ..data import Split
 from ..errors import GateFailed
 from ..exporting.subject import facts_of_export, opened, require_reader
-from ..networks.zoo import InputVariant
+from ..gate.isolated import IsolatedFile
+from ..networks.zoo import InputVariant, Normalization
 from ..runtimes import require_runtime
 from ..weights.core import Weights
 from .evaluation import DEFAULT_BATCH, Evaluation, Progress, evaluate
@@ -45,6 +46,35 @@ def score(
             batch_size=batch_size,
             limit=limit,
             classes=weights.network.dataset.classes,
+            progress=progress,
+        )
+
+
+def score_file(
+    file: Path,
+    format_name: str,
+    split: Split,
+    runtime: str,
+    variant: InputVariant,
+    normalization: Normalization,
+    *,
+    classes: int,
+    batch_size: int = DEFAULT_BATCH,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Top-1 and top-5 of a `file` of that format whose weights nobody has, by what its user says that it takes."""
+    require_runtime(runtime)
+    require_reader(runtime, file, format_name)
+    with IsolatedFile(runtime, file) as ready:
+        return evaluate(
+            ready,
+            split,
+            normalization,
+            variant,
+            batch_size=batch_size,
+            limit=limit,
+            classes=classes,
             progress=progress,
         )
 

@@ -429,13 +429,13 @@ def asked(
     """
     normalization = parse_normalization(mean, std)
     name = called(model)
-    if name.is_foreign:
+    if name.is_foreign and weights in ("bundled", "upstream", "random"):
         raise InvalidInput(
-            f"{model} does not say which network it is, for it carries no metadata of ours. Name the network, and add "
-            f"--file {model}."
+            f"{model} does not say which network it is, for it carries no metadata of ours. Add --weights PATH, or "
+            f"name the network, and add --file {model}."
         )
     weights = _of_one(model, "--weights", name.weights, weights)
-    named_model = str(name.model)
+    named_model = _model_of(weights, key) if name.is_foreign else str(name.model)
     if labels is not None:
         if name.dataset is not None:
             raise InvalidInput(f"{model} says its classes itself. Leave --labels away.")
@@ -444,6 +444,14 @@ def asked(
         spec = network(named_model, _dataset_of_one(model, name.dataset, dataset, weights))
     made_of = (name.facts.metadata or {}).get("weights_sha256") if name.facts else None
     return Asked(spec, weights, normalization, key, shortcut, seed, name.file, made_of)
+
+
+def _model_of(weights: str, key: str | None) -> str:
+    """The model that a file of weights is of."""
+    from ..weights.foreign import Reading
+    from ..weights.sources import model_of_weights
+
+    return model_of_weights(Path(weights), Reading(key))
 
 
 def _of_one(name: str, option: str, said: object, asked_for: Any) -> Any:

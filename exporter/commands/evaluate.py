@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,14 @@ from .console import (
     refuse_trust_without_file,
     runtime_option,
 )
+from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, stranger_of
 from .streams import say, verdict
+
+if TYPE_CHECKING:
+    from ..accuracy.evaluation import Evaluation
+    from ..formats.onnx_choices import Layout
+
+_ADD = "Add --weights PATH, or leave --all-runtimes out."
 
 
 @click.command(cls=Command)
@@ -35,6 +42,7 @@ from .streams import say, verdict
 @click.option("--all-runtimes", is_flag=True, help="Evaluate in every runtime, and show where two of them disagree.")
 @input_option
 @file_options
+@layout_option
 @data_dir_option
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test images.")
 @click.option(
@@ -51,6 +59,7 @@ def evaluate(
     variant: InputVariant | None,
     file: Path | None,
     trust_file: bool,
+    layout: Layout | None,
     data_dir: Path,
     limit: int | None,
     batch_size: int,
@@ -60,32 +69,66 @@ def evaluate(
     """Measure the accuracy of NETWORK on the test set.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, the folder of a run or of a released network, or an
-    exported file.
+    exported file. A file of somebody else needs --dataset, and --mean and --std.
 
     Reports top-1 and top-5 accuracy in the runtime that you name. With --all-runtimes, exit code 1 means that float32
     runtimes name different classes for an image whose class is clear in float64.
     """
-    wanted = asked(**network)
-    file = one_file(wanted, file)
-    refuse_trust_without_file(file, trust_file)
-    if variant != "unit":
-        refuse_guessing(wanted, file)
-    how: dict[str, Any] = {"variant": variant, "file": file, "trust_file": trust_file}
-    how |= {"batch_size": batch_size, "limit": limit}
-    if all_runtimes:
-        return _evaluate_all(wanted, data_dir, as_json, **how)
+    how: dict[str, Any] = {"batch_size": batch_size, "limit": limit}
+    with as_laid_out(str(file or network["model"]), layout) as subject:
+        if file is not None:
+            file = Path(subject)
+        else:
+            network["model"] = subject
+        if file is None and is_stranger(subject, network["weights"]):
+            if all_runtimes:
+                raise InvalidInput(f"--all-runtimes judges by float64, which needs the weights of {subject}. {_ADD}")
+            stranger = stranger_of(subject, network, variant, trust=trust_file)
+            return _evaluate_stranger(stranger, data_dir, runtime, as_json, **how)
+        wanted = asked(**network)
+        file = one_file(wanted, file)
+        refuse_trust_without_file(file, trust_file)
+        if variant != "unit":
+            refuse_guessing(wanted, file)
+        how |= {"variant": variant, "file": file, "trust_file": trust_file}
+        if all_runtimes:
+            return _evaluate_all(wanted, data_dir, as_json, **how)
+        return _evaluate(wanted, data_dir, runtime, as_json, **how)
+
+
+def _evaluate(wanted: Asked, data_dir: Path, runtime: str, as_json: bool, **how: Any) -> None:
     from ..accuracy.score import score
     from ..data import load_split
-    from .display import bar, evaluation_summary
+    from .display import bar
 
     split = load_split(data_dir, wanted.spec.dataset, "test")
     with bar("evaluating", quiet=as_json) as progress:
         result = score(wanted.load(quiet=as_json), split, runtime, progress=progress, **how)
+    _show(name_of(how["file"]) or wanted.spec.name, result, as_json)
+
+
+def _evaluate_stranger(stranger: Stranger, data_dir: Path, runtime: str, as_json: bool, **how: Any) -> None:
+    """`evaluate` of a file that comes without its weights."""
+    from ..accuracy.score import score_file
+    from ..data import load_split
+    from .display import bar
+
+    dataset = stranger.require_dataset()
+    what = (stranger.file, stranger.format)
+    takes = (stranger.variant, stranger.normalization)
+    split = load_split(data_dir, dataset, "test")
+    with bar("evaluating", quiet=as_json) as progress:
+        result = score_file(*what, split, runtime, *takes, classes=dataset.classes, progress=progress, **how)
+    _show(stranger.name, result, as_json)
+
+
+def _show(name: str, result: Evaluation, as_json: bool) -> None:
+    from .display import evaluation_summary
+
     if as_json:
         echo_json(result.as_dict())
     else:
-        evaluation_summary(wanted.spec.name, result)
-    return None
+        evaluation_summary(name, result)
 
 
 def _evaluate_all(wanted: Asked, data_dir: Path, as_json: bool, **how: Any) -> None:

@@ -131,7 +131,9 @@ def facts_of(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFa
     if facts.variant is None and spec.name != "onnx" and variant is not None:
         return FileFacts(facts.format, variant, None)  # a foreign archive does not say; its user did
     if facts.variant is None:
-        hint = "Export a file with one input as documented." if spec.name == "onnx" else "Say which with --input."
+        hint = "Say which with --input."
+        if spec.name == "onnx":
+            hint = "Say --layout nchw or nhwc if it takes 32×32 images that way, else export it with such an input."
         raise InvalidInput(f"{file}: its input is not known to be images as documented. {hint}")
     if facts.metadata is None and {facts.variant, variant} == {"float32", "unit"}:
         return replace(facts, variant=variant)  # a foreign file's float images: only its user knows their range

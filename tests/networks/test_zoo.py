@@ -14,8 +14,8 @@ from cifar_export.networks.zoo import (
     in_order,
     model,
     named,
-    parts_of,
     network,
+    parts_of,
 )
 
 
