@@ -298,7 +298,6 @@ MODEL_OR_NETWORK = _Named("model", (*MODELS, *NETWORKS), lambda name: find_netwo
 """resnet20, or cifar100_resnet20."""
 NETWORK = _Named("network", NETWORKS, named)
 """cifar100_resnet20 and so on."""
-model_argument = click.argument("model", metavar="MODEL", type=MODEL)
 SUBJECT = _Named("network", (*MODELS, *NETWORKS), require_name)
 """resnet20, cifar100_resnet20, an exported file, or the folder of a run or of a released network."""
 subject_argument = click.argument("model", metavar="NETWORK", type=SUBJECT)
@@ -442,8 +441,20 @@ def asked(
         spec = _of_labels(named_model, labels, weights, dataset)
     else:
         spec = network(named_model, _dataset_of_one(model, name.dataset, dataset, weights))
-    made_of = (name.facts.metadata or {}).get("weights_sha256") if name.facts else None
+    metadata = (name.facts.metadata or {}) if name.facts else {}
+    _require_same_normalization(model, metadata, normalization)
+    made_of = metadata.get("weights_sha256")
     return Asked(spec, weights, normalization, key, shortcut, seed, name.file, made_of)
+
+
+def _require_same_normalization(name: str, metadata: dict[str, Any], given: Normalization | None) -> None:
+    """Raise `InvalidInput` where a file says another normalization than the options."""
+    if given is not None and metadata and {key: metadata.get(key) for key in ("mean", "std")} != given.as_dict():
+        said = f"mean {metadata.get('mean')} and std {metadata.get('std')}"
+        raise InvalidInput(
+            f"{name} says {said:.200}, and the options say mean {list(given.mean)} and std {list(given.std)}. "
+            "Leave --mean and --std away."
+        )
 
 
 def _model_of(weights: str, key: str | None) -> str:
@@ -504,13 +515,6 @@ def runtime_option(*names: str, multiple: bool = False, default: str | None = No
         show_default=default is not None,
         help=f"{help} `cifar-export doctor` lists all names.",
     )
-
-
-def one_file(wanted: Asked, file: Path | None) -> Path | None:
-    """The file that was named in the place of a network, or by --file. Raises `InvalidInput` for both at once."""
-    if wanted.file is not None and file is not None:
-        raise InvalidInput(f"{wanted.file} and --file {file} both name a file. Leave one of them out.")
-    return wanted.file or file
 
 
 def refuse_guessing(wanted: Asked, file: Path | None) -> None:

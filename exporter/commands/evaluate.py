@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidInput
-from ..networks.zoo import InputVariant
+from ..networks.zoo import DatasetSpec, InputVariant, Normalization
 from .console import (
     Asked,
     Command,
@@ -21,12 +21,11 @@ from .console import (
     input_option,
     json_option,
     network_options,
-    one_file,
     refuse_guessing,
     refuse_trust_without_file,
     runtime_option,
 )
-from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, stranger_of
+from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, refuse_two_files, stranger_of
 from .streams import say, verdict
 
 if TYPE_CHECKING:
@@ -75,6 +74,7 @@ def evaluate(
     runtimes name different classes for an image whose class is clear in float64.
     """
     how: dict[str, Any] = {"batch_size": batch_size, "limit": limit}
+    refuse_two_files(network["model"], file)
     with as_laid_out(str(file or network["model"]), layout) as subject:
         if file is not None:
             file = Path(subject)
@@ -86,7 +86,9 @@ def evaluate(
             stranger = stranger_of(subject, network, variant, trust=trust_file)
             return _evaluate_stranger(stranger, data_dir, runtime, as_json, **how)
         wanted = asked(**network)
-        file = one_file(wanted, file)
+        if wanted.file is not None and wanted.source == "bundled" and not all_runtimes:
+            return _evaluate_ours(wanted, variant, data_dir, runtime, as_json, trust=trust_file, **how)
+        file = wanted.file or file
         refuse_trust_without_file(file, trust_file)
         if variant != "unit":
             refuse_guessing(wanted, file)
@@ -108,18 +110,54 @@ def _evaluate(wanted: Asked, data_dir: Path, runtime: str, as_json: bool, **how:
 
 
 def _evaluate_stranger(stranger: Stranger, data_dir: Path, runtime: str, as_json: bool, **how: Any) -> None:
-    """`evaluate` of a file that comes without its weights."""
+    """`evaluate` of a file of somebody else, by what its user says of it."""
+    fed = (stranger.file, stranger.format, stranger.variant, stranger.normalization)
+    _show(stranger.name, _scored(stranger.require_dataset(), fed, data_dir, runtime, as_json, **how), as_json)
+
+
+def _evaluate_ours(
+    wanted: Asked, variant: InputVariant | None, data_dir: Path, runtime: str, as_json: bool, *, trust: bool, **how: Any
+) -> None:
+    """`evaluate` of a file of ours, which says all that is needed: no weights are."""
+    from ..exporting.subject import facts_of
+    from ..prediction.predict import said_in
+
+    file = Path(str(wanted.file))
+    facts = facts_of(file, variant, trust=trust)
+    labels, normalization = said_in(file, facts.metadata or {})
+    if labels != wanted.spec.dataset.labels:
+        raise InvalidInput(f"{file} names other labels, or in another order, than {wanted.spec.dataset.title} has.")
+    fed = (file, facts.format, facts.variant or "float32", normalization)
+    _show(wanted.spec.name, _scored(wanted.spec.dataset, fed, data_dir, runtime, as_json, **how), as_json)
+
+
+def _scored(
+    dataset: DatasetSpec,
+    fed: tuple[Path, str, InputVariant, Normalization],
+    data_dir: Path,
+    runtime: str,
+    as_json: bool,
+    **how: Any,
+) -> Evaluation:
+    """The accuracy of a file of that format, which takes images of that variant and normalization."""
     from ..accuracy.score import score_file
     from ..data import load_split
     from .display import bar
 
-    dataset = stranger.require_dataset()
-    what = (stranger.file, stranger.format)
-    takes = (stranger.variant, stranger.normalization)
+    file, format_name, variant, normalization = fed
     split = load_split(data_dir, dataset, "test")
     with bar("evaluating", quiet=as_json) as progress:
-        result = score_file(*what, split, runtime, *takes, classes=dataset.classes, progress=progress, **how)
-    _show(stranger.name, result, as_json)
+        return score_file(
+            file,
+            format_name,
+            split,
+            runtime,
+            variant,
+            normalization,
+            classes=dataset.classes,
+            progress=progress,
+            **how,
+        )
 
 
 def _show(name: str, result: Evaluation, as_json: bool) -> None:

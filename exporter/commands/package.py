@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,7 @@ def package(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Build a release of all eight networks, of some, or of one of your own.
+    """Build a release of all eight networks, some, or your own.
 
     NETWORK is resnet20, cifar100_resnet20 or the folder of a run. Weights of yours are packaged for one network, with
     --weights or by the folder of their run; their accuracy is measured if the test images are there.
@@ -192,7 +193,8 @@ def _own(
         raise InvalidInput(f"{wanted.file} is exported already. Name a network with --weights, or the folder of a run.")
     from ..release.build.own import Own
 
-    return Own(wanted.load(quiet=quiet), license, _test_images(wanted.spec.dataset, data_dir))
+    own = Own(wanted.load(quiet=quiet), license)
+    return replace(own, split=_test_images(wanted.spec.dataset, data_dir))
 
 
 def _test_images(dataset: DatasetSpec, data_dir: Path) -> Split | None:

@@ -19,12 +19,11 @@ from .console import (
     input_option,
     json_option,
     network_options,
-    one_file,
     refuse_guessing,
     refuse_trust_without_file,
     runtime_option,
 )
-from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, stranger_of
+from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, refuse_two_files, stranger_of
 from .streams import say, verdict
 
 if TYPE_CHECKING:
@@ -80,6 +79,7 @@ def parity(
 
     It is run on the images that come with cifar-export, on generated ones, and on the test set if there is one.
     """
+    refuse_two_files(network["model"], file)
     with as_laid_out(str(file or network["model"]), layout) as subject:
         if file is not None:
             file = Path(subject)
@@ -94,7 +94,7 @@ def parity(
             stranger = stranger_of(subject, network, variant, trust=trust_file)
             return _compare(stranger, runtimes, data_dir, as_json)
         wanted = asked(**network)
-        file = one_file(wanted, file)
+        file = wanted.file or file
         refuse_trust_without_file(file, trust_file)
         if variant != "unit":
             refuse_guessing(wanted, file)

@@ -63,6 +63,12 @@ def name_of(file: Path | None) -> str | None:
     return _FOREIGN.format(file.name) if file is not None and called(str(file)).is_foreign else None
 
 
+def refuse_two_files(name: str, file: Path | None) -> None:
+    """Raise `InvalidInput` where the network is named by a file, and --file names one, too."""
+    if file is not None and called(name).file is not None:
+        raise InvalidInput(f"{name} and --file {file} both name a file. Leave one of them out.")
+
+
 def is_stranger(name: str, weights: str) -> bool:
     """Whether `name` is a file without metadata of ours that comes without its weights."""
     return weights == "bundled" and called(name).is_foreign

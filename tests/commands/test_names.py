@@ -63,8 +63,10 @@ def test_a_file_of_bundled_weights_says_all_that_parity_needs(run: Run, bundled_
     for option, value, said in (
         ("--dataset", "cifar10", "a.onnx says cifar100, and --dataset says cifar10"),
         ("--file", bundled_file, "both name a file"),
+        ("--std", "0.1,0.1,0.1", "and the options say mean [0.1, 0.1, 0.1] and std [0.1, 0.1, 0.1]"),
     ):
-        refused = run("parity", bundled_file, *CPU, option, value)
+        mean = ["--mean", "0.1,0.1,0.1"] if option == "--std" else []
+        refused = run("parity", bundled_file, *CPU, option, value, *mean)
         assert refused.exit_code == 2
         assert said in refused.stderr
 

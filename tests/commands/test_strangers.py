@@ -121,6 +121,8 @@ def test_what_is_not_said_or_contradicts_the_file_is_refused(
         ("evaluate", theirs(), [*SAID, *ten, "--weights", "random"], "Add --weights PATH"),
         ("evaluate", theirs("pixels", "uint8"), [*SAID, *ten], "which it normalizes itself. Leave --mean and --std"),
         ("evaluate", theirs("open", change=opened), [*SAID, *ten], "Say --layout nchw or nhwc"),
+        ("parity", theirs(), [*SAID, "--file", theirs()], "both name a file"),
+        ("evaluate", theirs(), [*SAID, "--file", theirs()], "both name a file"),
         ("parity", theirs(), [], "does not say how its images are normalized"),
         ("parity", theirs(), [*SAID, "--key", "ema"], "--key is for weights"),
         ("parity", theirs(), [*SAID, "--report", tmp_path / "a.html"], "needs the weights of"),

@@ -155,6 +155,35 @@ def test_the_pages_program_lays_out_what_torchvision_has(tmp_path: Path, monkeyp
     assert (found.spec.train_images, found.spec.test_images) == (4, 2)
 
 
+def test_a_file_of_ones_own_is_scored_by_what_it_says_itself(run: Run, trained: Trained, tmp_path: Path) -> None:
+    file = tmp_path / "a.onnx"
+    assert run("onnx", trained.run, "--input", "uint8", "--no-check", "--output", file).exit_code == 0
+    done = run("evaluate", file, "--dataset", trained.shapes, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["top1"] > 90
+    model = onnx.load(file)
+    (labels,) = (entry for entry in model.metadata_props if entry.key == "labels")
+    labels.value = json.dumps(LABELS[::-1])
+    onnx.save(model, file)
+    refused = run("evaluate", file, "--dataset", trained.shapes)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+
+
+def test_what_cannot_be_trained_on_ones_own_pictures_is_said(run: Run, trained: Trained, tmp_path: Path) -> None:
+    for network, options, said in (
+        (
+            "resnet8",
+            ["--recipe", "distill"],
+            "recipe distill learns from bundled networks, and there are none of shapes",
+        ),
+        ("cifar10_resnet8", [], "cifar10_resnet8 says cifar10, and --dataset says"),
+    ):
+        refused = run("train", network, "--dataset", trained.shapes, *options, "--output", tmp_path / "run")
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert said in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_folder_of_a_run_is_scored_on_the_pictures_of_its_own_labels_only(
     run: Run, trained: Trained, tmp_path: Path
 ) -> None:

@@ -202,7 +202,7 @@ def _require_weights(names: Sequence[str]) -> None:
     if missing:
         there = [name for name in names if name in entries]
         by_name = " ".join(f"--only {name}" for name in there)
-        fix = f"Package the others by name: {by_name}." if there else "Train one and bundle it first."
+        fix = f"Package the others by name: {by_name}." if there else "Add --weights PATH, or the folder of a run."
         raise Unavailable(f"no weights of {', '.join(missing)} are bundled yet.\n{fix}")
 
 
