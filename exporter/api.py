@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import GateFailed, InvalidInput
-from .networks.zoo import named, require_variant
+from .networks.zoo import DatasetSpec, NetworkSpec, find_network, named, parts_of, require_variant
 from .release.use.fetch import require_known
 from .release.use.load import load
 
@@ -44,14 +44,22 @@ def export(
     classifier: Literal["gemm", "matmul"] | None = None,
     layout: Literal["nchw", "nhwc"] | None = None,
     weights: str | Path = "bundled",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    key: str | None = None,
+    shortcut: Literal["pad-both", "pad-end"] | None = None,
 ) -> Artifact:
     """Export the network called `name` to one file with its sidecar, after it has passed parity.
 
     `output` is by default `artifacts/exports/<name>[-uint8|-unit]<suffix>` under the current folder. `weights`:
-    "bundled", "upstream", or the path of a checkpoint that states its normalization. `target` (a consumer of the table
-    in docs/targets.md) and what follows it, which beats it, are for ONNX alone; `input` is float32 where neither says
-    otherwise. Raises `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands
-    at `output`.
+    "bundled", "upstream", or the path of a checkpoint; `name` may be that of the network that a file of
+    `cifar-export train` says it is of. `mean` and `std` (R, G, B, of pixels in 0..1) are what a checkpoint was trained
+    with that does not state it. `key` is the state dict to take of several, and `shortcut` says where shortcuts without
+    parameters pad channels (docs/checkpoints.md). `target` (a consumer of the table in docs/targets.md) and what
+    follows it, which beats it, are for ONNX alone; `input` is float32 where neither says otherwise.
+
+    Raises `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands at
+    `output`.
 
     >>> import cifar_export
     >>> artifact = cifar_export.export("cifar10_resnet20", "onnx", output="resnet20.onnx", opset=17)
@@ -74,7 +82,7 @@ def export(
         require_variant(input)
     choices, variant = chosen(target, input, **asked)
     return export_file(
-        _weights(name, weights),
+        _weights(name, weights, mean, std, key, shortcut),
         format,
         variant=variant,
         choices=choices if format == "onnx" else None,
@@ -90,10 +98,15 @@ def parity(
     file: str | Path | None = None,
     trust_file: bool = False,
     weights: str | Path = "bundled",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    key: str | None = None,
+    shortcut: Literal["pad-both", "pad-end"] | None = None,
 ) -> ParityReport:
     """Compare `runtimes` (by default all that this machine can run) with the network in PyTorch float64.
 
-    They run fresh exports, or the exported `file`; one that is code needs its sidecar or `trust_file`. The verdict is
+    They run fresh exports, or the exported `file`; one that is code needs its sidecar or `trust_file`. `weights` and
+    what follows are those of `export`. The verdict is
     `passed` of the report, and `failures` has a line for each thing that failed: no exception is raised for them.
     Runtimes run in processes of their own, so a program that calls this at its top level needs no guard.
 
@@ -107,7 +120,11 @@ def parity(
     if input is not None:
         require_variant(input)
     return prove(
-        _weights(name, weights), variant=input, runtimes=tuple(runtimes), file=_path(file), trust_file=trust_file
+        _weights(name, weights, mean, std, key, shortcut),
+        variant=input,
+        runtimes=tuple(runtimes),
+        file=_path(file),
+        trust_file=trust_file,
     )
 
 
@@ -121,11 +138,16 @@ def evaluate(
     trust_file: bool = False,
     limit: int | None = None,
     weights: str | Path = "bundled",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    key: str | None = None,
+    shortcut: Literal["pad-both", "pad-end"] | None = None,
 ) -> Evaluation:
     """Measure the accuracy of the network called `name` in `runtime`, in percent of the test images.
 
     `data_dir` is a folder that `cifar-export data fetch` has filled; `limit` takes the first so many images. A fresh
-    export is run, or the exported `file`. Raises `GateFailed` for a file of other weights.
+    export is run, or the exported `file`. `weights` and what follows are those of `export`.
+    Raises `GateFailed` for a file of other weights.
 
     >>> import cifar_export
     >>> result = cifar_export.evaluate("cifar10_resnet20", data_dir="data", limit=100)
@@ -137,7 +159,7 @@ def evaluate(
 
     if input is not None:
         require_variant(input)
-    loaded = _weights(name, weights)
+    loaded = _weights(name, weights, mean, std, key, shortcut)
     split = load_split(_required(data_dir), loaded.network.dataset, "test")
     return score(loaded, split, runtime, variant=input, file=_path(file), trust_file=trust_file, limit=limit)
 
@@ -212,11 +234,32 @@ def verify(
     return found
 
 
-def _weights(name: str, source: str | Path) -> Weights:
+def _weights(
+    name: str,
+    source: str | Path,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    key: str | None = None,
+    shortcut: str | None = None,
+) -> Weights:
     require_known(name)
-    from .weights.sources import load_weights
+    from .networks.normalization import normalization_from
+    from .weights.foreign import Reading
+    from .weights.sources import load_weights, said_dataset
 
-    return load_weights(named(name), str(source))
+    spec = find_network(name)
+    parts = parts_of(name)
+    if spec is None and parts and source not in ("bundled", "upstream", "random"):
+        said = said_dataset(_required(source))
+        if isinstance(said, DatasetSpec) and said.name == parts[0]:
+            spec = NetworkSpec(parts[1], said)
+    normalization = None
+    if (mean, std) != (None, None):
+        try:
+            normalization = normalization_from({"mean": list(mean or ()), "std": list(std or ())})
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(f"mean {mean} and std {std}: {error}. Give three numbers each.") from None
+    return load_weights(spec or named(name), str(source), normalization, reading=Reading(key, shortcut))
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data import Split
-from ..errors import GateFailed, InvalidInput
-from ..exporting.subject import facts_of_export, opened, require_reader
+from ..errors import GateFailed
+from ..exporting.subject import facts_of_export, opened, precision_of, require_reader
 from ..formats.onnx_choices import Precision
-from ..networks.zoo import InputVariant
+from ..gate.isolated import IsolatedFile
+from ..networks.zoo import InputVariant, Normalization
 from ..runtimes import require_precision, require_runtime
 from ..weights.core import Weights
 from .evaluation import DEFAULT_BATCH, Evaluation, Progress, evaluate
@@ -27,7 +28,7 @@ def score(
     limit: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Top-1 and top-5 of `weights` in `runtime`, on a fresh export or on `file`.
+    """Top-1 and top-5 of `weights` in `runtime`, on a fresh export in that precision or on `file`.
 
     A `file` is fed the normalization that it states itself; one that states other weights is refused (`GateFailed`),
     and so is one of another format than the runtime reads (`InvalidInput`).
@@ -37,9 +38,7 @@ def score(
         facts = facts_of_export(file, weights, variant, trust=trust_file)
         require_reader(runtime, file, facts.format)
         variant = facts.variant
-        if precision is not None and facts.precision != precision:
-            raise InvalidInput(f"{file} is {facts.precision}, not {precision}. Leave --precision away.")
-        precision = facts.precision
+        precision = precision_of(file, facts, precision)
     chosen, reduced = variant or "float32", precision or "float32"
     require_precision(runtime, reduced)
     with opened(weights, runtime, chosen, file, reduced) as ready:
@@ -51,6 +50,35 @@ def score(
             batch_size=batch_size,
             limit=limit,
             classes=weights.network.dataset.classes,
+            progress=progress,
+        )
+
+
+def score_file(
+    file: Path,
+    format_name: str,
+    split: Split,
+    runtime: str,
+    variant: InputVariant,
+    normalization: Normalization,
+    *,
+    classes: int,
+    batch_size: int = DEFAULT_BATCH,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Top-1 and top-5 of a `file` of that format whose weights nobody has, by what its user says that it takes."""
+    require_runtime(runtime)
+    require_reader(runtime, file, format_name)
+    with IsolatedFile(runtime, file) as ready:
+        return evaluate(
+            ready,
+            split,
+            normalization,
+            variant,
+            batch_size=batch_size,
+            limit=limit,
+            classes=classes,
             progress=progress,
         )
 

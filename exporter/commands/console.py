@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -225,7 +225,7 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
 
 
-class _Dataset(click.ParamType[str]):
+class Dataset(click.ParamType[str]):
     """The name of a data set, or the folder of one's own."""
 
     name = "data set"
@@ -246,7 +246,7 @@ class _Dataset(click.ParamType[str]):
 dataset_option = click.option(
     "--dataset",
     metavar="NAME|DIR",
-    type=_Dataset(),
+    type=Dataset(),
     help="Data set of the network: cifar10, cifar100, or the folder of your own (docs/own-data.md).  "
     "[default: what the weights say, else cifar10]",
 )
@@ -298,7 +298,6 @@ MODEL_OR_NETWORK = _Named("model", (*MODELS, *NETWORKS), lambda name: find_netwo
 """resnet20, or cifar100_resnet20."""
 NETWORK = _Named("network", NETWORKS, named)
 """cifar100_resnet20 and so on."""
-model_argument = click.argument("model", metavar="MODEL", type=MODEL)
 SUBJECT = _Named("network", (*MODELS, *NETWORKS), require_name)
 """resnet20, cifar100_resnet20, an exported file, or the folder of a run or of a released network."""
 subject_argument = click.argument("model", metavar="NETWORK", type=SUBJECT)
@@ -429,30 +428,70 @@ def asked(
     """
     normalization = parse_normalization(mean, std)
     name = called(model)
-    if name.is_foreign:
+    if name.is_foreign and weights in ("bundled", "upstream", "random"):
         raise InvalidInput(
-            f"{model} does not say which network it is, for it carries no metadata of ours. Name the network, and add "
-            f"--file {model}."
+            f"{model} does not say which network it is, for it carries no metadata of ours. Add --weights PATH, or "
+            f"name the network, and add --file {model}."
         )
     weights = _of_one(model, "--weights", name.weights, weights)
-    dataset = _of_one(model, "--dataset", name.dataset, dataset)
-    named_model = str(name.model)
+    named_model = _model_of(weights, key) if name.is_foreign else str(name.model)
     if labels is not None:
+        if name.dataset is not None:
+            raise InvalidInput(f"{model} says its classes itself. Leave --labels away.")
         spec = _of_labels(named_model, labels, weights, dataset)
     else:
-        spec = network(named_model, dataset if isinstance(dataset, DatasetSpec) else dataset_of(dataset, weights))
-    made_of = (name.facts.metadata or {}).get("weights_sha256") if name.facts else None
+        spec = network(named_model, _dataset_of_one(model, name.dataset, dataset, weights))
+    metadata = (name.facts.metadata or {}) if name.facts else {}
+    _require_same_normalization(model, metadata, normalization)
+    made_of = metadata.get("weights_sha256")
     return Asked(spec, weights, normalization, key, shortcut, seed, name.file, made_of)
 
 
-def _of_one(name: str, option: str, said: Any, asked_for: Any) -> Any:
+def _require_same_normalization(name: str, metadata: dict[str, Any], given: Normalization | None) -> None:
+    """Raise `InvalidInput` where a file says another normalization than the options."""
+    if given is not None and metadata and {key: metadata.get(key) for key in ("mean", "std")} != given.as_dict():
+        said = f"mean {metadata.get('mean')} and std {metadata.get('std')}"
+        raise InvalidInput(
+            f"{name} says {said:.200}, and the options say mean {list(given.mean)} and std {list(given.std)}. "
+            "Leave --mean and --std away."
+        )
+
+
+def _model_of(weights: str, key: str | None) -> str:
+    """The model that a file of weights is of."""
+    from ..weights.foreign import Reading
+    from ..weights.sources import model_of_weights
+
+    return model_of_weights(Path(weights), Reading(key))
+
+
+def _of_one(name: str, option: str, said: object, asked_for: Any) -> Any:
     """What the name says, else what the option says. Raises `InvalidInput` where they contradict each other."""
     if said is None:
         return asked_for
-    shown = said.name if isinstance(said, DatasetSpec) else str(said)
-    if asked_for not in (None, "bundled", shown):
-        raise InvalidInput(f"{name} says {shown}, and {option} says {asked_for}. Leave {option} away.")
-    return said if isinstance(said, DatasetSpec) else shown
+    if asked_for not in (None, "bundled", str(said)):
+        raise InvalidInput(f"{name} says {said}, and {option} says {asked_for}. Leave {option} away.")
+    return str(said)
+
+
+def _dataset_of_one(
+    name: str, said: str | DatasetSpec | None, asked_for: str | None, weights: str
+) -> str | DatasetSpec:
+    """The data set that the name says, else the one asked for.
+
+    A file of one's own classes says their labels alone: the folder of its pictures may be asked for beside it.
+    """
+    if not isinstance(said, DatasetSpec):
+        return dataset_of(_of_one(name, "--dataset", said, asked_for), weights)
+    if asked_for is None:
+        return said
+    folder = dataset_of(asked_for)
+    if not isinstance(folder, DatasetSpec) or folder.labels != said.labels:
+        raise InvalidInput(
+            f"{name} says {said.name}, with {said.classes} classes, and --dataset says {asked_for}, which has other "
+            "ones. Leave --dataset away, or name the folder of its pictures."
+        )
+    return replace(folder, name=said.name)
 
 
 def _of_labels(model: str, labels: Path, weights: str, dataset: str | None) -> NetworkSpec:
@@ -476,13 +515,6 @@ def runtime_option(*names: str, multiple: bool = False, default: str | None = No
         show_default=default is not None,
         help=f"{help} `cifar-export doctor` lists all names.",
     )
-
-
-def one_file(wanted: Asked, file: Path | None) -> Path | None:
-    """The file that was named in the place of a network, or by --file. Raises `InvalidInput` for both at once."""
-    if wanted.file is not None and file is not None:
-        raise InvalidInput(f"{wanted.file} and --file {file} both name a file. Leave one of them out.")
-    return wanted.file or file
 
 
 def refuse_guessing(wanted: Asked, file: Path | None) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..accuracy.agreement import Agreement
     from ..accuracy.evaluation import Evaluation
     from ..data.check import DataReport
+    from ..diagnosis.differences import Differences
     from ..doctor import Diagnosis
     from ..exporting.artifact import Artifact
     from ..gate.divergence import Divergence
@@ -76,8 +77,8 @@ def bar(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int | None
             progress.stop()
 
 
-def parity_table(report: ParityReport) -> None:
-    """Print a parity report: one row a runtime, then the verdict."""
+def parity_table(report: ParityReport, foreign: str | None = None) -> None:
+    """Print a parity report: one row a runtime, then the verdict; `foreign`: what a file of somebody else is called."""
     from ..gate.report import WORDS
 
     rows = [
@@ -94,7 +95,8 @@ def parity_table(report: ParityReport) -> None:
         for result in report.runtimes
     ]
     columns = ["runtime", "provider", "max error", "mean error", "top-1 agrees", "images", "verdict", ""]
-    title = f"Parity of {report.network}, {report.input} input, against PyTorch float64"
+    what = f"Parity of {foreign or report.network}, {report.input} input, against "
+    title = what + (f"{report.network} in PyTorch float64" if foreign else "PyTorch float64")
     table(title, columns, rows, right=("max error", "mean error", "top-1 agrees", "images"))
     allowed = ", ".join(f"{name} {value:.1e}" for name, value in report.allowed.items())
     console = Console(highlight=False, soft_wrap=True)
@@ -285,6 +287,28 @@ def divergence_summary(found: Divergence) -> None:
 
 def _triple(values: tuple[float, float, float]) -> str:
     return " ".join(f"{value:.4f}".lstrip("0") for value in values)
+
+
+def differences_table(report: Differences) -> None:
+    """Print how far runtimes of a file are from the first of them; that is no verdict."""
+    from ..diagnosis.differences import WORDS
+
+    first = next((row.runtime for row in report.rows if row.state == "first"), None)
+    rows = [
+        [
+            row.runtime,
+            row.provider or "-",
+            _scientific(row.max_abs_difference),
+            "-" if row.top1_agreement is None else f"{100 * row.top1_agreement:.2f} %",
+            str(row.images),
+            WORDS[row.state],
+            row.reason or "",
+        ]
+        for row in report.rows
+    ]
+    columns = ["runtime", "provider", "max difference", "top-1 agrees", "images", "state", ""]
+    title = f"{report.file}, {report.input} input, against {first or 'nothing, for no runtime ran'}: no proof"
+    table(title, columns, rows, right=("max difference", "top-1 agrees", "images"))
 
 
 def _scientific(value: float | None) -> str:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InvalidInput
-from ..networks.zoo import DATASETS, NETWORKS, in_order, named, network
+from ..errors import InvalidInput, Unavailable
+from ..networks.zoo import DATASETS, NETWORKS, DatasetSpec, find_model, find_network, in_order, network
 from .console import (
-    MODEL,
     NETWORK,
+    SUBJECT,
     Command,
+    Dataset,
     asked,
     data_dir_option,
     echo_json,
     json_option,
+    labels_option,
     reading_options,
     runtime_option,
     together,
@@ -24,6 +27,7 @@ from .console import (
 from .streams import say
 
 if TYPE_CHECKING:
+    from ..data import Split
     from ..release.build.own import Own
     from ..release.build.package import Published
 
@@ -44,15 +48,22 @@ sign_key_option = click.option(
 
 weights_options = together(
     click.option("--weights", metavar="PATH", help="Package this checkpoint of yours, of the one network named."),
+    labels_option,
     click.option("--mean", metavar="R,G,B", help="Mean that it was trained with, for pixels in 0..1."),
     click.option("--std", metavar="R,G,B", help="Standard deviation that it was trained with."),
     reading_options,
+    click.option("--license", metavar="SPDX", help="License of weights of yours, such as MIT; stated in the card."),
 )
 
 
 @click.command(cls=Command)
-@click.argument("models", metavar="[MODEL]...", nargs=-1, type=MODEL)
-@click.option("--dataset", type=click.Choice(list(DATASETS)), help="Build only the networks of this data set.")
+@click.argument("subjects", metavar="[NETWORK]...", nargs=-1, type=SUBJECT)
+@click.option(
+    "--dataset",
+    metavar="NAME|DIR",
+    type=Dataset(),
+    help="Build only the networks of cifar10 or cifar100; or the folder of pictures that weights of yours are of.",
+)
 @click.option(
     "--only",
     multiple=True,
@@ -73,11 +84,10 @@ weights_options = together(
 @data_dir_option
 @sign_key_option
 @weights_options
-@click.option("--license", metavar="SPDX", help="License of weights of yours, such as MIT; stated in the model card.")
 @click.option("--no-cache", is_flag=True, help="Build every network, even one that was finished before.")
 @json_option
 def package(
-    models: tuple[str, ...],
+    subjects: tuple[str, ...],
     dataset: str | None,
     only: tuple[str, ...],
     version: str,
@@ -86,25 +96,30 @@ def package(
     runtimes: tuple[str, ...],
     data_dir: Path,
     sign_key: Path | None,
-    license: str | None,
     no_cache: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Build a release of all eight networks, or of some.
+    """Build a release of all eight networks, some, or your own.
+
+    NETWORK is resnet20, cifar100_resnet20 or the folder of a run. Weights of yours are packaged for one network, with
+    --weights or by the folder of their run; their accuracy is measured if the test images are there.
 
     Each network is exported, proved, scored and described, and the whole is verified. The folder <output>/<version>
     appears complete or not at all, and is never overwritten. The time in it is that of SOURCE_DATE_EPOCH, or else
     1980-01-01. Its bytes depend only on the source, the weights and the libraries.
     """
-    names = _chosen(models, dataset, only)
-    own = _own(names, license, given, quiet=as_json)
+    if only and (subjects or dataset):
+        raise InvalidInput("--only names whole networks. Leave NETWORK and --dataset out.")
+    names = subjects or only
+    own = _own(names, dataset, data_dir, given, quiet=as_json)
+    chosen = [own.weights.network.name] if own else _chosen(names, dataset)
     from ..release.build.package import package as build
     from .display import steps
 
     with steps(quiet=as_json) as progress:
         result = build(
-            names,
+            chosen,
             version,
             output,
             data_dir=data_dir,
@@ -138,35 +153,63 @@ def merge(parts: tuple[Path, ...], output: Path, sign_key: Path | None, as_json:
     _show(result, as_json)
 
 
-def _chosen(models: tuple[str, ...], dataset: str | None, only: tuple[str, ...]) -> list[str]:
-    """The networks asked for; all where nothing is."""
-    if only and (models or dataset):
-        raise InvalidInput("--only names whole networks. Leave MODEL and --dataset out.")
-    if only:
-        return list(only)
+def _chosen(names: tuple[str, ...], dataset: str | None) -> list[str]:
+    """The networks with bundled weights that were asked for; all where nothing is."""
+    if dataset is not None and dataset not in DATASETS:
+        raise InvalidInput(f"no weights of {dataset} are bundled. Add --weights PATH, or name the folder of a run.")
     datasets = [dataset] if dataset else list(DATASETS)
-    if not models:
+    if not names:
         return [name for name, spec in NETWORKS.items() if spec.dataset.name in datasets]
-    return in_order(network(model, name).name for model in models for name in datasets)
+    found = []
+    for name in names:
+        said = find_network(name)
+        if said is not None and dataset not in (None, said.dataset.name):
+            raise InvalidInput(f"{name} says {said.dataset.name}, and --dataset says {dataset}. Leave one of them out.")
+        found += [name] if said else [network(name, one).name for one in datasets]
+    return in_order(found)
 
 
-def _own(names: list[str], license: str | None, given: dict[str, Any], *, quiet: bool) -> Own | None:
+def _own(
+    names: tuple[str, ...], dataset: str | None, data_dir: Path, given: dict[str, Any], *, quiet: bool
+) -> Own | None:
     """Weights to package in the place of bundled ones; None where none are given."""
-    source = given.pop("weights")
-    if source is None:
+    source, license = given.pop("weights"), given.pop("license")
+    paths = [name for name in names if find_model(name) is None and find_network(name) is None]
+    if source is None and not paths:
         wrong = next((f"--{name}" for name, value in {**given, "license": license}.items() if value is not None), None)
         if wrong:
             raise InvalidInput(f"{wrong} is for weights of yours. Add --weights PATH, or leave it away.")
         return None
     if len(names) != 1:
-        raise InvalidInput("--weights is for one network. Name its MODEL and --dataset.")
+        raise InvalidInput("weights of yours are packaged for one network. Name it alone, and --dataset or --labels.")
     if source in ("bundled", "upstream", "random"):
         raise InvalidInput(f"--weights {source}: only a file can be packaged; bundled weights need no option.")
-    spec = named(names[0])
-    wanted = asked(spec.model.name, spec.dataset.name, source, **given)
+    from ..weights.sources import said_dataset
+
+    if find_model(names[0]) and dataset is None and given["labels"] is None and said_dataset(Path(source)) is None:
+        raise InvalidInput(f"{source} does not say which classes it knows. Add --dataset, or --labels FILE.")
+    wanted = asked(names[0], dataset, source or "bundled", **given)
+    if wanted.file is not None:
+        raise InvalidInput(f"{wanted.file} is exported already. Name a network with --weights, or the folder of a run.")
     from ..release.build.own import Own
 
-    return Own(wanted.load(quiet=quiet), license)
+    own = Own(wanted.load(quiet=quiet), license)
+    return replace(own, split=_test_images(wanted.spec.dataset, data_dir))
+
+
+def _test_images(dataset: DatasetSpec, data_dir: Path) -> Split | None:
+    """What there is to measure weights of yours on. Raises `Unavailable` where --data-dir has been given in vain."""
+    from ..data import load_split
+
+    try:
+        if dataset.folder is not None or dataset.name in DATASETS:
+            return load_split(data_dir, dataset, "test")
+    except Unavailable:
+        source = click.get_current_context().get_parameter_source("data_dir")
+        if source is click.core.ParameterSource.COMMANDLINE:
+            raise
+    say(f"note: there are no test images of {dataset.title} here, so the accuracy is not measured.")
+    return None
 
 
 def _show(result: Published, as_json: bool) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import Unavailable
-from ..formats.onnx_choices import Precision
-from ..networks.zoo import DATASETS, InputVariant
+from ..errors import InvalidInput, Unavailable
+from ..networks.zoo import DATASETS, DatasetSpec, InputVariant
 from ..system.files import require_target
 from .console import (
+    Asked,
     Command,
     asked,
     echo_json,
@@ -19,13 +19,17 @@ from .console import (
     input_option,
     json_option,
     network_options,
-    one_file,
     refuse_guessing,
     refuse_trust_without_file,
     runtime_option,
 )
-from .precision import made_ready, precision_option
+from .precision import made_ready, precision_option, refuse_precision
+from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, refuse_two_files, stranger_of
 from .streams import say, verdict
+
+if TYPE_CHECKING:
+    from ..formats.onnx_choices import Layout, Precision
+    from ..networks.preprocess import Pixels
 
 
 @click.command(cls=Command)
@@ -34,6 +38,7 @@ from .streams import say, verdict
 @input_option
 @precision_option
 @file_options
+@layout_option
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -62,6 +67,7 @@ def parity(
     precision: Precision | None,
     file: Path | None,
     trust_file: bool,
+    layout: Layout | None,
     data_dir: Path | None,
     repro: Path | None,
     page: Path | None,
@@ -71,49 +77,57 @@ def parity(
     """Compare every runtime with PyTorch in float64.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, the folder of a run or of a released network, or an
-    exported file.
+    exported file. A file of somebody else needs --weights PATH; without it its runtimes are compared with each other,
+    which proves nothing (exit code 1).
 
     It is run on the images that come with cifar-export, on generated ones, and on the test set if there is one.
     """
-    wanted = asked(**network)
-    file = one_file(wanted, file)
-    refuse_trust_without_file(file, trust_file)
-    if variant != "unit":
-        refuse_guessing(wanted, file)
-    if page is not None:
-        require_target(page)  # before the minutes that the proof takes
-    spec = wanted.spec
+    refuse_two_files(network["model"], file)
+    with as_laid_out(str(file or network["model"]), layout) as subject:
+        if file is not None:
+            file = Path(subject)
+        else:
+            network["model"] = subject
+        if file is None and is_stranger(subject, network["weights"]):
+            if page is not None or repro is not None:
+                raise InvalidInput(
+                    f"--report and --save-repro show what differs from PyTorch, which needs the weights of {subject}. "
+                    "Add --weights PATH, or leave them out."
+                )
+            refuse_precision(precision, subject)
+            stranger = stranger_of(subject, network, variant, trust=trust_file)
+            return _compare(stranger, runtimes, data_dir, as_json)
+        wanted = asked(**network)
+        file = wanted.file or file
+        refuse_trust_without_file(file, trust_file)
+        if variant != "unit":
+            refuse_guessing(wanted, file)
+        if page is not None:
+            require_target(page)  # before the minutes that the proof takes
+        how = {"variant": variant, "runtimes": runtimes, "file": file, "trust_file": trust_file}
+        how["precision"] = precision
+        return _prove(wanted, data_dir, repro, page, as_json, **how)
+
+
+def _prove(
+    wanted: Asked, data_dir: Path | None, repro: Path | None, page: Path | None, as_json: bool, **how: Any
+) -> None:
     from ..diagnosis.prove import prove
     from .display import parity_table, steps
 
-    more = {}
-    if data_dir is not None and spec.dataset.name in DATASETS:
-        from ..data import load_split
-
-        try:
-            more["test"] = load_split(data_dir, spec.dataset, "test").images
-        except Unavailable:
-            source = click.get_current_context().get_parameter_source("data_dir")
-            if source is not click.core.ParameterSource.ENVIRONMENT:
-                raise
-            where = f"CIFAR_DATA={data_dir}"
-            say(f"note: there is no {spec.dataset.title} in {where}; the bundled images are used.")
+    more = _test_images(wanted.spec.dataset, data_dir)
     with steps(quiet=as_json) as progress:
-        progress(f"loading {spec.name}")
+        progress(f"loading {wanted.spec.name}")
         weights = wanted.load(quiet=as_json)
-        if file is None:
-            weights = made_ready(weights, precision or "float32", progress)
+        if how["file"] is None:
+            weights = made_ready(weights, how["precision"] or "float32", progress)
         report = prove(
             weights,
-            variant=variant,
-            precision=precision,
-            runtimes=runtimes,
-            file=file,
-            trust_file=trust_file,
             more_pixels=more,
             repro=repro,
             layers=page is not None,
             progress=progress,
+            **how,
         )
         if page is not None:
             from ..diagnosis.page import write_page
@@ -131,4 +145,52 @@ def parity(
         if as_json:
             echo_json(report.as_dict())
         else:
-            parity_table(report)
+            parity_table(report, name_of(how["file"]))
+
+
+def _compare(stranger: Stranger, runtimes: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
+    """`parity` of a file that comes without its weights."""
+    from ..diagnosis.differences import differences
+    from .display import differences_table, steps
+
+    say(
+        f"note: the weights of {stranger.file} are not here, so it cannot be compared with PyTorch, only its runtimes "
+        "with each other."
+    )
+    more = _test_images(stranger.dataset, data_dir) if stranger.dataset else {}
+    with steps(quiet=as_json) as progress:
+        report = differences(
+            stranger.file,
+            stranger.format,
+            stranger.variant,
+            stranger.normalization,
+            runtimes=runtimes,
+            classes=stranger.dataset.classes if stranger.dataset else None,
+            more_pixels=more,
+            progress=progress,
+        )
+    with verdict(1):
+        for row in report.rows:
+            if row.state == "failed":
+                say(f"error: {row.runtime}: {row.reason}")
+        say("error: nothing was proved. Add --weights PATH for a proof.")
+        if as_json:
+            echo_json(report.as_dict())
+        else:
+            differences_table(report)
+
+
+def _test_images(dataset: DatasetSpec, data_dir: Path | None) -> dict[str, Pixels]:
+    """The whole test set, where it was asked for or is at hand."""
+    if data_dir is None or dataset.name not in DATASETS:
+        return {}
+    from ..data import load_split
+
+    try:
+        return {"test": load_split(data_dir, dataset, "test").images}
+    except Unavailable:
+        source = click.get_current_context().get_parameter_source("data_dir")
+        if source is not click.core.ParameterSource.ENVIRONMENT:
+            raise
+        say(f"note: there is no {dataset.title} in CIFAR_DATA={data_dir}; the bundled images are used.")
+        return {}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import InvalidInput
 from ..formats.onnx_choices import PRECISIONS, Precision
 from ..networks.zoo import DATASETS, DatasetSpec
 from .console import together
@@ -59,6 +60,12 @@ def made_ready(
         pixels = training_pictures(weights.network.dataset, calibration)
     bits = int(weight_bits) if weight_bits else None
     return prepared(weights, precision, weight_bits=bits, scheme=scheme, pixels=pixels, progress=progress)
+
+
+def refuse_precision(precision: Precision | None, file: str) -> None:
+    """Raise `InvalidInput` for a precision asked of somebody else's file, which has its own."""
+    if precision is not None:
+        raise InvalidInput(f"{file} has the precision that it has. Leave --precision away.")
 
 
 def training_pictures(dataset: DatasetSpec, folder: Path | None) -> Pixels | None:

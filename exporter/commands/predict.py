@@ -25,10 +25,12 @@ from .console import (
     seed_option,
     trust_option,
 )
+from .strangers import as_laid_out, layout_option
 from .streams import say, verdict
 from .subjects import called
 
 if TYPE_CHECKING:
+    from ..formats.onnx_choices import Layout
     from ..prediction.classifier import Classifier
 
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of classes to show per picture.",
 )
+@layout_option
 @runtime_option(help="Runtime to classify in; by default PyTorch for NETWORK, and for FILE the one that parity ran.")
 @trust_option
 @json_option
@@ -68,6 +71,7 @@ def predict(
     seed: int | None,
     labels: Path | None,
     top: int,
+    layout: Layout | None,
     runtime: str | None,
     trust_file: bool,
     as_json: bool,
@@ -97,6 +101,7 @@ def predict(
         "labels": labels,
     }
     with (
+        as_laid_out(subject, layout) as subject,
         _classifier(subject, of_model, runtime, trust_file=trust_file, quiet=as_json) as classifier,
         bar("classifying", quiet=as_json) as progress,
     ):

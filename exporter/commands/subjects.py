@@ -12,7 +12,7 @@ from ..networks.zoo import DEPTHS, MODELS, NETWORKS, DatasetSpec, find_model, fi
 if TYPE_CHECKING:
     from ..formats import FileFacts
 
-WEIGHTS = "weights.safetensors"
+WEIGHTS = ("weights.safetensors", "model.safetensors")
 """In the folder of a run, and in that of a network of a release."""
 
 
@@ -67,16 +67,20 @@ def _is_there(path: Path) -> bool:
 def _of_folder(folder: Path) -> Called:
     from ..weights.sources import said_dataset, said_model
 
-    file = folder / WEIGHTS
-    if not file.is_file():
-        inside = sorted(entry.name for entry in folder.iterdir() if (entry / WEIGHTS).is_file())
+    file = _weights_in(folder)
+    if file is None:
+        inside = sorted(entry.name for entry in folder.iterdir() if _weights_in(entry))
         if inside:
             raise InvalidInput(f"{folder} holds several networks. Name one: {folder / inside[0]}.")
-        raise InvalidInput(f"{folder} is neither a run nor a network of a release: it has no {WEIGHTS}.")
+        raise InvalidInput(f"{folder} is neither a run nor a network of a release: it has no {' or '.join(WEIGHTS)}.")
     model = said_model(file)
     if model is None:
         raise InvalidInput(f"{file} does not say which network it is of. Name the model and add --weights {file}.")
     return Called(model, said_dataset(file), weights=file)
+
+
+def _weights_in(folder: Path) -> Path | None:
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
 def _of_file(path: Path) -> Called:

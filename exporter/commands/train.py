@@ -22,14 +22,13 @@ from .console import (
     echo_json,
     json_option,
     leave_interrupted,
-    model_argument,
     reading_options,
 )
 from .streams import say
 
 
 @click.command(cls=Command)
-@model_argument
+@click.argument("model", metavar="NETWORK", type=MODEL_OR_NETWORK)
 @dataset_option
 @click.option(
     "--recipe",
@@ -61,8 +60,8 @@ from .streams import say
     "--initial-model",
     metavar="MODEL",
     type=MODEL_OR_NETWORK,
-    help="Model that the initial weights are of, or network (cifar100_resnet20); a shallower one than MODEL is grown.  "
-    "[default: MODEL, of CIFAR-100 if the data set is your own]",
+    help="Model that the initial weights are of, or network (cifar100_resnet20); a shallower one is grown.  "
+    "[default: that of NETWORK, of CIFAR-100 if the data set is your own]",
 )
 @click.option(
     "--freeze-body",
@@ -123,7 +122,9 @@ def train(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train MODEL by a recipe; a run can be resumed.
+    """Train NETWORK by a recipe; a run can be resumed.
+
+    NETWORK is resnet20 (with --dataset) or cifar100_resnet20.
 
     By default the folder of a run is artifacts/runs/<dataset>_<model>-<recipe>[-holdout]-seed<seed>. To train on
     several devices, start the command with torchrun: `torchrun -m cifar_export train ...`.
@@ -131,6 +132,11 @@ def train(
     recipe = preset(recipe_name).with_changes(epochs=epochs, prune=prune)
     if show_recipe:
         return _show(recipe, as_json)
+    said = find_network(model)
+    if said is not None:
+        if dataset not in (None, said.dataset.name):
+            raise InvalidInput(f"{model} says {said.dataset.name}, and --dataset says {dataset}. Leave --dataset away.")
+        model, dataset = said.model.name, said.dataset.name
     trained_on = dataset_of(dataset, quiet=as_json)
     wanted = Options(
         network(model, trained_on),

@@ -65,6 +65,11 @@ def read_own(folder: Path, progress: Progress | None = None) -> OwnData:
     if not folder.is_dir():
         raise InvalidInput(f"{folder}: no data set of ours and no folder. {_HOW}")
     if (folder / LABELS).exists():
+        if (folder / "train").is_dir() and not (folder / "train.bin").exists():
+            raise InvalidInput(
+                f"{folder} has pictures by label, and {LABELS}, which is for records. The labels of pictures are the "
+                f"names of their folders, in order: remove {LABELS}."
+            )
         labels = read_labels(folder / LABELS).labels
         splits = {split: _read_records(folder / f"{split}.bin", labels) for split in SPLITS}
     else:
@@ -107,6 +112,9 @@ def _listed(folder: Path) -> tuple[tuple[str, ...], dict[SplitName, list[tuple[P
             raise InvalidInput(f"{folder}: there is no {split} folder in it. {_HOW}") from None
         except OSError as error:
             raise from_os_error(error, f"read {folder / split}") from error
+    if len(names["train"]) < 2:
+        found = f"{len(names['train'])} folder(s) of a label"
+        raise InvalidInput(f"{folder / 'train'}: {found}, and a network tells two or more apart. {_HOW}")
     labels = require_labels(tuple(names["train"]), str(folder / "train"))
     unknown = sorted(set(names["test"]) - set(labels))
     if unknown:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InvalidInput, first_line
 from ..exporting.precision import prepared
-from ..exporting.subject import Subject, contradicting, facts_of, require_reader
+from ..exporting.subject import Subject, contradicting, facts_of, precision_of, require_reader
 from ..formats.onnx_choices import Precision
 from ..gate.check import check
 from ..gate.inputs import input_sets
@@ -69,9 +69,8 @@ def prove(
         for name in runtimes:
             if name not in fitting:
                 require_reader(name, file, facts.format)
-        if precision is not None and facts.precision != precision:
-            raise InvalidInput(f"{file} is {facts.precision}, not {precision}. Leave --precision away.")
-        reduced, weights = facts.precision, prepared(weights, facts.precision, progress=progress)
+        reduced = precision_of(file, facts, precision)
+        weights = prepared(weights, reduced, progress=progress)
         chosen, names, problems = facts.variant or chosen, fitting, contradicting(facts, weights)
     else:
         weights = prepared(weights, reduced, progress=progress)

@@ -146,13 +146,22 @@ def facts_of(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFa
     if facts.variant is None and spec.name != "onnx" and variant is not None:
         return FileFacts(facts.format, variant, None)  # a foreign archive does not say; its user did
     if facts.variant is None:
-        hint = "Export a file with one input as documented." if spec.name == "onnx" else "Say which with --input."
+        hint = "Say which with --input."
+        if spec.name == "onnx":
+            hint = "Say --layout nchw or nhwc if it takes 32×32 images that way, else export it with such an input."
         raise InvalidInput(f"{file}: its input is not known to be images as documented. {hint}")
     if facts.metadata is None and {facts.variant, variant} == {"float32", "unit"}:
         return replace(facts, variant=variant)  # a foreign file's float images: only its user knows their range
     if variant is not None and facts.variant != variant:
         raise InvalidInput(f"{file}: its input is {facts.variant}, not {variant}. Leave --input away.")
     return facts
+
+
+def precision_of(file: Path, facts: FileFacts, asked: Precision | None) -> Precision:
+    """The precision that `file` says it has. Raises `InvalidInput` where another one is asked for."""
+    if asked is not None and asked != facts.precision:
+        raise InvalidInput(f"{file} is {facts.precision}, not {asked}. Leave --precision away.")
+    return facts.precision
 
 
 def contradicting(facts: FileFacts, weights: Weights) -> list[str]:

@@ -129,6 +129,8 @@ DATASETS: dict[str, DatasetSpec] = {spec.name: spec for spec in (CIFAR10, CIFAR1
 
 DEEPEST = 2000
 """He et al. went to 1202; what is deeper than this is a slip of the keyboard."""
+LONGEST_NAME = 100
+"""Characters of a network's name: what archives hold and all file systems take, with what follows it."""
 DEPTHS = f"resnetN with N = 6n + 2 up to {DEEPEST}"
 
 MODELS: dict[str, ModelSpec] = {
@@ -214,8 +216,24 @@ def named(name: str) -> NetworkSpec:
     return found
 
 
+def parts_of(name: str) -> tuple[str, ModelSpec] | None:
+    """Data set and model in a network's name, whoever's the data set is; None for what is no such name.
+
+    It is part of the names of files and folders, at most `LONGEST_NAME` characters of `A-Za-z0-9_-`.
+    """
+    dataset, _, model_name = name.rpartition("_")
+    found = find_model(model_name)
+    fits = len(name) <= LONGEST_NAME and re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", dataset, re.ASCII)
+    return (dataset, found) if found and fits else None
+
+
 def in_order(names: Iterable[str]) -> list[str]:
-    """The names of networks among `names`, each once: by data set, then shallow to deep."""
-    found = {spec.name: spec for name in names if isinstance(name, str) and (spec := find_network(name))}
-    datasets = list(DATASETS)
-    return sorted(found, key=lambda name: (datasets.index(found[name].dataset.name), found[name].model.depth))
+    """The names of networks among `names`, each once: by data set (CIFAR's, then others), then shallow to deep."""
+    found = {name: parts for name in names if isinstance(name, str) and (parts := parts_of(name))}
+    places = {name: place for place, name in enumerate(DATASETS)}
+
+    def place(name: str) -> tuple[int, str, int]:
+        dataset, spec = found[name]
+        return places.get(dataset, len(places)), dataset, spec.depth
+
+    return sorted(found, key=place)

@@ -91,7 +91,7 @@ def classifier_of_file(
     require_reader(name, file, spec.name)
     facts = spec.load().inspect(file)
     if facts.metadata is not None:
-        labels, normalization = _from_metadata(file, facts.metadata)
+        labels, normalization = said_in(file, facts.metadata)
     if facts.variant is None or labels is None:
         raise InvalidInput(f"{file}: carries no labels and no normalization of ours. Export it with cifar-export.")
     if normalization is None:
@@ -141,7 +141,8 @@ def _prediction(file: Path | None, probabilities: NDArray[np.float64], labels: S
     return Prediction(file, tuple(Guess(labels[i], int(i), float(probabilities[i])) for i in best))
 
 
-def _from_metadata(file: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], Normalization]:
+def said_in(file: Path, metadata: dict[str, Any]) -> tuple[tuple[str, ...], Normalization]:
+    """Labels and normalization in the metadata of an exported `file`. Raises `InvalidInput` where it is damaged."""
     labels = metadata.get("labels")
     try:
         normalization = normalization_from({key: metadata.get(key) for key in ("mean", "std")})

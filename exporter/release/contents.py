@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GateFailed, InvalidInput
+from ..networks.zoo import DATASETS, model
 from ..system.files import sha256_file
 from ..system.outside import read_regular
 from .layout import CONFIG, PARITY
@@ -61,6 +62,16 @@ class NetworkRecord:
     config: dict[str, Any]
     parity: dict[str, Any]
     files: dict[str, FileRecord]
+
+    @property
+    def depth(self) -> int:
+        """Number of weighted layers, by the model's name."""
+        return model(self.config["model"]).depth
+
+
+def title_of(dataset: str) -> str:
+    """What a data set is called in sentences; one of somebody's own as in the network's name."""
+    return DATASETS[dataset].title if dataset in DATASETS else dataset
 
 
 def read_network(folder: Path) -> NetworkRecord:

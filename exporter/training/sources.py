@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InvalidInput
-from ..networks.zoo import MODELS, network
+from ..networks.zoo import DATASETS, MODELS, network
 from ..weights.core import Weights
 from ..weights.foreign import Reading
 from ..weights.sources import load_weights
@@ -53,7 +53,13 @@ def _teachers(options: Options) -> tuple[Weights | NamedWeights, ...]:
         return options.teachers
     if not options.recipe.distill or _resumes(options):  # a run that is resumed knows what they answered
         return ()
-    networks = [network(model, options.network.dataset.name) for model in MODELS]
+    dataset = options.network.dataset.name
+    if dataset not in DATASETS:
+        raise InvalidInput(
+            f"recipe {options.recipe.name} learns from bundled networks, and there are none of {dataset}. "
+            "Choose another --recipe."
+        )
+    networks = [network(model, dataset) for model in MODELS]
     # a depth that was only listed has no weights yet
     return tuple(NamedWeights("bundled", spec) for spec in networks if spec.reference is not None)
 

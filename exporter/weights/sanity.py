@@ -41,7 +41,8 @@ def refuse_insane(weights: Weights) -> None:
     reach = f"logits of {float(exact.abs().max()):.1e}" if bool(torch.isfinite(exact).all()) else "no finite logits"
     raise InvalidInput(
         f"float32 cannot run it: {reach}, and an error of {error:.1e} in them. {norms.worst()}\n"
-        "Look at how it was trained and saved: the statistics of a network that was trained are not like that."
+        "Look at how it was trained and saved: the statistics of a network are not like that after more than a few "
+        "steps of training."
     )
 
 

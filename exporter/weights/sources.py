@@ -27,9 +27,12 @@ from ..quantization.document import from_document
 from ..system.download import cache_folder, download
 from ..system.files import sha256_bytes
 from ..system.torch_state import plain
+from .candidates import choose
 from .core import Weights
 from .foreign import AS_IT_IS, Reading, fit
 from .index import bundled_entries, bundled_folder
+from .matching import family
+from .naming import names
 from .native import SCHEMA
 from .reader import document_in, is_safetensors, max_bytes, printable, read_bytes, read_checkpoint, read_safetensors
 from .sanity import refuse_insane
@@ -176,6 +179,26 @@ def said_model(path: Path) -> str | None:
     except (InvalidInput, ValueError, KeyError, TypeError, RecursionError):
         return None
     return said if isinstance(said, str) and find_model(said) else None
+
+
+def model_of_weights(path: Path, reading: Reading = AS_IT_IS) -> str:
+    """The model whose weights stand in the file at `path`: what it says, else what its convolutions are of.
+
+    Raises `InvalidInput` for a file that cannot be read, and for one of no such network.
+    """
+    said = said_model(path)
+    if said is not None:
+        return said
+    data = read_bytes(path)
+    content: object = read_safetensors(path, data)[0] if is_safetensors(data) else read_checkpoint(path, data)
+    try:
+        found, _ = names(choose(content, reading.key))
+        counted = family(found)
+    except InvalidInput as error:
+        raise InvalidInput(f"cannot load {path}: {printable(str(error))}") from None
+    if counted is None:
+        raise InvalidInput(f"{path} holds none of these networks, as far as can be told. Name the network.")
+    return f"resnet{6 * counted[0] + 2}"
 
 
 def said_dataset(path: Path) -> str | DatasetSpec | None:

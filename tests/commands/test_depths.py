@@ -7,12 +7,14 @@ from unittest import mock
 import onnx
 import pytest
 
+from cifar_export import load
 from cifar_export.networks.zoo import NETWORKS, named
 from cifar_export.release.check.verify import verify
 from cifar_export.weights.seeded import random_weights
 from cifar_export.weights.sources import load_weights
 
 from support import seeded_network
+from support.shapes import write_shapes
 
 
 def test_models_lists_the_eight_and_what_was_given(run):
@@ -91,3 +93,25 @@ def test_another_depth_is_packaged_without_published_figures(name, tmp_path):
     assert "Nobody has published figures for this network" in card
     assert "CIFAR-pretrained-models" not in card
     shutil.rmtree(tmp_path / name)
+
+
+_TRAIN = "train resnet110 --dataset shapes --limit 64 --epochs 1"
+
+
+@pytest.mark.slow
+def test_resnet110_trains_exports_passes_parity_and_is_released(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFAR_EXPORT_CACHE", str(tmp_path / "cache"))
+    write_shapes(tmp_path / "shapes", 20, 4)
+    for command in (
+        # one step from nothing leaves batch norm's averages useless; this way the new blocks begin as the identity
+        f"{_TRAIN} --initial-weights bundled --initial-model cifar100_resnet56 --output run",
+        "onnx run --output a.onnx",
+        "parity a.onnx --weights run/weights.safetensors --runtime onnxruntime-cpu",
+        "package run --dataset shapes --version 1.0.0 --output releases",
+        "verify releases/1.0.0 --deep",
+    ):
+        result = run(*command.split())
+        assert result.exit_code == 0, (command, result.stderr)
+    network = load("shapes_resnet110", "releases/1.0.0")
+    assert (network.config["model"], network.config["accuracy"]["images"]) == ("resnet110", 20)

@@ -15,6 +15,7 @@ from cifar_export.networks.zoo import (
     model,
     named,
     network,
+    parts_of,
 )
 
 
@@ -86,3 +87,12 @@ def test_the_order_is_by_data_set_and_then_by_depth() -> None:
     names = ["cifar100_resnet8", "cifar10_resnet110", "cifar10_resnet20", "other", "cifar10_resnet110"]
     assert in_order(names) == ["cifar10_resnet20", "cifar10_resnet110", "cifar100_resnet8"]
     assert in_order(NETWORKS) == list(NETWORKS)
+    own = ["zoo_resnet8", "my_own-2_resnet110", "my_own-2_resnet20"]
+    assert in_order([*own, *names]) == [*in_order(names), "my_own-2_resnet20", "my_own-2_resnet110", "zoo_resnet8"]
+
+
+@pytest.mark.parametrize(
+    "name", ["_resnet8", "-a_resnet8", "a/b_resnet8", "ä_resnet8", "a_resnet9", f"{'a' * 93}_resnet8"]
+)
+def test_what_no_folder_of_a_network_is_called(name: str) -> None:
+    assert parts_of(name) is None

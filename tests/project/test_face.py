@@ -10,9 +10,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import cifar_export
 from cifar_export import api
+from cifar_export.networks.labels import read_labels
+from cifar_export.networks.zoo import NetworkSpec, model, named
+from cifar_export.weights.native import save_weights
+from cifar_export.weights.seeded import random_weights
 
 from support.paths import ROOT
 from support.releases import fake_release
@@ -74,7 +79,20 @@ def annotations(function):
 
 def assert_public(*written):
     words = set(re.findall(r"[A-Za-z_]\w*", re.sub(r"Literal\[.*?\]", "", " ".join(written))))
-    standard = {"Any", "Callable", "Mapping", "None", "Path", "Sequence", "bool", "bytes", "int", "str", "tuple"}
+    standard = {
+        "Any",
+        "Callable",
+        "Mapping",
+        "None",
+        "Path",
+        "Sequence",
+        "bool",
+        "bytes",
+        "float",
+        "int",
+        "str",
+        "tuple",
+    }
     assert words - standard - {"NDArray", "np", "uint8"} <= set(cifar_export.__all__)
 
 
@@ -135,6 +153,34 @@ def test_wrong_arguments_are_refused_in_a_line(call, message, tmp_path, monkeypa
         call()
     assert message in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_is_read_as_the_commands_read_it(tmp_path):
+    spec = named("cifar10_resnet8")
+    raw, average = (random_weights(spec, seed).state for seed in (1, 2))
+    plain = {key: tensor for key, tensor in average.items() if "downsample" not in key}
+    torch.save({"state_dict": raw, "ema": plain}, tmp_path / "theirs.pt")
+    given = {"weights": tmp_path / "theirs.pt", "mean": (0.5, 0.5, 0.5), "std": [0.25, 0.25, 0.25]}
+    with pytest.raises(cifar_export.InvalidInput, match="Choose one with --key"):
+        cifar_export.export("cifar10_resnet8", output=tmp_path / "a.onnx", **given)
+    artifact = cifar_export.export(
+        "cifar10_resnet8", output=tmp_path / "a.onnx", **given, key="ema", shortcut="pad-end"
+    )
+    assert (artifact.weights.key, "at the end" in " ".join(artifact.weights.changes)) == ("ema", True)
+    for wrong in ({"mean": (1,)}, {"std": None}, {"mean": ("a", 0.5, 0.5)}):
+        with pytest.raises(cifar_export.InvalidInput, match="Give three numbers each"):
+            cifar_export.export("cifar10_resnet8", **{**given, "key": "ema", **wrong})
+
+
+def test_weights_of_ones_own_classes_are_named_as_they_name_themselves(tmp_path):
+    (tmp_path / "letters.txt").write_text("a\nb\nc\n")
+    own = random_weights(NetworkSpec(model("resnet8"), read_labels(tmp_path / "letters.txt")), 1)
+    save_weights(tmp_path / "w.safetensors", own)
+    report = cifar_export.parity("letters_resnet8", weights=tmp_path / "w.safetensors", runtimes=["onnxruntime-cpu"])
+    assert (report.passed, report.network) == (True, "letters_resnet8")
+    for name in ("other_resnet8", "letters_resnet14"):
+        with pytest.raises(cifar_export.InvalidInput):
+            cifar_export.parity(name, weights=tmp_path / "w.safetensors")
 
 
 def test_a_changed_release_is_refused(folder):

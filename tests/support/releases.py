@@ -73,7 +73,7 @@ def fake_network(folder: Path, name: str, version: str = "1.0.0") -> Path:
         else:
             (folder / file).write_bytes(rng.randbytes(2000))
     entry = fake_entry(spec, weights_sha256)
-    config = config_document(entry, version, facts, tolerances)
+    config = config_document(entry, spec, version, facts, tolerances)
     parity = parity_document(entry, {variant: _passed(entry, variant) for variant in INPUT_VARIANTS})
     write_json(folder / CONFIG, config)
     write_json(folder / PARITY, parity)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import sys
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +18,18 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cifar_export import __main__ as cli
+from cifar_export import load
 from cifar_export.data.folder import read_own
+from cifar_export.gate.inputs import few_of_each
 from cifar_export.training.log import read
 from cifar_export.weights.sources import said_dataset
 
+from support.paths import ROOT
+from support.seeded_network import bundled_in
 from support.shapes import LABELS, shape, write_shapes
 
 Run = Callable[..., Result]
+PAGE = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -91,11 +100,106 @@ def test_it_is_evaluated_on_its_own_test_pictures(run: Run, trained: Trained) ->
     assert said["top1"] == pytest.approx(json.loads(trained.said)["top1"], abs=1.01)
 
 
-def test_its_parity_is_proved(run: Run, trained: Trained) -> None:
-    arguments = ["resnet8", "--weights", trained.weights, "--runtime", "onnxruntime-cpu", "--json"]
-    done = run("parity", *arguments)
+def test_the_pages_commands_lead_to_a_verified_release(
+    run: Run, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the run itself, which is that of `resnet8` above."""
+    commands = re.findall(r"^\$ cifar-export (.*)$", PAGE[: PAGE.index("## From a trained body")], re.MULTILINE)
+    assert [command.split()[0] for command in commands] == [
+        *("train", "train", "evaluate", "onnx", "predict", "parity", "package", "verify")
+    ]
+    monkeypatch.chdir(tmp_path)
+    Path("shapes").symlink_to(trained.shapes)
+    Path("run").symlink_to(trained.run)
+    Image.fromarray(shape(3, np.random.default_rng(1))).save("picture.png")
+    said = {}
+    monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", few_of_each)
+    with bundled_in(tmp_path):  # fewer images for the parity of a release, too
+        for command in commands:
+            if command.endswith("--output run"):
+                continue
+            done = run(*shlex.split(command.replace("resnet20", "resnet8")))
+            assert done.exit_code == 0, (command, done.stderr)
+            said[command.split()[0]] = done.stdout
+    assert "red disc" in said["predict"]
+    assert "intact" in said["verify"]
+    network = load("shapes_resnet8", "releases/1.0.0")
+    assert network.config["accuracy"]["source"] == "measured"
+    assert network.config["accuracy"]["top1"] > 90
+    assert network.labels == LABELS
+    assert (network.predict(read_own(Path("shapes")).splits["test"].images).indices == 3).mean() == pytest.approx(
+        0.2, abs=0.06
+    )
+
+
+def test_the_pages_program_lays_out_what_torchvision_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fake:
+        classes = ("T-shirt/top", "Trouser")
+
+        def __init__(self, folder: str, train: bool, download: bool) -> None:
+            assert (folder, download) == ("downloads", True)
+            self._count = 4 if train else 2
+
+        def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
+            return ((Image.new("L", (28, 28), 50 * number), number % 2) for number in range(self._count))
+
+    datasets = types.ModuleType("torchvision.datasets")
+    datasets.FashionMNIST = Fake  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIFAR_EXPORT_CACHE", str(tmp_path / "cache"))
+    (program,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    exec(program, {})
+    found = read_own(Path("fashion"))
+    assert found.spec.labels == ("T-shirt-top", "Trouser")
+    assert (found.spec.train_images, found.spec.test_images) == (4, 2)
+
+
+def test_a_file_of_ones_own_is_scored_by_what_it_says_itself(run: Run, trained: Trained, tmp_path: Path) -> None:
+    file = tmp_path / "a.onnx"
+    assert run("onnx", trained.run, "--input", "uint8", "--no-check", "--output", file).exit_code == 0
+    done = run("evaluate", file, "--dataset", trained.shapes, "--json")
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["network"] == "shapes_resnet8"
+    assert json.loads(done.stdout)["top1"] > 90
+    model = onnx.load(file)
+    (labels,) = (entry for entry in model.metadata_props if entry.key == "labels")
+    labels.value = json.dumps(LABELS[::-1])
+    onnx.save(model, file)
+    refused = run("evaluate", file, "--dataset", trained.shapes)
+    assert (refused.exit_code, refused.stdout) == (2, "")
+
+
+def test_what_cannot_be_trained_on_ones_own_pictures_is_said(run: Run, trained: Trained, tmp_path: Path) -> None:
+    for network, options, said in (
+        (
+            "resnet8",
+            ["--recipe", "distill"],
+            "recipe distill learns from bundled networks, and there are none of shapes",
+        ),
+        ("cifar10_resnet8", [], "cifar10_resnet8 says cifar10, and --dataset says"),
+    ):
+        refused = run("train", network, "--dataset", trained.shapes, *options, "--output", tmp_path / "run")
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert said in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_folder_of_a_run_is_scored_on_the_pictures_of_its_own_labels_only(
+    run: Run, trained: Trained, tmp_path: Path
+) -> None:
+    renamed = tmp_path / "other name"
+    renamed.symlink_to(trained.shapes)
+    done = run("evaluate", trained.run, "--dataset", renamed)
+    assert done.exit_code == 0, done.stderr
+    assert "shapes_resnet8" in done.stdout  # as the weights say
+    for options, said in (
+        ([], "Name the folder of its pictures with --dataset"),
+        (["--dataset", "cifar10"], "says shapes, with 5 classes, and --dataset says cifar10"),
+        (["--labels", trained.shapes / "x"], "says its classes itself. Leave --labels away"),
+    ):
+        refused = run("evaluate", trained.run, *options)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert said in refused.stderr
 
 
 def test_other_classes_than_the_weights_have_are_refused(run: Run, trained: Trained, tmp_path: Path) -> None:

@@ -47,7 +47,12 @@ Say = Callable[[str], None]
 
 
 def cache_key(
-    builder: Callable[..., Any], entry: BundledEntry, version: str, runtimes: Sequence[str], split: Split, source: str
+    builder: Callable[..., Any],
+    entry: BundledEntry,
+    version: str,
+    runtimes: Sequence[str],
+    split: Split | None,
+    source: str,
 ) -> str:
     """Hex sha256 of all that decides a network's folder: weights, release version, code, libraries, machine, images.
 
@@ -58,7 +63,7 @@ def cache_key(
         "weights": entry.as_dict(),
         "version": version,
         "runtimes": sorted(runtimes),
-        "images": _digest(split),
+        "images": _digest(split) if split else None,
         "tool": __version__,
         "source": source,
         "packages": {name: _installed(name) for name in _PACKAGES},

@@ -44,7 +44,7 @@ from ..required import GATED
 from ..sums import write_sums
 from .assemble import write_json
 from .gate import gate_accuracy, gate_parity, runtimes_of
-from .own import ORIGIN
+from .own import ORIGIN, Prepared
 
 Progress = Callable[[str], None]
 
@@ -53,19 +53,19 @@ def build_network(
     spec: NetworkSpec,
     version: str,
     folder: Path,
-    split: Split,
+    split: Split | None,
     *,
     runtimes: Sequence[str] = (),
     opset: int | None = None,
-    index: Path | None = None,
+    own: Prepared | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the bundled weights of `spec` with all that belongs to a release into the empty `folder`.
 
-    `version`: of the release. `split`: the data set's 10,000 test images. `runtimes`: more to pass parity than
-    `gate.REQUIRED`. `opset`: of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. `index`: the folder of
-    another index of weights than the package's (see `own`). SHA256SUMS is written last; on any error `folder` holds a
-    part that is good for nothing.
+    `version`: of the release. `split`: the data set's test images; None only for `own` weights, whose accuracy nobody
+    can measure here then. `runtimes`: more to pass parity than `gate.REQUIRED`. `opset`: of the ONNX files,
+    `formats.onnx_choices.DEFAULT_OPSET` by default. `own`: what to build from in the place of bundled weights.
+    SHA256SUMS is written last; on any error `folder` holds a part that is good for nothing.
 
     Returns what was measured: errors, accuracy, seconds, versions, processor. Raises `GateFailed` where parity or
     accuracy fails, `InvalidInput` where no weights are bundled or a runtime is unknown, `Unavailable` where one cannot
@@ -74,7 +74,7 @@ def build_network(
     names = runtimes_of(runtimes)
     clock = _Clock(spec.name, progress)
     try:
-        weights, entry = _bundled(spec, folder, index)
+        weights, entry = _bundled(spec, folder, own)
         with tempfile.TemporaryDirectory(prefix="cifar-export-") as scratch:
             clock.start("exporting")
             files, facts = _export(weights, folder, Path(scratch), names, opset)
@@ -82,26 +82,30 @@ def build_network(
             for variant in RELEASED_VARIANTS:
                 clock.start(f"parity of {variant} input")
                 reports[variant] = gate_parity(weights, variant, files[variant], names, clock.tell)
-        clock.start("accuracy")
-        evaluation = gate_accuracy(entry, weights, folder / "model.onnx", split, clock.tell)
+        evaluation = None
+        if split is not None:
+            clock.start("accuracy")
+            evaluation = gate_accuracy(entry, weights, folder / "model.onnx", split, clock.tell)
         clock.start("describing")
         tolerances = _write_golden(weights, folder)
-        _write_documents(folder, config_document(entry, version, facts, tolerances), parity_document(entry, reports))
+        _write_documents(
+            folder, config_document(entry, spec, version, facts, tolerances), parity_document(entry, reports)
+        )
         write_sums(folder)
     except OSError as error:
         raise from_os_error(error, f"write {folder}") from error
-    return _measurements(reports, evaluation.as_dict(), clock)
+    return _measurements(reports, evaluation.as_dict() if evaluation else None, clock)
 
 
-def _bundled(spec: NetworkSpec, folder: Path, index: Path | None) -> tuple[Weights, BundledEntry]:
-    """The weights and what the index says of them, once their file stands in `folder` byte by byte."""
-    if index is None:
+def _bundled(spec: NetworkSpec, folder: Path, own: Prepared | None) -> tuple[Weights, BundledEntry]:
+    """The weights and what is known of them, once their file stands in `folder` byte by byte."""
+    if own is None:
         weights, entry = load_weights(spec), bundled_entries()[spec.name]
+        file = bundled_folder() / entry.file
     else:
-        entry = bundled_entries(index)[spec.name]
-        weights = load_weights(spec, str(index / entry.file))
-        weights = replace(weights, changes=tuple(entry.provenance[ORIGIN]["changes"]))
-    data = ((index or bundled_folder()) / entry.file).read_bytes()
+        entry, file = own.entry, own.file
+        weights = replace(load_weights(spec, str(file)), changes=tuple(entry.provenance[ORIGIN]["changes"]))
+    data = file.read_bytes()
     if sha256_bytes(data) != weights.sha256:
         raise GateFailed(f"the bundled weights of {spec.name} were changed while they were read. Run it again.")
     (folder / WEIGHTS).write_bytes(data)
@@ -196,7 +200,7 @@ class _Clock:
 
 
 def _measurements(
-    reports: dict[InputVariant, ParityReport], evaluation: dict[str, Any], clock: _Clock
+    reports: dict[InputVariant, ParityReport], evaluation: dict[str, Any] | None, clock: _Clock
 ) -> dict[str, Any]:
     """What this build measured on this machine, for JSON."""
     return {

@@ -6,7 +6,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..layout import SIGNATURE, release_version, source_date_epoch
 from ..sums import files_below
 from .assemble import Origin
 from .cache import NetworkCache, cache_key, source_digest
-from .own import Own, put_into_index
+from .own import Own, Prepared, prepare
 from .publish import publish, workshop
 from .shelf import refuse_taken
 from .workers import Builder, Job, build_all, test_images
@@ -85,40 +85,37 @@ def package(
 
     Everything cheap is checked before anything is built. At most `jobs` networks are built at once. `runtimes` are
     gated in addition to those that always are. `own` are weights to package in the place of bundled ones, of the one
-    network that is named. `builder` makes a network's folder (default: `build_network`).
-    `progress` gets what is being done now, `say` lines worth keeping. Raises `GateFailed` where a gate says no,
-    `InvalidInput` for a wrong or taken version and places that cannot be written, `Unavailable` for what is missing:
-    weights, test set, runtimes, the signing extra, disk space.
+    network that is named, if any is; `data_dir` is not looked into then. `builder` makes a network's folder (default:
+    `build_network`). `progress` gets what is being done now, `say` lines worth keeping. Raises `GateFailed` where a
+    gate says no, `InvalidInput` for a wrong or taken version and places that cannot be written, `Unavailable` for what
+    is missing: weights, test set, runtimes, the signing extra, disk space.
     """
     began = time.monotonic()
     version = release_version(version)
-    names = tuple(in_order(named(name).name for name in networks) or NETWORKS)
+    names = _names(networks, own)
     epoch = source_date_epoch(dict(os.environ))
     refuse_taken(output, version)
     if own is None:
         _require_weights(names)
-    elif names != (own.weights.network.name,):
-        raise InvalidInput("weights of yours are of one network. Name its MODEL and --dataset, and no other.")
     for name in runtimes:
         require_runtime(name)
     if sign_key is not None:
         require_signing(sign_key)
-    datasets = dict.fromkeys(named(name).dataset.name for name in names)
-    splits = {dataset: test_images(data_dir, dataset) for dataset in datasets}
+    splits = {} if own else _splits(names, data_dir)
     origin, source = Origin(version, release_commit(say), epoch), source_digest()
     builder = builder or _default_builder()
     store = NetworkCache(say) if cached else None
     measurements: dict[str, Any] = {}
-    with _index(own, splits, progress) as index, workshop(output, version, say) as staging:
-        entries = bundled_entries(index) if index else bundled_entries()
+    with _prepared(own, progress) as prepared, workshop(output, version, say) as staging:
+        entries = {prepared.network.name: prepared.entry} if prepared else bundled_entries()
         todo, keys = [], {}
         for name in names:
-            split = splits[named(name).dataset.name]
+            split = prepared.split if prepared else splits[named(name).dataset.name]
             keys[name] = cache_key(builder, entries[name], version, runtimes, split, source)
             found = store.fetch(keys[name], name, staging / name) if store else None
             if found is None:
                 (staging / name).mkdir()
-                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes), index))
+                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes), prepared))
             else:
                 measurements[name] = found
                 say(f"{name}: finished before, taken from the cache")
@@ -137,16 +134,30 @@ def package(
     return published(output, origin, entry.sha256, entry.networks, began, reused)
 
 
+def _names(networks: Sequence[str], own: Own | None) -> tuple[str, ...]:
+    """What is built. Raises `InvalidInput` where weights of one network and other names are given."""
+    if own is None:
+        return tuple(in_order(named(name).name for name in networks) or NETWORKS)
+    if networks and list(networks) != [own.weights.network.name]:
+        raise InvalidInput("weights of yours are of one network. Name it, and no other.")
+    return (own.weights.network.name,)
+
+
+def _splits(names: Sequence[str], data_dir: Path) -> dict[str, Split]:
+    """The test images by data set."""
+    datasets = dict.fromkeys(named(name).dataset.name for name in names)
+    return {dataset: test_images(data_dir, dataset) for dataset in datasets}
+
+
 @contextlib.contextmanager
-def _index(own: Own | None, splits: Mapping[str, Split], progress: Callable[[str], None]) -> Iterator[Path | None]:
-    """The folder of the index to build from, for the time of the build; None for the package's own."""
+def _prepared(own: Own | None, progress: Callable[[str], None]) -> Iterator[Prepared | None]:
+    """What to build from for the time of the build; None for bundled weights."""
     if own is None:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
-        progress(f"{own.weights.network.name}: measuring its accuracy")
-        put_into_index(own, splits[own.weights.network.dataset.name], Path(folder))
-        yield Path(folder)
+        progress(f"{own.weights.network.name}: {'measuring its accuracy' if own.split else 'converting'}")
+        yield prepare(own, Path(folder))
 
 
 def _require_unchanged(origin: Origin, source: str) -> None:
@@ -191,7 +202,7 @@ def _require_weights(names: Sequence[str]) -> None:
     if missing:
         there = [name for name in names if name in entries]
         by_name = " ".join(f"--only {name}" for name in there)
-        fix = f"Package the others by name: {by_name}." if there else "Train one and bundle it first."
+        fix = f"Package the others by name: {by_name}." if there else "Add --weights PATH, or the folder of a run."
         raise Unavailable(f"no weights of {', '.join(missing)} are bundled yet.\n{fix}")
 
 

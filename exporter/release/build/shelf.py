@@ -17,7 +17,7 @@ from typing import Any
 from packaging.version import Version
 
 from ...errors import InvalidInput
-from ...networks.zoo import find_network, in_order
+from ...networks.zoo import in_order, parts_of
 from ...system.files import sha256_file, staged
 from ...system.outside import read_regular
 from ..check.verify import verify
@@ -61,7 +61,7 @@ def _entry(path: Path, item: object) -> Listed:
     if isinstance(item, dict) and set(item) == {"version", "sha256", "networks"}:
         version, sha256, networks = item["version"], item["sha256"], item["networks"]
         plain = isinstance(version, str) and isinstance(sha256, str) and isinstance(networks, list)
-        if plain and re.fullmatch("[0-9a-f]{64}", sha256) and all(map(find_network, map(str, networks))):
+        if plain and re.fullmatch("[0-9a-f]{64}", sha256) and all(map(parts_of, map(str, networks))):
             try:
                 if release_version(version) == version:
                     return Listed(version, sha256, tuple(networks))

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from ...data import Split, load_split
 from ...errors import Unavailable
 from ...networks.zoo import DATASETS, NetworkSpec, named
+from .own import Prepared
 
 Progress = Callable[[str], None]
 
@@ -32,10 +33,10 @@ class Builder(Protocol):
         spec: NetworkSpec,
         version: str,
         folder: Path,
-        split: Split,
+        split: Split | None,
         *,
         runtimes: Sequence[str],
-        index: Path | None = ...,
+        own: Prepared | None = ...,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Raises `GateFailed` where parity or accuracy fails."""
@@ -43,7 +44,7 @@ class Builder(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One network to build, in plain data that travels between processes."""
+    """One network to build, in plain data that travels between processes. `own`: of what, if not of bundled weights."""
 
     builder: Builder
     network: str
@@ -51,7 +52,7 @@ class Job:
     folder: Path
     data_dir: Path
     runtimes: tuple[str, ...]
-    index: Path | None = None
+    own: Prepared | None = None
 
 
 def build_all(
@@ -69,10 +70,11 @@ def build_all(
 
 
 def _build(job: Job, progress: Progress | None = None) -> dict[str, Any]:
+    how: dict[str, Any] = {"runtimes": job.runtimes, "progress": progress}
+    if job.own:
+        return job.builder(job.own.network, job.version, job.folder, job.own.split, own=job.own, **how)
     spec = named(job.network)
-    split = test_images(job.data_dir, spec.dataset.name)
-    elsewhere = {"index": job.index} if job.index else {}
-    return job.builder(spec, job.version, job.folder, split, runtimes=job.runtimes, progress=progress, **elsewhere)
+    return job.builder(spec, job.version, job.folder, test_images(job.data_dir, spec.dataset.name), **how)
 
 
 @functools.cache

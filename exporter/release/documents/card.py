@@ -5,12 +5,14 @@ The header is the hub's own specification: https://github.com/huggingface/hub-do
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...networks.interval import wilson
 from ...networks.zoo import DATASETS, IMAGE_SIZE
+from ..contents import title_of
 from ..layout import GOLDEN, MODELS
 
 TEMPLATE = "card.md.j2"
@@ -44,6 +46,7 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
     environment.filters |= {
         "percent": "{:.2f}".format,
         "fraction": lambda percent: f"{percent / 100:.6g}",
+        "markdown": lambda text: re.sub(r"([\\`*_{}\[\]()#!|<>~&$])", r"\\\1", text),
         "thousands": "{:,}".format,
         "plain": lambda value: {True: "yes", False: "no"}[value] if isinstance(value, bool) else value,
     }
@@ -53,7 +56,8 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         config=config,
         parity=parity,
         accuracy=accuracy,
-        dataset=DATASETS[config["dataset"]],
+        dataset=DATASETS.get(config["dataset"]),
+        title=title_of(config["dataset"]),
         depth=config["model"].removeprefix("resnet"),
         license=_license(origin) if origin else LICENSE,
         origin=origin,
@@ -61,7 +65,7 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         recipe={"ema_decay": 0.0, "average_from": 1.0, "prune": 0.0, "distill": 0.0} | config["weights"]["recipe"],
         training=dict.fromkeys(("initial", "earlier_runs", "teachers", "parts", *_CONDITIONS, *_PLAN))
         | config["weights"]["training"],
-        interval=wilson(top1, accuracy["images"]),
+        interval=wilson(top1, accuracy["images"]) if accuracy["images"] else None,
         difference=top1 - accuracy["reference"]["top1"] if accuracy["reference"] else None,
         models=MODELS,
         purposes=_PURPOSES,

@@ -19,7 +19,7 @@ from ...formats.ports import described_ports
 from ...gate.compare import MULTIPLE, ULPS, YARDSTICK_LIMIT_ULPS
 from ...gate.inputs import BATCH_SIZES, input_sets
 from ...gate.report import ParityReport
-from ...networks.zoo import IMAGE_SIZE, RELEASED_VARIANTS, InputVariant, named
+from ...networks.zoo import IMAGE_SIZE, RELEASED_VARIANTS, InputVariant, NetworkSpec
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import CONFIG_SCHEMA
@@ -31,10 +31,16 @@ _LIBRARIES = ("torch", "onnx")
 
 
 def config_document(
-    entry: BundledEntry, version: str, facts: Mapping[str, FileFacts], tolerances: Mapping[str, float]
+    entry: BundledEntry,
+    spec: NetworkSpec,
+    version: str,
+    facts: Mapping[str, FileFacts],
+    tolerances: Mapping[str, float],
 ) -> dict[str, Any]:
-    """`config.json` of the network of `entry`: `facts` of every model file, `tolerances` of the golden vectors."""
-    spec = named(entry.network)
+    """`config.json` of the network `spec`, of whose weights `entry` says what is known.
+
+    `facts`: of every model file; `tolerances`: of the golden vectors.
+    """
     origin = entry.provenance.get("origin")
     return {
         "schema": CONFIG_SCHEMA,
@@ -56,7 +62,7 @@ def config_document(
             "training": {key: value for key, value in entry.provenance.items() if key not in ("log", "origin")}
             | ({"plan": entry.plan, "runs_evaluated": entry.runs_evaluated} if entry.plan else {}),
         },
-        "accuracy": _accuracy(entry),
+        "accuracy": own_accuracy(entry) if origin else _accuracy(entry, spec),
         "models": {
             file: {
                 "format": format_name,
@@ -111,20 +117,27 @@ def built_with() -> dict[str, str]:
     }
 
 
-def _accuracy(entry: BundledEntry) -> dict[str, Any]:
-    # of somebody's own weights nothing was published
-    reference = None if entry.provenance.get("origin") else named(entry.network).reference
+def _accuracy(entry: BundledEntry, spec: NetworkSpec) -> dict[str, Any]:
     runtimes = {JUDGE: {"top1": entry.top1, "top5": entry.top5}}
     if {"pytorch_top1", "pytorch_top5"} <= set(entry.metrics):
         runtimes["pytorch"] = {key: entry.metrics[f"pytorch_{key}"] for key in ("top1", "top5")}
+    reference = spec.reference
     return {
         "top1": entry.top1,
         "top5": entry.top5,
-        "images": entry.metrics.get("images", named(entry.network).dataset.test_images),
+        "images": entry.metrics.get("images", spec.dataset.test_images),
         "below_reference": entry.below_reference,
         "reference": {"top1": reference.top1, "top5": reference.top5} if reference else None,
         "runtimes": runtimes,
     }
+
+
+def own_accuracy(entry: BundledEntry) -> dict[str, Any]:
+    """Of somebody's own weights: nothing was published, and figures may be stated by their file alone, or unknown."""
+    found = {key: entry.metrics.get(key) for key in ("top1", "top5", "images", "source")}
+    measured = found["source"] == "measured"
+    runtimes = {JUDGE: {key: found[key] for key in ("top1", "top5")}} if measured else {}
+    return {**found, "below_reference": False, "reference": None, "runtimes": runtimes}
 
 
 def _rows(report: ParityReport) -> Iterable[dict[str, Any]]:

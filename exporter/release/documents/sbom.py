@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ...networks.zoo import DATASETS, named
-from ..contents import FileRecord, NetworkRecord
+from ...networks.zoo import DATASETS
+from ..contents import FileRecord, NetworkRecord, title_of
 from ..layout import CARD, CONFIG, LABELS, PARITY, SUMS, WEIGHTS
 
 if TYPE_CHECKING:
@@ -137,13 +137,12 @@ def _properties(values: dict[str, object]) -> list[dict[str, str]]:
 
 def _model(record: NetworkRecord, origin: Origin) -> dict[str, Any]:
     config = record.config
-    spec = named(record.name)
     return {
         "type": "machine-learning-model",
         "bom-ref": _model_ref(record.name),
         "name": record.name,
         "version": origin.version,
-        "description": f"ResNet-{spec.model.depth} for 32×32 images, trained on {spec.dataset.title}.",
+        "description": f"ResNet-{record.depth} for 32×32 images, trained on {title_of(config['dataset'])}.",
         "licenses": _licenses(license_of(config)),
         "modelCard": _model_card(record),
         "externalReferences": [
@@ -184,11 +183,10 @@ def _hashes(found: FileRecord) -> list[dict[str, str]]:
 
 def _model_card(record: NetworkRecord) -> dict[str, Any]:
     config = record.config
-    spec = named(record.name)
     models: dict[str, Any] = config["models"]
-    images = config["accuracy"]["images"]
+    images, title = config["accuracy"]["images"], title_of(config["dataset"])
     limits = [
-        f"32×32 images of the {spec.dataset.classes} classes of {spec.dataset.title}; other images get one of these "
+        f"32×32 images of the {len(config['labels'])} classes of {title}; other images get one of these "
         "classes too, often with a large logit.",
         "Logits are not calibrated probabilities.",
         "Not tested against distribution shift or adversarial images.",
@@ -200,7 +198,7 @@ def _model_card(record: NetworkRecord) -> dict[str, Any]:
             "approach": {"type": "supervised"},
             "task": "image classification",
             "architectureFamily": "convolutional neural network",
-            "modelArchitecture": f"ResNet-{spec.model.depth} for CIFAR, projection shortcuts (He et al. 2016, 4.2)",
+            "modelArchitecture": f"ResNet-{record.depth} for CIFAR, projection shortcuts (He et al. 2016, 4.2)",
             "datasets": [{"ref": _dataset_ref(config["dataset"])}],
             "inputs": [{"format": text} for text in _ports(models, "inputs")],
             "outputs": [{"format": text} for text in _ports(models, "outputs")],
@@ -210,7 +208,7 @@ def _model_card(record: NetworkRecord) -> dict[str, Any]:
                 {
                     "type": f"{metric} accuracy in percent",
                     "value": f"{values[key]:.2f}",
-                    "slice": f"the {images} test images of {spec.dataset.title}, {runtime}",
+                    "slice": f"the {images} test images of {title}, {runtime}",
                 }
                 for runtime, values in sorted(config["accuracy"]["runtimes"].items())
                 for key, metric in (("top1", "top-1"), ("top5", "top-5"))
@@ -218,22 +216,24 @@ def _model_card(record: NetworkRecord) -> dict[str, Any]:
         },
         "considerations": {
             "users": ["People who try, compare or teach exports and runtimes on a small, proved network."],
-            "useCases": ["Benchmarks of runtimes and converters, teaching, research on CIFAR."],
+            "useCases": [_USE if config["dataset"] in DATASETS else "What whoever made these weights meant them for."],
             "technicalLimitations": limits,
             "performanceTradeoffs": [
                 "The uint8 input normalizes inside the graph; the float32 input must be normalized with this network's "
                 "own mean and standard deviation, or accuracy is lost."
             ],
-            "ethicalConsiderations": [
-                {
-                    "name": "CIFAR is a subset of Tiny Images, collected from the web without asking the people "
-                    "pictured; Tiny Images was withdrawn in 2020 for offensive labels.",
-                    "mitigationStrategy": "No decision about people should rest on this network. The release contains "
-                    "no training images.",
-                }
-            ],
+            **({"ethicalConsiderations": [_OF_CIFAR]} if config["dataset"] in DATASETS else {}),
         },
     }
+
+
+_USE = "Benchmarks of runtimes and converters, teaching, research on CIFAR."
+_OF_CIFAR = {
+    "name": "CIFAR is a subset of Tiny Images, collected from the web without asking the people pictured; Tiny Images "
+    "was withdrawn in 2020 for offensive labels.",
+    "mitigationStrategy": "No decision about people should rest on this network. The release contains no training "
+    "images.",
+}
 
 
 def _ports(models: dict[str, Any], side: str) -> Iterable[str]:
@@ -247,6 +247,16 @@ def _ports(models: dict[str, Any], side: str) -> Iterable[str]:
 
 
 def _dataset(name: str) -> dict[str, Any]:
+    if name not in DATASETS:
+        said = "Of whoever made the release, who says no more of it here. Not contained in the release."
+        return {
+            "type": "data",
+            "bom-ref": _dataset_ref(name),
+            "name": name,
+            "scope": "excluded",
+            "description": said,
+            "data": [{"type": "dataset", "name": name}],
+        }
     spec = DATASETS[name]
     contained = (
         "A few test images are in the golden vectors, else not contained" if name == PICTURED else "Not contained"

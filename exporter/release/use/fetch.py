@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import GateFailed, InvalidInput, from_os_error
-from ...networks.zoo import named
+from ...networks.zoo import named, parts_of
 from ...system.download import Progress, borrowed, clear_borrowed, is_theirs, one_download
 from ...system.files import (
     leftover_of,
@@ -85,8 +85,9 @@ def fetch(
 
 
 def require_known(network: str) -> None:
-    """Raise `InvalidInput`, naming the known ones, where `network` is the name of none."""
-    named(network)
+    """Raise `InvalidInput`, naming some, where `network` cannot be the name of one; a release may have any."""
+    if parts_of(network) is None:
+        named(network)
 
 
 def open_release(

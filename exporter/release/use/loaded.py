@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...errors import GateFailed, InvalidInput
-from ...networks.zoo import RELEASED_VARIANTS, InputVariant, Normalization, named, require_variant
+from ...networks.zoo import (
+    RELEASED_VARIANTS,
+    DatasetSpec,
+    InputVariant,
+    NetworkSpec,
+    Normalization,
+    find_network,
+    named,
+    parts_of,
+    require_variant,
+)
 from ...system.files import sha256_bytes
 from ...system.outside import MAX_MODEL_BYTES, read_regular
 from ..layout import CONFIG, MODELS, WEIGHTS
@@ -130,12 +140,19 @@ class ReleasedNetwork(LoadedNetwork):
         from ...weights.sources import load_weights
 
         path = self.path(WEIGHTS)
-        weights = load_weights(named(self.name), str(path))
+        weights = load_weights(self._spec(), str(path))
         if weights.sha256 != self.files[WEIGHTS]:  # of the very bytes that were parsed
             raise _changed(path)
         if weights.normalization != self.normalization:
             raise GateFailed(f"{path} and {CONFIG} name different normalizations. Ask the release's maker.")
         return weights
+
+    def _spec(self) -> NetworkSpec:
+        parts = parts_of(self.name)
+        if parts is None or find_network(self.name):
+            return named(self.name)
+        dataset, model = parts
+        return NetworkSpec(model, DatasetSpec(dataset, dataset, self.labels, self.normalization))
 
     def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
         file = next(file for file, made in MODELS.items() if made == ("onnx", variant))

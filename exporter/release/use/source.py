@@ -24,7 +24,7 @@ from ..signer import Signer
 MAX_SUMS = 1 << 20
 """Bytes of a SHA256SUMS; that of eight networks has some 15,000."""
 MAX_SIGNATURE = 1 << 22
-_ARCHIVE = re.compile(r"(?P<network>[a-z0-9_]+)-(?P<version>[^/]+)\.tar\.gz")
+_ARCHIVE = re.compile(r"(?P<network>[A-Za-z0-9_-]+_resnet[0-9]+)-(?P<version>[^/]+)\.tar\.gz")
 _HINT = f"the address is that under which {SUMS} lies (on GitHub .../releases/download/<tag>)"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
