@@ -34,7 +34,7 @@ def main(names: list[str]) -> None:
         document = {"network": name, "weights_sha256": weights.sha256, **as_document(weights.grids)}
         text = json.dumps(document, separators=(",", ":"))
         (TARGET / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-        print(f"{name}: {weights.grids.calibration}, {len(text):,} bytes")
+        sys.stdout.write(f"{name}: {weights.grids.calibration}, {len(text):,} bytes\n")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def parity(
             refuse_guessing(wanted, file)
         if page is not None:
             require_target(page)  # before the minutes that the proof takes
-        how = {"variant": variant, "runtimes": runtimes, "file": file, "trust_file": trust_file}
+        how: dict[str, Any] = {"variant": variant, "runtimes": runtimes, "file": file, "trust_file": trust_file}
         how["precision"] = precision
         return _prove(wanted, data_dir, repro, page, as_json, **how)
 

@@ -10,9 +10,10 @@ import click
 from ..errors import InvalidInput
 from .console import Command, asked, echo_json, json_option, network_options
 from .precision import quantization_options
-from .subjects import WEIGHTS
+from .subjects import WEIGHTS as KNOWN
 
 FOLDER = Path("artifacts") / "quantized"
+WEIGHTS = KNOWN[0]
 
 
 @click.command(cls=Command)

@@ -148,12 +148,14 @@ class _Graph:
         """Weight and bias of that layer: whole numbers, and nodes that multiply them by their scales."""
         layer = self._layers[name]
         scales = layer.scale if len(np.unique(layer.scale)) > 1 else layer.scale[:1].reshape(())
-        steps = {"weight": (layer.weight, scales), "bias": (layer.bias, scales * np.float32(layer.input.scale))}
-        return [self._dequantized(f"{name}.{part}", *numbers) for part, numbers in steps.items()]
+        return [
+            self._dequantized(f"{name}.weight", layer.weight, scales),
+            self._dequantized(f"{name}.bias", layer.bias, scales * np.float32(layer.input.scale)),
+        ]
 
-    def _dequantized(self, name: str, steps: NDArray[Any], scales: NDArray[np.float32]) -> str:
+    def _dequantized(self, name: str, steps: NDArray[Any], scales: Any) -> str:
         read = [self.as_it_is(f"{name}.steps", steps), self.as_it_is(f"{name}.scale", scales)]
-        axis = {"axis": 0} if scales.ndim else {}
+        axis: dict[str, Any] = {"axis": 0} if scales.ndim else {}
         self.nodes.append(helper.make_node("DequantizeLinear", read, [name], name=name, **axis))
         return name
 

@@ -1,10 +1,10 @@
 """From a float32 network and some training pictures to the grids of its int8 twin.
 
-The network is computed layer by layer, in float32 and on the grids found so far, side by side. Each bias is moved by the
-mean difference of the two in its channel (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and
-Bias Correction", section 4.2), so that errors of the mean do not add up along the depth. The range of a value is all of
-it, or the one with the least squared error over its histogram: each is better for some networks, so both are tried, and
-the one whose logits are nearer to float32's, on the same pictures, is kept.
+The network is computed layer by layer, in float32 and on the grids found so far, side by side. Each bias is moved by
+the mean difference of the two in its channel (Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization
+and Bias Correction", section 4.2), so that errors of the mean do not add up along the depth. The range of a value is
+all of it, or the one with the least squared error over its histogram: each is better for some networks, so both are
+tried, and the one whose logits are nearer to float32's, on the same pictures, is kept.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def _layer(part: nn.Module, value: Tensor, weight: NDArray[np.float64], bias: ND
 
 def _int32(steps: NDArray[Any]) -> NDArray[np.int32]:
     limits = np.iinfo(np.int32)
-    return np.clip(steps, limits.min, limits.max).astype(np.int32)
+    clipped: NDArray[np.int32] = np.clip(steps, limits.min, limits.max).astype(np.int32)
+    return clipped
 
 
 def _best_grid(value: Tensor, scheme: Scheme, ranges: Ranges) -> Grid:
@@ -129,6 +130,6 @@ def _grid(low: float, high: float, scheme: Scheme) -> Grid:
     return Grid(scale, int(np.clip(np.rint(-low / scale), 0, LEVELS)))
 
 
-def _rounded(value: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
-    steps = np.clip(np.rint(value / grid.scale) + grid.zero, 0, LEVELS)
+def _rounded(value: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    steps: NDArray[Any] = np.clip(np.rint(value / grid.scale) + grid.zero, 0, LEVELS)
     return (steps - grid.zero) * grid.scale
