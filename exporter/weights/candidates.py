@@ -69,7 +69,7 @@ def choose(content: object, key: str | None = None) -> Candidate:
 def _named(content: Mapping[object, object], found: list[Candidate], key: str) -> Candidate:
     """What `key` means: a candidate, an entry that holds one, or keys that begin with it."""
     for candidate in found:
-        if candidate.name == key:
+        if key in (candidate.name, candidate.name or ROOT):
             if candidate.entries is None:
                 raise InvalidInput(f"{key} is a list of tensors, which bear no names. Save a state dict.")
             return candidate

@@ -109,6 +109,12 @@ def test_a_key_that_names_nothing_lists_what_there_is(tmp_path: Path) -> None:
     assert equal(load({"outer": {"model": RAW}, "inner": {"net": AVERAGE}}, tmp_path, "inner"), AVERAGE)
 
 
+def test_a_file_that_is_the_state_dict_itself_is_the_root(tmp_path: Path) -> None:
+    weights = load(RAW, tmp_path, ".")
+    assert (weights.key, weights.changes) == (None, ())
+    assert equal(weights, RAW)
+
+
 def test_what_a_key_names_is_judged_as_it_is(tmp_path: Path) -> None:
     part = {key: tensor for key, tensor in AVERAGE.items() if not key.startswith("conv1")}
     with pytest.raises(InvalidInput, match=r"1 missing key \(conv1\.weight\)"):

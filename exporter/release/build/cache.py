@@ -27,7 +27,7 @@ from ...data import Split
 from ...system.checkout import PACKAGE
 from ...system.files import hidden_folder, remove_at_once
 from ...system.folders import cache_folder, state_folder
-from ...system.leftovers import clear_dead
+from ...system.leftovers import clear_dead, hidden_name
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import record
@@ -106,6 +106,7 @@ class NetworkCache:
         self._say = say
         self._folder = folder or cache_folder() / "networks"
         self._key_file = key_file or state_folder() / "cache.key"
+        clear_dead(self._key_file)
 
     def fetch(self, key: str, name: str, folder: Path) -> dict[str, Any] | None:
         """Copy the network of `key` into the new `folder`, every byte checked; its measurements, or None.
@@ -209,7 +210,7 @@ class NetworkCache:
 
     def _make_secret(self) -> None:
         self._key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self._key_file.with_name(f".{secrets.token_hex(4)}.tmp")
+        temporary = hidden_name(self._key_file)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as stream:
