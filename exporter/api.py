@@ -43,6 +43,7 @@ def export(
     pooling: Literal["global", "average", "reduce-mean"] | None = None,
     classifier: Literal["gemm", "matmul"] | None = None,
     layout: Literal["nchw", "nhwc"] | None = None,
+    precision: Literal["float32", "float16", "int8"] | None = None,
     weights: str | Path = "bundled",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -51,12 +52,13 @@ def export(
 ) -> Artifact:
     """Export the network called `name` to one file with its sidecar, after it has passed parity.
 
-    `output` is by default `artifacts/exports/<name>[-uint8|-unit]<suffix>` under the current folder. `weights`:
-    "bundled", "upstream", or the path of a checkpoint; `name` may be that of the network that a file of
+    `output` is by default `artifacts/exports/<name>[-uint8|-unit][-float16|-int8]<suffix>` under the current folder.
+    `weights`: "bundled", "upstream", or the path of a checkpoint; `name` may be that of the network that a file of
     `cifar-export train` says it is of. `mean` and `std` (R, G, B, of pixels in 0..1) are what a checkpoint was trained
     with that does not state it. `key` is the state dict to take of several, and `shortcut` says where shortcuts without
     parameters pad channels (docs/checkpoints.md). `target` (a consumer of the table in docs/targets.md) and what
-    follows it, which beats it, are for ONNX alone; `input` is float32 where neither says otherwise.
+    follows it, which beats it, are for ONNX alone; `input` is float32 where neither says otherwise. int8 takes the
+    ranges that the weights have, or measures them on the CIFAR pictures that come along.
 
     Raises `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands at
     `output`.
@@ -67,13 +69,14 @@ def export(
     ('resnet20.onnx', 17, True)
     """
     from .exporting.artifact import export as export_file
+    from .exporting.precision import prepared
     from .formats import FORMATS
     from .formats.onnx_choices import chosen
 
     if format not in FORMATS:
         raise InvalidInput(f"no format {format!r}. Known: {', '.join(FORMATS)}.")
     asked: dict[str, Any] = {"opset": opset, "batch": batch, "batch_norm": batch_norm, "pooling": pooling}
-    asked |= {"classifier": classifier, "layout": layout}
+    asked |= {"classifier": classifier, "layout": layout, "precision": precision}
     given = {what: value for what, value in {"target": target, **asked}.items() if value is not None}
     if given and format != "onnx":
         what, value = next(iter(given.items()))
@@ -82,7 +85,7 @@ def export(
         require_variant(input)
     choices, variant = chosen(target, input, **asked)
     return export_file(
-        _weights(name, weights, mean, std, key, shortcut),
+        prepared(_weights(name, weights, mean, std, key, shortcut), choices.precision),
         format,
         variant=variant,
         choices=choices if format == "onnx" else None,
@@ -95,6 +98,7 @@ def parity(
     *,
     runtimes: Sequence[str] = (),
     input: Literal["float32", "uint8", "unit"] | None = None,
+    precision: Literal["float32", "float16", "int8"] | None = None,
     file: str | Path | None = None,
     trust_file: bool = False,
     weights: str | Path = "bundled",
@@ -105,9 +109,9 @@ def parity(
 ) -> ParityReport:
     """Compare `runtimes` (by default all that this machine can run) with the network in PyTorch float64.
 
-    They run fresh exports, or the exported `file`; one that is code needs its sidecar or `trust_file`. `weights` and
-    what follows are those of `export`. The verdict is
-    `passed` of the report, and `failures` has a line for each thing that failed: no exception is raised for them.
+    They run fresh exports in that `precision`, or the exported `file`; one that is code needs its sidecar or
+    `trust_file`. `weights` and what follows are those of `export`. The verdict is `passed` of the report, and
+    `failures` has a line for each thing that failed: no exception is raised for them.
     Runtimes run in processes of their own, so a program that calls this at its top level needs no guard.
 
     >>> import cifar_export
@@ -122,6 +126,7 @@ def parity(
     return prove(
         _weights(name, weights, mean, std, key, shortcut),
         variant=input,
+        precision=precision,
         runtimes=tuple(runtimes),
         file=_path(file),
         trust_file=trust_file,
@@ -134,6 +139,7 @@ def evaluate(
     data_dir: str | Path,
     runtime: str = "onnxruntime-cpu",
     input: Literal["float32", "uint8", "unit"] | None = None,
+    precision: Literal["float32", "float16", "int8"] | None = None,
     file: str | Path | None = None,
     trust_file: bool = False,
     limit: int | None = None,
@@ -146,7 +152,7 @@ def evaluate(
     """Measure the accuracy of the network called `name` in `runtime`, in percent of the test images.
 
     `data_dir` is a folder that `cifar-export data fetch` has filled; `limit` takes the first so many images. A fresh
-    export is run, or the exported `file`. `weights` and what follows are those of `export`.
+    export in that `precision` is run, or the exported `file`. `weights` and what follows are those of `export`.
     Raises `GateFailed` for a file of other weights.
 
     >>> import cifar_export
@@ -156,12 +162,16 @@ def evaluate(
     """
     from .accuracy.score import score
     from .data import load_split
+    from .exporting.precision import prepared
 
     if input is not None:
         require_variant(input)
     loaded = _weights(name, weights, mean, std, key, shortcut)
     split = load_split(_required(data_dir), loaded.network.dataset, "test")
-    return score(loaded, split, runtime, variant=input, file=_path(file), trust_file=trust_file, limit=limit)
+    if file is None:
+        loaded = prepared(loaded, precision or "float32")
+    how: dict[str, Any] = {"variant": input, "precision": precision, "file": _path(file), "trust_file": trust_file}
+    return score(loaded, split, runtime, limit=limit, **how)
 
 
 def predict(

@@ -33,11 +33,11 @@ def quantize(
     as_json: bool,
     **network: Any,
 ) -> None:
-    """Measure the int8 ranges of NETWORK, and keep them with its weights.
+    """Measure the int8 ranges of NETWORK and keep them.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
-    The folder's weights.safetensors holds the float32 weights and the grids; `onnx`, `evaluate` and `parity` take the
+    The folder's weights.safetensors holds the float32 weights and the ranges; `onnx`, `evaluate` and `parity` take the
     folder in the place of a network, and write or prove the same int8 file on every machine.
     """
     wanted = asked(**network)
