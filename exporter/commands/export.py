@@ -24,6 +24,7 @@ from ..networks.zoo import InputVariant, NetworkSpec
 from .console import Command, F, asked, data_dir_option, echo_json, input_option, json_option, network_options, together
 from .precision import made_ready, precision_option, quantization_options
 from .streams import say
+from .subjects import called
 
 if TYPE_CHECKING:
     from ..accuracy.evaluation import Evaluation
@@ -184,9 +185,9 @@ def _export(
     calibration: Path | None = None,
     **network: Any,
 ) -> None:
+    if called(network["model"]).file is not None:
+        raise InvalidInput(f"{network['model']} is exported already. Name a network, or the folder of a run.")
     wanted = asked(**network)
-    if wanted.file is not None:
-        raise InvalidInput(f"{wanted.file} is exported already. Name a network, or the folder of a run.")
     judge = _Judge(check_accuracy, data_dir, wanted.spec) if check_accuracy is not None and data_dir else None
     from ..exporting.artifact import export
     from .display import artifact_summary, steps

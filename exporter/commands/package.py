@@ -25,6 +25,7 @@ from .console import (
     together,
 )
 from .streams import say
+from .subjects import called
 
 if TYPE_CHECKING:
     from ..data import Split
@@ -188,9 +189,9 @@ def _own(
 
     if find_model(names[0]) and dataset is None and given["labels"] is None and said_dataset(Path(source)) is None:
         raise InvalidInput(f"{source} does not say which classes it knows. Add --dataset, or --labels FILE.")
+    if called(names[0]).file is not None:
+        raise InvalidInput(f"{names[0]} is exported already. Name a network with --weights, or the folder of a run.")
     wanted = asked(names[0], dataset, source or "bundled", **given)
-    if wanted.file is not None:
-        raise InvalidInput(f"{wanted.file} is exported already. Name a network with --weights, or the folder of a run.")
     from ..release.build.own import Own
 
     own = Own(wanted.load(quiet=quiet), license)

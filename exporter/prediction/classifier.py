@@ -31,8 +31,8 @@ class Classifier:
         logits = run_batch(self.runtime, as_variant(pixels, self.variant, self.normalization))
         if logits.shape != (len(pixels), len(self.labels)):
             raise InvalidInput(
-                f"the network returns {logits.shape[-1]} classes, its metadata names {len(self.labels)}. "
-                "Export it again."
+                f"the network returns {logits.shape[-1]} classes, but there are {len(self.labels)} labels for them. "
+                "Give labels that fit, or export it again."
             )
         if not np.isfinite(logits).all():
             raise GateFailed("the network returned NaN or infinite logits. Check its weights.")

@@ -27,7 +27,13 @@ from .walk import walk
 BINS = 4096
 Ranges = Literal["whole", "least-square"]
 RANGES: tuple[Ranges, ...] = get_args(Ranges)
+# Steps of a bias, at most: what is left of 32 bits for the sum, and of float32's 24 for the runtime's factor. A channel
+# whose weights are next to nothing would have a scale so small that its bias takes more.
+BIAS_STEPS = 2**22
 SHRINKS = np.linspace(1.0, 0.4, 61)  # of a range: what lies beyond is cut off
+
+
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 class _Pair(NamedTuple):
@@ -71,7 +77,11 @@ class _Calibrating:
 
     def layer(self, name: str, part: nn.Module, value: _Pair) -> _Pair:
         weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
-        scales, grid = weight_scales(weight, self._bits, self._scheme), self.values[self._reads[name]]
+        grid = self.values[self._reads[name]]
+        least = as_scale(np.maximum(np.abs(bias), _TINY) / (grid.scale * BIAS_STEPS), self._scheme)
+        scales = np.maximum(weight_scales(weight, self._bits, self._scheme), least)
+        if self._scheme == "per-tensor":
+            scales = np.full_like(scales, scales.max())
         whole = integers(weight, scales, self._bits)
         step = scales.astype(np.float64) * grid.scale
         float_value = _layer(part, value.float, weight, bias)

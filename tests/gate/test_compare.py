@@ -40,6 +40,17 @@ def test_logits_of_another_shape_or_type_fail(bad):
     assert result.problem.startswith("logits are ")
 
 
+def test_a_mean_error_is_bounded_where_a_bound_is_given():
+    reference = np.zeros((4, 10))
+    logits = np.full((4, 10), 0.5, np.float32)
+    tight, loose, none = (
+        compare("x", reference, logits, Bound(0.1, 1.0, yardstick_is_float32=True, mean=mean))
+        for mean in (0.4, 0.6, None)
+    )
+    assert tight.problem == "mean error 5.0e-01 exceeds 4.0e-01"
+    assert (loose.problem, none.problem) == (None, None)
+
+
 def test_the_errors_decide_and_not_the_classes():
     reference = np.zeros((4, 10))
     reference[:3, 3] = 1e-3  # the float64 margin of three images

@@ -21,7 +21,7 @@ from cifar_export.quantization.calibration import calibrate
 from cifar_export.quantization.document import as_document, bundled_grids, from_document
 from cifar_export.quantization.grids import SCHEMES, Grid, Grids, highest, integers, layers, weight_scales
 from cifar_export.quantization.pictures import calibration_pictures
-from cifar_export.quantization.simulation import on_grid
+from cifar_export.quantization.simulation import Int8ResNet, on_grid
 from cifar_export.weights.core import build_network
 from cifar_export.weights.index import bundled_entries
 from cifar_export.weights.seeded import random_weights
@@ -96,6 +96,20 @@ def test_biases_are_corrected_by_the_mean_of_what_rounding_moved(small: ResNet, 
 
 def test_calibration_gives_the_same_grids_again(small: ResNet, images: torch.Tensor, grids: Grids) -> None:
     assert calibrate(small, images, "eight of noise").digest() == grids.digest()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_bias_of_a_channel_that_is_dead_fits(small: ResNet, images: torch.Tensor, scheme: Any) -> None:
+    """Training leaves channels whose weights are next to nothing: in steps of theirs the bias would not fit 32 bits."""
+    dead = copy.deepcopy(small)
+    with torch.no_grad():
+        dead.bn1.weight[3], dead.bn1.bias[3] = 1e-9, 0.5
+    found = calibrate(dead, images, "x", scheme=scheme)
+    assert max(int(np.abs(biases.astype(np.int64)).max()) for biases in found.biases.values()) <= 2**23
+    with torch.no_grad():
+        error = (Int8ResNet(dead, found)(images) - dead.double()(images.double())).abs().max()
+        dead.float()
+    assert error < 0.1 * float(dead(images).detach().abs().max())
 
 
 def test_power_of_two_has_no_other_scale(small: ResNet, images: torch.Tensor) -> None:
