@@ -24,6 +24,13 @@ WORDS: dict[State, str] = {
 """Each state as tables and pages show it."""
 
 
+_REFERENCES = {
+    "float32": "PyTorch float64, CPU",
+    "float16": "float64 simulation of float16, CPU",
+    "int8": "float64 simulation of int8, CPU",
+}
+
+
 @dataclass(frozen=True)
 class RuntimeResult:
     """One row of the table.
@@ -137,7 +144,7 @@ class ParityReport:
             "input": self.input,
             "weights_sha256": self.weights_sha256,
             "precision": self.precision,
-            "reference": "PyTorch float64, CPU",
+            "reference": _REFERENCES[self.precision],
             "yardstick": {
                 "runtime": "pytorch",
                 "multiple": MULTIPLE,

@@ -153,17 +153,6 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             precisions=FLOAT32,
         ),
         RuntimeSpec(
-            "onnxruntime-cuda-float16",
-            "ONNX Runtime, CUDA, float16",
-            "onnx",
-            "onnxruntime_cuda:open_float16",
-            "onnxruntime:missing_cuda",
-            gated=False,
-            device="cuda",
-            larger_batches=(256,),
-            precisions=FLOAT32,
-        ),
-        RuntimeSpec(
             "onnxruntime-tensorrt",
             "ONNX Runtime, TensorRT",
             "onnx",

@@ -1,4 +1,4 @@
-"""ONNX Runtime on NVIDIA GPUs in other ways than plain float32: bound memory, TF32, float16, TensorRT.
+"""ONNX Runtime on NVIDIA GPUs in other ways than plain float32: bound memory, TF32, TensorRT.
 
 Bound memory computes the same and is gated as such. The others round to fewer bits on purpose, so their errors are
 reported: what they cost is their accuracy on the test set.
@@ -6,14 +6,13 @@ reported: what they cost is their accuracy on the test set.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
-from . import Missing, unreadable
+from . import Missing
 from .cuda_libraries import has_driver
 from .onnxruntime import CPU, CUDA, CUDA_OPTIONS, NO_DRIVER, Session, missing_cpu, probe
 
@@ -53,13 +52,6 @@ def open_tf32(path: Path) -> Session:
     return Session(path, "onnxruntime-cuda-tf32", CUDA, {**CUDA_OPTIONS, "use_tf32": "1"})
 
 
-def open_float16(path: Path, provider: str = CUDA) -> Session:
-    """Load the ONNX file at `path` converted to float16 inside; input and logits keep their types."""
-    name = "onnxruntime-cuda-float16"
-    options = CUDA_OPTIONS if provider == CUDA else {}
-    return Session(path, name, provider, options, to_float16(path, name))
-
-
 def open_tensorrt(path: Path) -> Session:
     """Load the ONNX file at `path` on the TensorRT provider, which builds an engine for each batch size first."""
     return Session(path, "onnxruntime-tensorrt", TENSORRT, _TENSORRT_OPTIONS)
@@ -80,20 +72,3 @@ def missing_tensorrt() -> Missing | None:
     if reason is None:
         return None
     return Missing(f"the TensorRT provider does not start: {reason}", "See whether TensorRT is installed.")
-
-
-def to_float16(path: Path, name: str) -> bytes:
-    """The model at `path` with float16 weights and arithmetic, as ONNX Runtime's own converter makes it."""
-    import onnx
-    from google.protobuf.message import DecodeError
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    try:
-        model = onnx.load(path)
-    except (DecodeError, OSError) as error:
-        raise unreadable(path, name, error) from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it names every weight that is rounded to zero: that is what it does
-        converted = convert_float_to_float16(model, keep_io_types=True)
-    data: bytes = converted.SerializeToString()
-    return data

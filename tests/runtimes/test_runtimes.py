@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
@@ -21,7 +20,7 @@ from cifar_export.gate.inputs import bundled_images
 from cifar_export.networks.preprocess import as_variant
 from cifar_export.runtimes import RUNTIMES, Missing, node, open_runtime, why_missing
 from cifar_export.runtimes.onnxruntime import CPU, CUDA, open_cuda, profiled_nodes, start
-from cifar_export.runtimes.onnxruntime_cuda import BoundSession, open_bound, open_float16, open_tf32, to_float16
+from cifar_export.runtimes.onnxruntime_cuda import BoundSession, open_bound, open_tf32
 
 FEW = {"real": bundled_images()[:12]}
 
@@ -179,18 +178,6 @@ def test_bound_memory_computes_the_same(variant, exported, weights20):
     plain, bound = open_runtime("onnxruntime-cpu", file), BoundSession(file, "bound", CPU, {})
     for batch in (1, 7, 12):
         assert np.array_equal(bound.logits(images[:batch]), plain.logits(images[:batch]))
-
-
-@pytest.mark.parametrize("variant", ["float32", "uint8"])
-def test_float16_is_float16_inside_and_float32_outside(variant, exported, weights20):
-    file = exported("onnx", variant, 17).path
-    images = as_variant(FEW["real"], variant, weights20.normalization)
-    logits = open_float16(file, CPU).logits(images)
-    error = np.abs(logits - open_runtime("onnxruntime-cpu", file).logits(images)).max()
-    assert logits.dtype == np.float32
-    assert 1e-4 < error < 0.1  # half a unit in float16's last place is 2e-3 of a logit of 4
-    types = {tensor.data_type for tensor in onnx.load_from_string(to_float16(file, "x")).graph.initializer}
-    assert types == {onnx.TensorProto.FLOAT16}
 
 
 def test_reduced_precision_is_asked_for_by_its_rows_alone(profiling, monkeypatch):
