@@ -116,13 +116,14 @@ def points(driver: Machine, world: World, name: str, folder: Path, most: int = 1
     return len(chosen), wrong
 
 
-@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "train"])
-def test_a_call_that_fails_here_and_there_leaves_nothing_half(
-    made: tuple[Machine, World], tmp_path: Path, name: str
-) -> None:
-    count, wrong = points(*made, name, tmp_path, most=4)
-    assert count
-    assert wrong == []
+def test_a_call_that_fails_here_and_there_leaves_nothing_half(made: tuple[Machine, World], tmp_path: Path) -> None:
+    """One test, so that one worker needs the process."""
+    for name in SCENARIOS.keys() - {"train"}:  # which imports five seconds more
+        folder = tmp_path / name
+        folder.mkdir()
+        count, wrong = points(*made, name, folder, most=3)
+        assert count >= 3
+        assert wrong == []
 
 
 @pytest.mark.slow
