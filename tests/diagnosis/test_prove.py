@@ -22,7 +22,11 @@ from cifar_export.weights.sources import load_weights
 CPU = ["pytorch", "torchscript", "torch-export", "onnxruntime-cpu"]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+# the quick ones take the shallowest of each data set: what depth adds is more of the same
+_DEPTHS = [name if name.endswith("resnet20") else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
+
+
+@pytest.mark.parametrize("name", _DEPTHS)
 def test_all_eight_networks_pass_on_the_cpu_runtimes(name, monkeypatch):
     weights = random_weights(NETWORKS[name], seed=8)
     variant = "uint8" if weights.network.dataset.name == "cifar100" else "float32"
