@@ -223,6 +223,9 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+wide_option = click.option(
+    "--wide", is_flag=True, help="Show all columns, however long the lines; a pipe gets them anyway."
+)
 
 
 class Dataset(click.ParamType[str]):
@@ -372,7 +375,7 @@ class Asked:
         """Load the weights, downloading what must be, and tell what was changed. Raises what `load_weights` raises."""
         from ..weights.foreign import Reading
         from ..weights.sources import load_weights
-        from .display import bar
+        from .progress import bar
 
         with bar("downloading", quiet=quiet) as progress:
             reading = Reading(self.key, self.shortcut)
@@ -399,7 +402,7 @@ def dataset_of(dataset: str | None, weights: str = "bundled", *, quiet: bool = F
         return dataset
     if dataset is not None:
         from ..data.named import dataset_named
-        from .display import bar
+        from .progress import bar
 
         with bar("reading pictures", quiet=quiet) as progress:
             return dataset_named(dataset, progress)

@@ -190,7 +190,8 @@ def _export(
     wanted = asked(**network)
     judge = _Judge(check_accuracy, data_dir, wanted.spec) if check_accuracy is not None and data_dir else None
     from ..exporting.artifact import export
-    from .display import artifact_summary, steps
+    from .progress import steps
+    from .summaries import artifact_summary
 
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")

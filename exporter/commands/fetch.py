@@ -47,7 +47,8 @@ def fetch(
     """
     from ..release.signer import signer_of
     from ..release.use.fetch import fetch as fetch_network
-    from .display import bar, fields
+    from .progress import bar
+    from .tables import fields
 
     signer = signer_of(public_key, identity, issuer)
     try:

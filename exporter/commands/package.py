@@ -116,7 +116,7 @@ def package(
     own = _own(names, dataset, data_dir, given, quiet=as_json)
     chosen = [own.weights.network.name] if own else _chosen(names, dataset)
     from ..release.build.package import package as build
-    from .display import steps
+    from .progress import steps
 
     with steps(quiet=as_json) as progress:
         result = build(
@@ -147,7 +147,7 @@ def merge(parts: tuple[Path, ...], output: Path, sign_key: Path | None, as_json:
     commit, date and libraries. The result has the bytes of a single build.
     """
     from ..release.build.merge import merge as merge_parts
-    from .display import steps
+    from .progress import steps
 
     with steps(quiet=as_json) as progress:
         result = merge_parts(parts, output, sign_key=sign_key, progress=progress, say=say)
@@ -214,7 +214,7 @@ def _test_images(dataset: DatasetSpec, data_dir: Path) -> Split | None:
 
 
 def _show(result: Published, as_json: bool) -> None:
-    from .display import release_summary
+    from .summaries import release_summary
 
     if as_json:
         echo_json(result.as_dict())

@@ -87,7 +87,8 @@ def predict(
     """
     from ..data.pictures import find_pictures
     from ..prediction.predict import predict as predict_pictures
-    from .display import bar, predictions_table
+    from .progress import bar
+    from .reports import predictions_table
 
     files = find_pictures(images)
     of_model = {

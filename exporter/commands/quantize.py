@@ -46,8 +46,8 @@ def quantize(
     from ..exporting.precision import DEFAULT_SCHEME, quantized
     from ..quantization.grids import WEIGHT_BITS
     from ..weights.native import save_weights
-    from .display import steps
     from .precision import training_pictures
+    from .progress import steps
 
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")

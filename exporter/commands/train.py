@@ -148,7 +148,7 @@ def train(
         **options,
     )
     from ..training import run
-    from .display import fields
+    from .tables import fields
     from .training_progress import live, result_lines
 
     try:
@@ -190,7 +190,7 @@ def _initial(
 
 
 def _show(recipe: Recipe, as_json: bool) -> None:
-    from .display import fields
+    from .tables import fields
 
     if as_json:
         echo_json(recipe.as_dict())

@@ -32,7 +32,7 @@ def verify(
     """
     from ..release.check.examine import examine
     from ..release.signer import signer_of
-    from .display import steps
+    from .progress import steps
 
     with steps(quiet=as_json or not deep) as progress:
         found = examine(path, signer=signer_of(public_key, identity, issuer), deep=deep, progress=progress)

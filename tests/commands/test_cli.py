@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cifar_export import __main__ as cli
 from cifar_export.commands.console import Command
-from cifar_export.commands.display import predictions_table
+from cifar_export.commands.reports import predictions_table
 from cifar_export.errors import CifarExportError, GateFailed, InvalidInput, Unavailable, from_os_error
 from cifar_export.prediction.predict import Guess, Prediction, Predictions
 from cifar_export.system.version import __version__
