@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -44,6 +43,7 @@ from ..networks.zoo import (
 from ..networks.zoo import model as model_of
 from ..runtimes import RUNTIMES
 from ..system.files import ENDING
+from .help import write_examples, write_options
 from .paths import NamedPath
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 from .subjects import called, require_name
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from ..weights.core import Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
+HELP = {"help_option_names": ["-h", "--help"]}
+"""Settings of every command and group."""
 KEPT = "what has arrived is kept, and the next run goes on from there."
 """What an interrupted download means."""
 
@@ -59,11 +61,22 @@ KEPT = "what has arrived is kept, and the next run goes on from there."
 class Command(click.Command):
     """A command whose errors are one or two lines on stderr, the right exit code and, with --json, a JSON document."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
+        """A command as click makes it; `examples` are whole commands, which end its help."""
+        super().__init__(*args, **{"context_settings": HELP} | more)
+        self.examples = tuple(examples)
         for parameter in self.params:
             if isinstance(parameter.type, click.Path):
                 parameter.type = NamedPath(parameter.type)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, many of them in sections."""
+        write_options(self, ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        super().format_epilog(ctx, formatter)
+        write_examples(self.examples, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options; what is wrong with them is a JSON document too, beside the usage that click prints."""
@@ -197,6 +210,8 @@ def print_any_name() -> None:
 
 def echo_json(document: Any) -> None:
     """Print the one JSON document of a command."""
+    import json
+
     click.echo(json.dumps(document, indent=1, allow_nan=False))
 
 

@@ -26,7 +26,7 @@ datasets_option = click.option(
 )
 
 
-@data.command("fetch")
+@data.command("fetch", examples=["cifar-export data fetch --dataset cifar10"])
 @datasets_option
 @data_dir_option
 @json_option
@@ -54,7 +54,7 @@ def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
         echo_json({"datasets": [report.as_dict() for report in reports]})
 
 
-@data.command("check")
+@data.command("check", examples=["cifar-export data check --data-dir data"])
 @datasets_option
 @data_dir_option
 @json_option

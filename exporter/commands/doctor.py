@@ -11,7 +11,7 @@ from ..errors import Unavailable
 from .console import Command, data_dir_option, echo_json, json_option, wide_option
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export doctor", "cifar-export doctor --wide"])
 @data_dir_option
 @wide_option
 @json_option

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 _ADD = "Add --weights PATH, or leave --all-runtimes out."
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export evaluate resnet20 --data-dir data",
+        "cifar-export evaluate cifar100_resnet20 --all-runtimes --limit 1000",
+    ],
+)
 @network_options
 @runtime_option(default="onnxruntime-cpu", help="Runtime to evaluate in.")
 @click.option("--all-runtimes", is_flag=True, help="Evaluate in every runtime, and show where two of them disagree.")

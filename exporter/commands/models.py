@@ -7,7 +7,7 @@ import click
 from .console import MODEL, Command, echo_json, json_option, wide_option
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export models", "cifar-export models resnet110 --json"])
 @click.argument("more", metavar="[MODEL]...", nargs=-1, type=MODEL)
 @wide_option
 @json_option

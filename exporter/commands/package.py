@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..release.build.package import Published
 
 output_option = click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default="artifacts/releases",
@@ -57,7 +58,13 @@ weights_options = together(
 )
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export package --version 1.0.0",
+        "cifar-export package resnet20 --version 1.0.0 --jobs 2 -o releases",
+    ],
+)
 @click.argument("subjects", metavar="[NETWORK]...", nargs=-1, type=SUBJECT)
 @click.option(
     "--dataset",
@@ -135,7 +142,7 @@ def package(
     _show(result, as_json)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export merge part1/1.0.0 part2/1.0.0 -o releases"])
 @click.argument("parts", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option
 @sign_key_option

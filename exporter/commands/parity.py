@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     from ..networks.preprocess import Pixels
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export parity resnet20 --dataset cifar100",
+        "cifar-export parity model.onnx --weights weights.safetensors --report parity.html",
+    ],
+)
 @network_options
 @runtime_option("runtimes", multiple=True, help="Run only this runtime; may be given several times.")
 @input_option

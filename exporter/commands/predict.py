@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from ..prediction.classifier import Classifier
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=["cifar-export predict resnet20 cat.png", "cifar-export predict model.onnx pictures --top 1 --json"],
+)
 @click.argument("subject", metavar="NETWORK|FILE")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @dataset_option

@@ -16,10 +16,11 @@ FOLDER = Path("artifacts") / "quantized"
 WEIGHTS = KNOWN[0]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export quantize resnet20 --calibration data -o quantized"])
 @network_options
 @quantization_options
 @click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     help=f"Folder to write to.  [default: {FOLDER}/<dataset>_<model>]",

@@ -27,7 +27,13 @@ from .console import (
 from .streams import say
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export train resnet20 --recipe quick -o run",
+        "cifar-export train resnet20 --recipe quick -o run --resume",
+    ],
+)
 @click.argument("model", metavar="NETWORK", type=MODEL_OR_NETWORK)
 @dataset_option
 @click.option(
@@ -86,6 +92,7 @@ from .streams import say
 )
 @data_dir_option
 @click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the run.",

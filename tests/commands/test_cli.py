@@ -60,7 +60,7 @@ def test_a_typo_is_wrong_usage(run, arguments):
     assert "Error: " in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["onnx", "resnet21"], ["onnx"], ["models", "--wide"], ["data", "check", "-d"]])
+@pytest.mark.parametrize("arguments", [["onnx", "resnet21"], ["onnx"], ["models", "--tall"], ["data", "check", "-d"]])
 def test_wrong_usage_is_a_document_too(run, arguments):
     result = run(*arguments, "--json")
     document = json.loads(result.stdout)
