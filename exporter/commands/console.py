@@ -79,9 +79,9 @@ class Command(click.Command):
         write_examples(self.examples, formatter)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options; what is wrong with them is a JSON document too, beside the usage that click prints."""
+        """Parse the options; what is wrong with them is an error like any other."""
         as_json = "--json" in args and any(parameter.name == "as_json" for parameter in self.params)
-        with _usage_as_json(as_json):
+        with _usage_errors(as_json):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -134,14 +134,14 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As `Command.parse_args`."""
-        with _usage_as_json("--json" in args):
+        with _usage_errors("--json" in args):
             return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; that there is no such one is a JSON document too."""
-        with _usage_as_json("--json" in args):
+        """Find the command; that there is no such one is an error like any other."""
+        with _usage_errors("--json" in args):
             return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -154,12 +154,16 @@ class Group(click.Group):
 
 
 @contextlib.contextmanager
-def _usage_as_json(as_json: bool) -> Iterator[None]:
+def _usage_errors(as_json: bool) -> Iterator[None]:
+    """Let click's usage errors in the block speak as ours do."""
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # the help is all that there is to say
     except click.UsageError as error:
-        _end_stdout(error.format_message(), error.exit_code, as_json=as_json)
-        raise
+        said = error.format_message()
+        where = f"\nSee `{error.ctx.command_path} -h`." if error.ctx else ""
+        fail(InvalidInput(said[:1].lower() + said[1:] + where), as_json=as_json)
 
 
 def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:

@@ -57,7 +57,8 @@ def test_the_version_is_that_of_setup_cfg(run):
 def test_a_typo_is_wrong_usage(run, arguments):
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "Error: " in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.endswith(" -h`.\n")
 
 
 @pytest.mark.parametrize("arguments", [["onnx", "resnet21"], ["onnx"], ["models", "--tall"], ["data", "check", "-d"]])
@@ -65,7 +66,7 @@ def test_wrong_usage_is_a_document_too(run, arguments):
     result = run(*arguments, "--json")
     document = json.loads(result.stdout)
     assert (result.exit_code, document["exit_code"]) == (2, 2)
-    assert result.stderr.endswith(f"Error: {document['error']}\n")
+    assert result.stderr == f"error: {document['error']}\n"
 
 
 @pytest.mark.parametrize("command", ["onnx", "torchscript", "torch-export", "parity"])
