@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from .commands.console import Group, end_on_termination
+from .commands.completion import completion
+from .commands.console import HELP, Group, end_on_termination
 from .commands.data import data
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
@@ -23,6 +24,7 @@ from .commands.verify import verify
 from .system.version import __version__
 
 COMMANDS = (
+    completion,
     data,
     doctor,
     evaluate,
@@ -41,7 +43,7 @@ COMMANDS = (
 )
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, context_settings=HELP)
 @click.version_option(__version__, prog_name="cifar-export")
 def main() -> None:
     """Train, export, prove and package ResNets for CIFAR-10 and CIFAR-100.

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -44,6 +43,7 @@ from ..networks.zoo import (
 from ..networks.zoo import model as model_of
 from ..runtimes import RUNTIMES
 from ..system.files import ENDING
+from .help import write_examples, write_options
 from .paths import NamedPath
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
 from .subjects import called, require_name
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from ..weights.core import Weights
 
 F = TypeVar("F", bound=Callable[..., Any])
+HELP = {"help_option_names": ["-h", "--help"]}
+"""Settings of every command and group."""
 KEPT = "what has arrived is kept, and the next run goes on from there."
 """What an interrupted download means."""
 
@@ -59,16 +61,27 @@ KEPT = "what has arrived is kept, and the next run goes on from there."
 class Command(click.Command):
     """A command whose errors are one or two lines on stderr, the right exit code and, with --json, a JSON document."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, examples: Sequence[str] = (), **more: Any) -> None:
+        """A command as click makes it; `examples` are whole commands, which end its help."""
+        super().__init__(*args, **{"context_settings": HELP} | more)
+        self.examples = tuple(examples)
         for parameter in self.params:
             if isinstance(parameter.type, click.Path):
                 parameter.type = NamedPath(parameter.type)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, many of them in sections."""
+        write_options(self, ctx, formatter)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        super().format_epilog(ctx, formatter)
+        write_examples(self.examples, formatter)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the options; what is wrong with them is a JSON document too, beside the usage that click prints."""
+        """Parse the options; what is wrong with them is an error like any other."""
         as_json = "--json" in args and any(parameter.name == "as_json" for parameter in self.params)
-        with _usage_as_json(as_json):
+        with _usage_errors(as_json):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -121,14 +134,14 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As `Command.parse_args`."""
-        with _usage_as_json("--json" in args):
+        with _usage_errors("--json" in args):
             return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; that there is no such one is a JSON document too."""
-        with _usage_as_json("--json" in args):
+        """Find the command; that there is no such one is an error like any other."""
+        with _usage_errors("--json" in args):
             return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -141,12 +154,16 @@ class Group(click.Group):
 
 
 @contextlib.contextmanager
-def _usage_as_json(as_json: bool) -> Iterator[None]:
+def _usage_errors(as_json: bool) -> Iterator[None]:
+    """Let click's usage errors in the block speak as ours do."""
     try:
         yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # the help is all that there is to say
     except click.UsageError as error:
-        _end_stdout(error.format_message(), error.exit_code, as_json=as_json)
-        raise
+        said = error.format_message()
+        where = f"\nSee `{error.ctx.command_path} -h`." if error.ctx else ""
+        fail(InvalidInput(said[:1].lower() + said[1:] + where), as_json=as_json)
 
 
 def fail(error: CifarExportError, *, as_json: bool) -> NoReturn:
@@ -197,6 +214,8 @@ def print_any_name() -> None:
 
 def echo_json(document: Any) -> None:
     """Print the one JSON document of a command."""
+    import json
+
     click.echo(json.dumps(document, indent=1, allow_nan=False))
 
 
@@ -223,6 +242,9 @@ def together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document to stdout.")
+wide_option = click.option(
+    "--wide", is_flag=True, help="Show all columns, however long the lines; a pipe gets them anyway."
+)
 
 
 class Dataset(click.ParamType[str]):
@@ -372,7 +394,7 @@ class Asked:
         """Load the weights, downloading what must be, and tell what was changed. Raises what `load_weights` raises."""
         from ..weights.foreign import Reading
         from ..weights.sources import load_weights
-        from .display import bar
+        from .progress import bar
 
         with bar("downloading", quiet=quiet) as progress:
             reading = Reading(self.key, self.shortcut)
@@ -399,7 +421,7 @@ def dataset_of(dataset: str | None, weights: str = "bundled", *, quiet: bool = F
         return dataset
     if dataset is not None:
         from ..data.named import dataset_named
-        from .display import bar
+        from .progress import bar
 
         with bar("reading pictures", quiet=quiet) as progress:
             return dataset_named(dataset, progress)

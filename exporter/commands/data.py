@@ -26,7 +26,7 @@ datasets_option = click.option(
 )
 
 
-@data.command("fetch")
+@data.command("fetch", examples=["cifar-export data fetch --dataset cifar10"])
 @datasets_option
 @data_dir_option
 @json_option
@@ -37,7 +37,8 @@ def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
     folder already is used without a network. CIFAR_EXPORT_DATA_URL names a mirror.
     """
     from ..data.fetch import fetch
-    from .display import bar, data_summary
+    from .progress import bar
+    from .summaries import data_summary
 
     reports = []
     for dataset in DATASETS.values():
@@ -53,7 +54,7 @@ def data_fetch(names: str, data_dir: Path, as_json: bool) -> None:
         echo_json({"datasets": [report.as_dict() for report in reports]})
 
 
-@data.command("check")
+@data.command("check", examples=["cifar-export data check --data-dir data"])
 @datasets_option
 @data_dir_option
 @json_option
@@ -64,7 +65,7 @@ def data_check(names: str, data_dir: Path, as_json: bool) -> None:
     data that is not the official one byte by byte, such as the same images in another order.
     """
     from ..data.check import check
-    from .display import data_summary
+    from .summaries import data_summary
 
     reports = [check(dataset, data_dir) for dataset in DATASETS.values() if names in (dataset.name, "all")]
     ok = all(report.ok for report in reports)

@@ -24,6 +24,7 @@ from .console import (
     refuse_guessing,
     refuse_trust_without_file,
     runtime_option,
+    wide_option,
 )
 from .precision import made_ready, precision_option, refuse_precision
 from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, refuse_two_files, stranger_of
@@ -36,7 +37,13 @@ if TYPE_CHECKING:
 _ADD = "Add --weights PATH, or leave --all-runtimes out."
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export evaluate resnet20 --data-dir data",
+        "cifar-export evaluate cifar100_resnet20 --all-runtimes --limit 1000",
+    ],
+)
 @network_options
 @runtime_option(default="onnxruntime-cpu", help="Runtime to evaluate in.")
 @click.option("--all-runtimes", is_flag=True, help="Evaluate in every runtime, and show where two of them disagree.")
@@ -53,6 +60,7 @@ _ADD = "Add --weights PATH, or leave --all-runtimes out."
     show_default=True,
     help="Number of images per forward pass.",
 )
+@wide_option
 @json_option
 def evaluate(
     runtime: str,
@@ -65,6 +73,7 @@ def evaluate(
     data_dir: Path,
     limit: int | None,
     batch_size: int,
+    wide: bool,
     as_json: bool,
     **network: Any,
 ) -> None:
@@ -101,7 +110,7 @@ def evaluate(
         if all_runtimes:
             if precision not in (None, "float32"):
                 raise InvalidInput("--all-runtimes compares float32 runtimes. Leave --precision away, or that option.")
-            return _evaluate_all(wanted, data_dir, as_json, **how)
+            return _evaluate_all(wanted, data_dir, as_json, wide=wide, **how)
         how["precision"] = precision
         return _evaluate(wanted, data_dir, runtime, as_json, **how)
 
@@ -109,7 +118,7 @@ def evaluate(
 def _evaluate(wanted: Asked, data_dir: Path, runtime: str, as_json: bool, **how: Any) -> None:
     from ..accuracy.score import score
     from ..data import load_split
-    from .display import bar, steps
+    from .progress import bar, steps
 
     split = load_split(data_dir, wanted.spec.dataset, "test")
     weights = wanted.load(quiet=as_json)
@@ -164,7 +173,7 @@ def _scored(
     """The accuracy of a file of that format, which takes images of that variant and normalization."""
     from ..accuracy.score import score_file
     from ..data import load_split
-    from .display import bar
+    from .progress import bar
 
     file, format_name, variant, normalization = fed
     split = load_split(data_dir, dataset, "test")
@@ -183,7 +192,7 @@ def _scored(
 
 
 def _show(name: str, result: Evaluation, as_json: bool) -> None:
-    from .display import evaluation_summary
+    from .summaries import evaluation_summary
 
     if as_json:
         echo_json(result.as_dict())
@@ -191,14 +200,15 @@ def _show(name: str, result: Evaluation, as_json: bool) -> None:
         evaluation_summary(name, result)
 
 
-def _evaluate_all(wanted: Asked, data_dir: Path, as_json: bool, **how: Any) -> None:
+def _evaluate_all(wanted: Asked, data_dir: Path, as_json: bool, *, wide: bool, **how: Any) -> None:
     """`evaluate --all-runtimes`."""
     source = click.get_current_context().get_parameter_source("runtime")
     if source != click.core.ParameterSource.DEFAULT:
         raise InvalidInput("--runtime with --all-runtimes. Leave one of them out.")
     from ..accuracy.agreement import score_all
     from ..data import load_split
-    from .display import agreement_table, bar
+    from .progress import bar
+    from .reports import agreement_table
 
     split = load_split(data_dir, wanted.spec.dataset, "test")
     with contextlib.ExitStack() as stack:
@@ -214,4 +224,4 @@ def _evaluate_all(wanted: Asked, data_dir: Path, as_json: bool, **how: Any) -> N
         if as_json:
             echo_json(agreement.as_dict())
         else:
-            agreement_table(agreement)
+            agreement_table(agreement, wide=wide)

@@ -39,6 +39,7 @@ def export_options(format_name: str) -> Callable[[F], F]:
         network_options,
         input_option,
         click.option(
+            "-o",
             "--output",
             type=click.Path(path_type=Path),
             help=f"File to write; its name must end with {suffix}.",
@@ -104,7 +105,13 @@ accuracy_options = together(
 )
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export onnx resnet20 --dataset cifar100",
+        "cifar-export onnx resnet20 --input uint8 -o model.onnx",
+    ],
+)
 @graph_options
 @precision_option
 @quantization_options
@@ -143,7 +150,7 @@ def onnx(
     _export("onnx", choices=choices, variant=variant, **shared)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export torchscript resnet20 -o model.pt"])
 @export_options("torchscript")
 def torchscript(**shared: Any) -> None:
     """Export NETWORK to a TorchScript file, and check its results.
@@ -156,7 +163,7 @@ def torchscript(**shared: Any) -> None:
     _export("torchscript", **shared)
 
 
-@click.command("torch-export", cls=Command)
+@click.command("torch-export", cls=Command, examples=["cifar-export torch-export resnet20 -o model.pt2"])
 @export_options("torch-export")
 def torch_export(**shared: Any) -> None:
     """Export NETWORK to a .pt2 file, and check its results.
@@ -190,7 +197,8 @@ def _export(
     wanted = asked(**network)
     judge = _Judge(check_accuracy, data_dir, wanted.spec) if check_accuracy is not None and data_dir else None
     from ..exporting.artifact import export
-    from .display import artifact_summary, steps
+    from .progress import steps
+    from .summaries import artifact_summary
 
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")

@@ -9,7 +9,7 @@ import click
 from .console import KEPT, Command, echo_json, json_option, leave_interrupted, signer_options
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export fetch cifar100_resnet20 --release https://host/1.0.0 --sha256 HEX"])
 @click.argument("network", metavar="NAME")
 @click.option(
     "--release",
@@ -20,6 +20,7 @@ from .console import KEPT, Command, echo_json, json_option, leave_interrupted, s
 @click.option("--sha256", metavar="HEX", help="sha256 that the release's SHA256SUMS must have.")
 @signer_options
 @click.option(
+    "-o",
     "--output",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
@@ -42,12 +43,11 @@ def fetch(
     It appears as the folder DIR/NAME, where NAME is for instance cifar100_resnet20. A URL needs --sha256 or a signer
     (--public-key, or --identity and --issuer), because nothing else tells the maker's files from anybody else's. A
     network that is there already and intact stays as it is; a download that was cut off goes on.
-
-    Example: cifar-export fetch cifar100_resnet20 --release https://host/1.0.0 --sha256 HEX
     """
     from ..release.signer import signer_of
     from ..release.use.fetch import fetch as fetch_network
-    from .display import bar, fields
+    from .progress import bar
+    from .tables import fields
 
     signer = signer_of(public_key, identity, issuer)
     try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from .console import MODEL, Command, echo_json, json_option
+from .console import MODEL, Command, echo_json, json_option, wide_option
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export models", "cifar-export models resnet110 --json"])
 @click.argument("more", metavar="[MODEL]...", nargs=-1, type=MODEL)
+@wide_option
 @json_option
-def models(more: tuple[str, ...], as_json: bool) -> None:
+def models(more: tuple[str, ...], wide: bool, as_json: bool) -> None:
     """List the eight networks with their sizes and accuracies.
 
     A MODEL that you name, resnetN with N = 6n + 2, is listed beside them. Also tells where their weights come from,
@@ -23,6 +24,6 @@ def models(more: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         echo_json([row.as_dict() for row in rows])
         return
-    from .display import catalog_table
+    from .reports import catalog_table
 
-    catalog_table(rows)
+    catalog_table(rows, wide=wide)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..release.build.package import Published
 
 output_option = click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     default="artifacts/releases",
@@ -57,7 +58,13 @@ weights_options = together(
 )
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export package --version 1.0.0",
+        "cifar-export package resnet20 --version 1.0.0 --jobs 2 -o releases",
+    ],
+)
 @click.argument("subjects", metavar="[NETWORK]...", nargs=-1, type=SUBJECT)
 @click.option(
     "--dataset",
@@ -116,7 +123,7 @@ def package(
     own = _own(names, dataset, data_dir, given, quiet=as_json)
     chosen = [own.weights.network.name] if own else _chosen(names, dataset)
     from ..release.build.package import package as build
-    from .display import steps
+    from .progress import steps
 
     with steps(quiet=as_json) as progress:
         result = build(
@@ -135,7 +142,7 @@ def package(
     _show(result, as_json)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export merge part1/1.0.0 part2/1.0.0 -o releases"])
 @click.argument("parts", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @output_option
 @sign_key_option
@@ -147,7 +154,7 @@ def merge(parts: tuple[Path, ...], output: Path, sign_key: Path | None, as_json:
     commit, date and libraries. The result has the bytes of a single build.
     """
     from ..release.build.merge import merge as merge_parts
-    from .display import steps
+    from .progress import steps
 
     with steps(quiet=as_json) as progress:
         result = merge_parts(parts, output, sign_key=sign_key, progress=progress, say=say)
@@ -214,7 +221,7 @@ def _test_images(dataset: DatasetSpec, data_dir: Path) -> Split | None:
 
 
 def _show(result: Published, as_json: bool) -> None:
-    from .display import release_summary
+    from .summaries import release_summary
 
     if as_json:
         echo_json(result.as_dict())

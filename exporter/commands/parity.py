@@ -22,6 +22,7 @@ from .console import (
     refuse_guessing,
     refuse_trust_without_file,
     runtime_option,
+    wide_option,
 )
 from .precision import made_ready, precision_option, refuse_precision
 from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, refuse_two_files, stranger_of
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
     from ..networks.preprocess import Pixels
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export parity resnet20 --dataset cifar100",
+        "cifar-export parity model.onnx --weights weights.safetensors --report parity.html",
+    ],
+)
 @network_options
 @runtime_option("runtimes", multiple=True, help="Run only this runtime; may be given several times.")
 @input_option
@@ -60,6 +67,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write an HTML page with the verdict, the errors and the worst images.",
 )
+@wide_option
 @json_option
 def parity(
     runtimes: tuple[str, ...],
@@ -71,6 +79,7 @@ def parity(
     data_dir: Path | None,
     repro: Path | None,
     page: Path | None,
+    wide: bool,
     as_json: bool,
     **network: Any,
 ) -> None:
@@ -96,7 +105,7 @@ def parity(
                 )
             refuse_precision(precision, subject)
             stranger = stranger_of(subject, network, variant, trust=trust_file)
-            return _compare(stranger, runtimes, data_dir, as_json)
+            return _compare(stranger, runtimes, data_dir, as_json, wide=wide)
         wanted = asked(**network)
         file = wanted.file or file
         refuse_trust_without_file(file, trust_file)
@@ -106,14 +115,22 @@ def parity(
             require_target(page)  # before the minutes that the proof takes
         how: dict[str, Any] = {"variant": variant, "runtimes": runtimes, "file": file, "trust_file": trust_file}
         how["precision"] = precision
-        return _prove(wanted, data_dir, repro, page, as_json, **how)
+        return _prove(wanted, data_dir, repro, page, as_json, wide=wide, **how)
 
 
 def _prove(
-    wanted: Asked, data_dir: Path | None, repro: Path | None, page: Path | None, as_json: bool, **how: Any
+    wanted: Asked,
+    data_dir: Path | None,
+    repro: Path | None,
+    page: Path | None,
+    as_json: bool,
+    *,
+    wide: bool,
+    **how: Any,
 ) -> None:
     from ..diagnosis.prove import prove
-    from .display import parity_table, steps
+    from .progress import steps
+    from .reports import parity_table
 
     more = _test_images(wanted.spec.dataset, data_dir)
     with steps(quiet=as_json) as progress:
@@ -145,13 +162,16 @@ def _prove(
         if as_json:
             echo_json(report.as_dict())
         else:
-            parity_table(report, name_of(how["file"]))
+            parity_table(report, name_of(how["file"]), wide=wide)
 
 
-def _compare(stranger: Stranger, runtimes: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
+def _compare(
+    stranger: Stranger, runtimes: tuple[str, ...], data_dir: Path | None, as_json: bool, *, wide: bool
+) -> None:
     """`parity` of a file that comes without its weights."""
     from ..diagnosis.differences import differences
-    from .display import differences_table, steps
+    from .progress import steps
+    from .reports import differences_table
 
     say(
         f"note: the weights of {stranger.file} are not here, so it cannot be compared with PyTorch, only its runtimes "
@@ -177,7 +197,7 @@ def _compare(stranger: Stranger, runtimes: tuple[str, ...], data_dir: Path | Non
         if as_json:
             echo_json(report.as_dict())
         else:
-            differences_table(report)
+            differences_table(report, wide=wide)
 
 
 def _test_images(dataset: DatasetSpec, data_dir: Path | None) -> dict[str, Pixels]:

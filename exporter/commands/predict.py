@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from ..prediction.classifier import Classifier
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=["cifar-export predict resnet20 cat.png", "cifar-export predict model.onnx pictures --top 1 --json"],
+)
 @click.argument("subject", metavar="NETWORK|FILE")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @dataset_option
@@ -87,7 +90,8 @@ def predict(
     """
     from ..data.pictures import find_pictures
     from ..prediction.predict import predict as predict_pictures
-    from .display import bar, predictions_table
+    from .progress import bar
+    from .reports import predictions_table
 
     files = find_pictures(images)
     of_model = {

@@ -16,10 +16,11 @@ FOLDER = Path("artifacts") / "quantized"
 WEIGHTS = KNOWN[0]
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, examples=["cifar-export quantize resnet20 --calibration data -o quantized"])
 @network_options
 @quantization_options
 @click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     help=f"Folder to write to.  [default: {FOLDER}/<dataset>_<model>]",
@@ -46,8 +47,8 @@ def quantize(
     from ..exporting.precision import DEFAULT_SCHEME, quantized
     from ..quantization.grids import WEIGHT_BITS
     from ..weights.native import save_weights
-    from .display import steps
     from .precision import training_pictures
+    from .progress import steps
 
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")

@@ -27,7 +27,13 @@ from .console import (
 from .streams import say
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export train resnet20 --recipe quick -o run",
+        "cifar-export train resnet20 --recipe quick -o run --resume",
+    ],
+)
 @click.argument("model", metavar="NETWORK", type=MODEL_OR_NETWORK)
 @dataset_option
 @click.option(
@@ -86,6 +92,7 @@ from .streams import say
 )
 @data_dir_option
 @click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the run.",
@@ -148,7 +155,7 @@ def train(
         **options,
     )
     from ..training import run
-    from .display import fields
+    from .tables import fields
     from .training_progress import live, result_lines
 
     try:
@@ -190,7 +197,7 @@ def _initial(
 
 
 def _show(recipe: Recipe, as_json: bool) -> None:
-    from .display import fields
+    from .tables import fields
 
     if as_json:
         echo_json(recipe.as_dict())

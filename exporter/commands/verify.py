@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from ..release.check.examine import Examined
 
 
-@click.command(cls=Command)
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export verify artifacts/releases/1.0.0 --deep",
+        "cifar-export verify 1.0.0 --public-key maker.pem",
+    ],
+)
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @signer_options
 @click.option("--deep", is_flag=True, help="Also run each ONNX file, and compare each archive with its folder.")
@@ -27,12 +33,10 @@ def verify(
     PATH must be what its SHA256SUMS says. Whoever can change the files can change SHA256SUMS too, so where a release
     comes from is checked only with --public-key, or with --identity and --issuer; a release without a signature is then
     refused.
-
-    Example: cifar-export verify artifacts/releases/1.0.0 --deep
     """
     from ..release.check.examine import examine
     from ..release.signer import signer_of
-    from .display import steps
+    from .progress import steps
 
     with steps(quiet=as_json or not deep) as progress:
         found = examine(path, signer=signer_of(public_key, identity, issuer), deep=deep, progress=progress)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import shutil
 import signal
 import stat
 import threading
@@ -77,11 +75,15 @@ def _in_the_way(path: Path) -> str:
 
 def sha256_bytes(data: bytes) -> str:
     """Hex sha256 of `data`."""
+    import hashlib  # not for --help
+
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
     """Hex sha256 of the file at `path`, read in blocks. Raises OSError."""
+    import hashlib  # not for --help
+
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -159,6 +161,8 @@ def hidden_folder(path: Path) -> Iterator[Path]:
     `leftover_of` knows it. Missing parent folders are made, and removed again if nothing came into them. Raises
     OSError.
     """
+    import shutil  # not for --help
+
     hidden = hidden_name(path)
     with no_empty_parents(path):
         try:

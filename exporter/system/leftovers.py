@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
-import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -27,7 +25,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 
 def hidden_name(path: Path) -> Path:
     """A new name beside `path` for what is to become it; `leftover_of` knows such names."""
-    return path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+    return path.with_name(f".{os.urandom(4).hex()}.tmp.{path.name}")
 
 
 def leftover_of(path: Path) -> str:
@@ -70,6 +68,8 @@ def _remove_if_dead(path: Path) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises where its process lives
             if is_folder:
+                import shutil  # not for --help
+
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink()

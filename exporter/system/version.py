@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
-
 from .checkout import CHECKOUT
 
 
@@ -11,10 +9,10 @@ def _read() -> str:
     # A checkout knows its own version better than the metadata of an installation made earlier.
     setup_cfg = CHECKOUT / "setup.cfg"
     if setup_cfg.is_file():
-        parser = configparser.ConfigParser()
-        parser.read(setup_cfg, encoding="utf-8")
-        if parser.get("metadata", "name", fallback=None) == "cifar-export":
-            return parser.get("metadata", "version")
+        lines = setup_cfg.read_text(encoding="utf-8").splitlines()
+        version = next((line for line in lines if line.startswith("version = ")), None)
+        if "name = cifar-export" in lines and version:
+            return version.removeprefix("version = ")
     import importlib.metadata  # half of what --help would otherwise take
 
     return importlib.metadata.version("cifar-export")

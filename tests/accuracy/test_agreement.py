@@ -262,7 +262,7 @@ def test_json_table_and_exit_code(run, weights20_file, exported, split, only, st
     only("pytorch", "onnxruntime-cpu", "onnxruntime-cuda")
     wrong = run(*command)
     assert wrong.exit_code == 1
-    assert "Images on which runtimes disagree" in wrong.stdout
+    assert "runtimes disagree on 2 images; --json has them all" in wrong.stderr
     assert "error: float32 runtimes disagree on 2 clear images, the first is number 7" in wrong.stderr
     document = json.loads(run(*command, "--json").stdout)
     valid(document)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cifar_export import __main__ as cli
 from cifar_export.commands.console import Command
-from cifar_export.commands.display import predictions_table
+from cifar_export.commands.reports import predictions_table
 from cifar_export.errors import CifarExportError, GateFailed, InvalidInput, Unavailable, from_os_error
 from cifar_export.prediction.predict import Guess, Prediction, Predictions
 from cifar_export.system.version import __version__
@@ -57,15 +57,16 @@ def test_the_version_is_that_of_setup_cfg(run):
 def test_a_typo_is_wrong_usage(run, arguments):
     result = run(*arguments)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "Error: " in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.endswith(" -h`.\n")
 
 
-@pytest.mark.parametrize("arguments", [["onnx", "resnet21"], ["onnx"], ["models", "--wide"], ["data", "check", "-d"]])
+@pytest.mark.parametrize("arguments", [["onnx", "resnet21"], ["onnx"], ["models", "--tall"], ["data", "check", "-d"]])
 def test_wrong_usage_is_a_document_too(run, arguments):
     result = run(*arguments, "--json")
     document = json.loads(result.stdout)
     assert (result.exit_code, document["exit_code"]) == (2, 2)
-    assert result.stderr.endswith(f"Error: {document['error']}\n")
+    assert result.stderr == f"error: {document['error']}\n"
 
 
 @pytest.mark.parametrize("command", ["onnx", "torchscript", "torch-export", "parity"])

@@ -1,10 +1,14 @@
 """What `--help` shows, in a terminal of 80 columns."""
 
+import shlex
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from cifar_export import __main__ as cli
+from cifar_export.commands.help import LONG, SECTIONS
 from cifar_export.runtimes import RUNTIMES
 
 
@@ -59,3 +63,60 @@ def test_runtimes_are_listed_by_doctor_and_by_whoever_is_given_another(path):
 
 def test_every_command_with_runtimes_was_looked_at():
     assert WITH_RUNTIME == [("evaluate",), ("package",), ("parity",), ("predict",)]
+
+
+LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, click.Group)]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_h_is_help_and_o_is_output(path):
+    short = CliRunner().invoke(cli.main, [*path, "-h"], env={"COLUMNS": "80"})
+    assert (short.stdout, short.stderr) == (shown(path), "")
+    for parameter in COMMANDS[path].params:
+        assert ("--output" in parameter.opts) == ("-o" in parameter.opts)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_options_of_long_commands_are_in_sections(path):
+    headings = [line[:-1] for line in shown(path).splitlines() if line.endswith(":") and line[0] != " "]
+    options = sum(isinstance(parameter, click.Option) for parameter in COMMANDS[path].params) + 1  # --help
+    if options > LONG:
+        assert "Options" not in headings
+        assert len(headings) > 2
+    else:
+        assert headings == ["Options", "Examples"]
+
+
+def test_every_option_of_the_sections_is_one():
+    options = {name for command in COMMANDS.values() for parameter in command.params for name in parameter.opts}
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert set(listed) <= options | {"--help"}
+    assert len(listed) == len(set(listed))
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_the_examples_are_understood(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.onnx", "weights.safetensors", "cat.png", "maker.pem"):
+        Path(name).touch()
+    examples = COMMANDS[path].examples
+    assert 1 <= len(examples) <= 2
+    for example in examples:
+        words = shlex.split(example.removeprefix('eval "$(').removesuffix(')"'))
+        assert words[: 1 + len(path)] == ["cifar-export", *path]
+        with COMMANDS[path].make_context(" ".join(path), words[1 + len(path) :]):
+            pass
+        assert example in " ".join(shown(path).replace("\\\n", " ").split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_the_shell_that_completes(shell):
+    script = CliRunner().invoke(cli.main, ["completion", shell])
+    assert script.exit_code == 0
+    assert f"_CIFAR_EXPORT_COMPLETE={shell}_complete" in script.stdout
+    typed = {"_CIFAR_EXPORT_COMPLETE": f"{shell}_complete", "COMP_WORDS": "cifar-export doc", "COMP_CWORD": "1"}
+    if shell == "fish":  # which says what is typed, not its place
+        typed["COMP_CWORD"] = "doc"
+    answer = CliRunner().invoke(cli.main, [], prog_name="cifar-export", env=typed)
+    assert "doctor" in answer.stdout
+    assert "evaluate" not in answer.stdout

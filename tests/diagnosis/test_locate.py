@@ -390,8 +390,8 @@ def test_the_table_names_the_first_wrong_node(run, weights20_file, exported, tmp
     file = plant(exported("onnx", "float32", 17).path, tmp_path / "a.onnx", remove("layer1.2.relu"))
     result = run("parity", "resnet20", "--weights", weights20_file, "--file", file, "--runtime", "onnxruntime-cpu")
     assert result.exit_code == 1
-    assert "first wrong node  layer1.2.relu (Relu)" in result.stdout
-    assert "the network has a Relu here, the file has not" in result.stdout
+    assert "first wrong node  layer1.2.relu (Relu)" in result.stderr
+    assert "the network has a Relu here, the file has not" in result.stderr
 
 
 def test_a_fault_of_the_runtime_alone_blames_no_node(weights20, exported, monkeypatch):

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from cifar_export.accuracy.agreement import Agreement, Disagreement, RuntimeAccuracy
-from cifar_export.commands import display
+from cifar_export.commands import progress, reports, tables
 from cifar_export.commands.console import Command
 from cifar_export.commands.streams import say
 from cifar_export.doctor.report import Check, Diagnosis
@@ -42,14 +42,14 @@ AGREEMENT = Agreement(
 PREDICTIONS = Predictions((Prediction(Path(EVIL), (Guess(EVIL, 0, 0.5),)),), ())
 
 SHOWN: dict[str, Callable[[], object]] = {
-    "a table": lambda: display.table(EVIL, [EVIL], [[EVIL]]),
-    "fields": lambda: display.fields([("a", EVIL)]),
-    "a line": lambda: display.print_line(EVIL),
-    "predictions": lambda: display.predictions_table(PREDICTIONS),
-    "a parity report": lambda: display.parity_table(REPORT),
-    "a parity report without a node": lambda: display.parity_table(UNKNOWN),
-    "a disagreement": lambda: display.agreement_table(AGREEMENT),
-    "a diagnosis": lambda: display.diagnosis_table(Diagnosis((Check("a", "problem", EVIL, EVIL),), {})),
+    "a table": lambda: tables.table(EVIL, [tables.Column(EVIL)], [[EVIL]]),
+    "fields": lambda: tables.fields([("a", EVIL)]),
+    "a line": lambda: tables.print_line(EVIL),
+    "predictions": lambda: reports.predictions_table(PREDICTIONS),
+    "a parity report": lambda: reports.parity_table(REPORT),
+    "a parity report without a node": lambda: reports.parity_table(UNKNOWN),
+    "a disagreement": lambda: reports.agreement_table(AGREEMENT),
+    "a diagnosis": lambda: reports.diagnosis_table(Diagnosis((Check("a", "problem", EVIL, EVIL),), {})),
     "a note": lambda: say(f"note: {EVIL}"),
 }
 
@@ -59,7 +59,12 @@ def clean(text: str) -> bool:
 
 
 @pytest.mark.parametrize("what", SHOWN)
-def test_everything_that_is_shown_is_escaped(capsys: pytest.CaptureFixture[str], what: str) -> None:
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_everything_that_is_shown_is_escaped(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str, on_terminal: bool
+) -> None:
+    monkeypatch.setattr(tables, "on_terminal", lambda: on_terminal)
+    monkeypatch.setattr(reports, "on_terminal", lambda: on_terminal)
     SHOWN[what]()
     said = capsys.readouterr()
     assert clean(said.out + said.err), ascii(said.out + said.err)
@@ -98,6 +103,6 @@ def test_progress_is_no_markup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     from rich.console import Console
 
     monkeypatch.setattr(Console, "is_terminal", True)
-    with display.steps() as progress:
-        progress(f"trying [red]{EVIL}")
+    with progress.steps() as tell:
+        tell(f"trying [red]{EVIL}")
     assert "\x07" not in capsys.readouterr().err

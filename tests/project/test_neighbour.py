@@ -84,13 +84,13 @@ def test_commands_run_among_modules_of_the_same_names(command: Run, weights20_fi
     assert (done.returncode, output.is_file()) == (0, True), done.stderr
     done = command("predict", output, ROOT / "examples" / "samples" / "cat.png")
     assert done.returncode == 0, done.stderr
-    assert "probability" in done.stdout
+    assert "%" in done.stdout
 
 
 def test_the_isolated_worker_too(command: Run, weights20_file: Path) -> None:
     done = command("parity", "resnet20", "--weights", weights20_file, "--runtime", "onnxruntime-cpu")
     assert done.returncode == 0, done.stderr
-    assert "parity passed" in done.stdout
+    assert "parity passed" in done.stderr
 
 
 HUB = """

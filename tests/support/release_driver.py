@@ -18,7 +18,8 @@ from typing import Any
 import filelock  # noqa: F401  # what a child without rights could not import any more
 import numpy as np
 
-import cifar_export.commands.display  # noqa: F401
+import cifar_export.commands.progress
+import cifar_export.commands.reports  # noqa: F401
 from cifar_export import __main__ as cli
 from cifar_export.data import Split
 from cifar_export.release.build import assemble, publish, shelf, workers

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data import Split
-from ...errors import GateFailed, InvalidInput, Unavailable
+from ...errors import GateFailed, InvalidInput
 from ...networks.zoo import NETWORKS, in_order, named
 from ...runtimes import require_runtime
 from ...system.commit import CODE, source_commit
@@ -87,8 +87,8 @@ def package(
     gated in addition to those that always are. `own` are weights to package in the place of bundled ones, of the one
     network that is named, if any is; `data_dir` is not looked into then. `builder` makes a network's folder (default:
     `build_network`). `progress` gets what is being done now, `say` lines worth keeping. Raises `GateFailed` where a
-    gate says no, `InvalidInput` for a wrong or taken version and places that cannot be written, `Unavailable` for what
-    is missing: weights, test set, runtimes, the signing extra, disk space.
+    gate says no, `InvalidInput` for a wrong or taken version, weights that are not bundled and places that cannot be
+    written, `Unavailable` for what is missing: test set, runtimes, the signing extra, disk space.
     """
     began = time.monotonic()
     version = release_version(version)
@@ -203,7 +203,7 @@ def _require_weights(names: Sequence[str]) -> None:
         there = [name for name in names if name in entries]
         by_name = " ".join(f"--only {name}" for name in there)
         fix = f"Package the others by name: {by_name}." if there else "Add --weights PATH, or the folder of a run."
-        raise Unavailable(f"no weights of {', '.join(missing)} are bundled yet.\n{fix}")
+        raise InvalidInput(f"no weights of {', '.join(missing)} are bundled yet.\n{fix}")
 
 
 def require_signing(key: Path) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import cifar_export.commands.data
-import cifar_export.commands.display
+import cifar_export.commands.progress
+import cifar_export.commands.reports
 import cifar_export.commands.train
 import cifar_export.commands.training_progress
 import cifar_export.data.check
