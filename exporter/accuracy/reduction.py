@@ -152,4 +152,4 @@ def mcnemar(one: int, other: int) -> float:
     for k in range(fewer):
         term = term * (trials - k) // (k + 1)
         total += term
-    return min(1.0, 2 * total / 2**trials)
+    return float(min(1.0, 2 * total / 2**trials))

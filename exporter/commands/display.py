@@ -253,14 +253,17 @@ def agreement_table(agreement: Agreement) -> None:
             figures = [result.provider, *accuracy, speed, f"{result.images:,}"]
         rows.append([row.runtime, *figures, WORDS[row.state], row.reason or ""])
     columns = ["runtime", "provider", "top-1", "top-5", "images a second", "images", "state", ""]
-    title = f"Accuracy of {agreement.network}, {agreement.input} input"
+    reduced = "" if agreement.precision == "float32" else f", {agreement.precision}"
+    title = f"Accuracy of {agreement.network}, {agreement.input} input{reduced}"
     table(title, columns, rows, right=("top-1", "top-5", "images a second", "images"))
     if not agreement.disagreements:
         print_line("all runtimes name the same class on every image")
         return
     rows = []
-    reduced = [found for found in agreement.disagreements if found.verdict == "reduced precision"]
-    for found in [f for f in agreement.disagreements if f not in reduced] + reduced[:_SHOWN]:
+    less = [found for found in agreement.disagreements if found.verdict == "reduced precision"]
+    ties = [found for found in agreement.disagreements if found.verdict == "tie"]
+    shown = ties if agreement.precision == "float32" else ties[:_SHOWN]
+    for found in [f for f in agreement.disagreements if f.verdict == "failure"] + shown + less[:_SHOWN]:
         classes: dict[int, list[str]] = {}
         for name, number in found.classes.items():
             classes.setdefault(number, []).append(name)
@@ -268,8 +271,10 @@ def agreement_table(agreement: Agreement) -> None:
         rows.append([str(found.index), agreement.labels[found.label], said, _scientific(found.margin), found.verdict])
     columns = ["image", "label", "classes", "float64 margin", "verdict"]
     table("Images on which runtimes disagree", columns, rows, right=("image", "float64 margin"))
-    if len(reduced) > _SHOWN:
-        print_line(f"and {len(reduced) - _SHOWN} more in reduced precision alone; --json has them all")
+    if len(ties) > len(shown):
+        print_line(f"and {len(ties) - len(shown)} more ties; --json has them all")
+    if len(less) > _SHOWN:
+        print_line(f"and {len(less) - _SHOWN} more in reduced precision alone; --json has them all")
 
 
 def print_line(text: str) -> None:
