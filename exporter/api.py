@@ -180,13 +180,15 @@ def predict(
     *,
     top: int = 5,
     runtime: str | None = None,
+    precision: Literal["float32", "float16", "int8"] | None = None,
     trust_file: bool = False,
 ) -> Predictions:
     """Find the `top` likeliest classes of each of `pictures`: files and folders of them, or uint8 (N, 32, 32, 3) RGB.
 
-    `subject` is the name of a network, which runs with its bundled weights, or an exported file; one that is code needs
-    its sidecar or `trust_file`. A file that is no picture is left out and named in `skipped`. Each call opens the
-    network anew: to ask it often, keep what `load` returns. Raises `GateFailed` for logits that are no numbers.
+    `subject` is the name of a network, which runs with its bundled weights, in float32 unless `precision` says
+    otherwise, or an exported file, which has a precision of its own; one that is code needs its sidecar or
+    `trust_file`. A file that is no picture is left out and named in `skipped`. Each call opens the network anew: to ask
+    it often, keep what `load` returns. Raises `GateFailed` for logits that are no numbers.
 
     >>> import cifar_export
     >>> found = cifar_export.predict("cifar10_resnet20", ["cat.png"], top=1)
@@ -196,6 +198,7 @@ def predict(
     import numpy as np
 
     from .data.pictures import find_pictures
+    from .exporting.precision import prepared
     from .networks.preprocess import require_pixels
     from .prediction.predict import classifier_of_file, classifier_of_weights, predict_pixels
     from .prediction.predict import predict as predict_pictures
@@ -209,9 +212,12 @@ def predict(
         listed = [pictures] if isinstance(pictures, str | Path) else pictures
         files = find_pictures([_required(picture) for picture in listed])
     if Path(subject).suffix:  # no network's name has one, and each exported file's
+        if precision is not None:
+            raise InvalidInput(f"{subject} has the precision that it has. Leave precision away.")
         opened = classifier_of_file(_required(subject), runtime, trust_file=trust_file)
     else:
-        opened = classifier_of_weights(_weights(str(subject), "bundled"), runtime)
+        reduced = precision or "float32"
+        opened = classifier_of_weights(prepared(_weights(str(subject), "bundled"), reduced), runtime, reduced)
     with opened as classifier:
         if pixels is not None:
             return predict_pixels(classifier, pixels, top)

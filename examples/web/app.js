@@ -37,10 +37,10 @@ function fill(select, names) {
 }
 
 function fillNetworks() {
-  fill(network, models.filter((model) => model.dataset === dataset.value).map((model) => model.model));
+  fill(network, models.filter((model) => model.dataset === dataset.value).map((model) => model.name));
 }
 
-const chosen = () => models.find((model) => model.dataset === dataset.value && model.model === network.value);
+const chosen = () => models.find((model) => model.dataset === dataset.value && model.name === network.value);
 
 async function openSession(where, model) {
   const ort = await import(BUNDLES[where]);
@@ -76,7 +76,7 @@ async function classify() {
   const model = chosen();
   if (!model || !pixels) return;
   const where = backend.value;
-  show('busy', `Running ${model.model}…`);
+  show('busy', `Running ${model.name}…`);
   try {
     const run = await sessionFor(where, model);
     const times = [];
@@ -90,7 +90,8 @@ async function classify() {
     if (logits.length !== model.labels.length) throw new Error(`${model.file}: not as many labels as classes`);
     showTop(model, logits);
     const time = times.sort((a, b) => a - b)[times.length >> 1];
-    element('time').textContent = `${time.toFixed(1)} ms per inference on ${backend.selectedOptions[0].text}`;
+    const size = `${Math.round(model.bytes / 1000)} kB`;
+    element('time').textContent = `${time.toFixed(1)} ms per inference on ${backend.selectedOptions[0].text}, ${size}`;
     element('time').dataset.ms = time;
   } catch (error) {
     if (request === latest) fail(error);
@@ -117,7 +118,7 @@ function showTop(model, logits) {
       return row;
     }),
   );
-  show('done', `${model.model} (${model.dataset}) says:`);
+  show('done', `${model.name} (${model.dataset}) says:`);
   element('top').scrollIntoView({ block: 'nearest' }); // on a phone it may lie below the fold
 }
 

@@ -2,7 +2,7 @@
 //
 //     node build.mjs [--models FOLDER] [--out FOLDER]
 
-import { copyFile, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -15,17 +15,27 @@ const RUNTIME = [
   'ort.webgpu.bundle.min.mjs',
   'ort-wasm-simd-threaded.asyncify.wasm',
 ];
-const SUFFIX = '-uint8.onnx'; // pixels go in as they are, so the page needs to know no normalization
+const SUFFIX = /-uint8(-float16|-int8)?\.onnx$/; // pixels go in as they are, so the page needs no normalization
+const PRECISIONS = ['float32', 'float16', 'int8']; // in the order that the page offers them
 
 /** What the page needs to know of each model, out of the sidecars: onnxruntime-web cannot read a model's metadata. */
 async function readModels(folder) {
-  const names = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith(SUFFIX));
-  names.sort((a, b) => a.localeCompare(b, 'en', { numeric: true })); // cifar10 before cifar100
-  return Promise.all(
+  const names = (await readdir(folder).catch(() => [])).filter((name) => SUFFIX.test(name));
+  const models = await Promise.all(
     names.map(async (file) => {
-      const { dataset, model, labels } = JSON.parse(await readFile(join(folder, `${file}.json`), 'utf8'));
-      return { file, dataset, model, labels };
+      const { dataset, model, labels, choices } = JSON.parse(await readFile(join(folder, `${file}.json`), 'utf8'));
+      const precision = choices?.precision ?? 'float32';
+      const { size: bytes } = await stat(join(folder, file));
+      const name = precision === 'float32' ? model : `${model}, ${precision}`;
+      return { file, dataset, model, name, labels, precision, bytes };
     }),
+  );
+  const network = ({ file }) => file.replace(SUFFIX, '');
+  const numeric = { numeric: true }; // cifar10 before cifar100
+  return models.sort(
+    (a, b) =>
+      network(a).localeCompare(network(b), 'en', numeric) ||
+      PRECISIONS.indexOf(a.precision) - PRECISIONS.indexOf(b.precision),
   );
 }
 
@@ -46,7 +56,7 @@ async function build({ models: folder, out }) {
   await copyAll(models.map((model) => model.file), folder, join(out, 'models'));
   await writeFile(join(out, 'index.json'), JSON.stringify({ models, samples }));
   console.log(`${out}: ${models.length} model(s), ${samples.length} samples`);
-  if (models.length === 0) console.error(`warning: no *${SUFFIX} file in ${folder}; the page will say so`);
+  if (models.length === 0) console.error(`warning: no *-uint8.onnx file in ${folder}; the page will say so`);
 }
 
 const { values } = parseArgs({

@@ -5,39 +5,34 @@ Runtimes that read files run in a process of their own, as in parity: one that c
 
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from ..data import Split
 from ..errors import CifarExportError
-from ..exporting.subject import Subject, facts_of_export
-from ..gate.compare import bound
+from ..exporting.precision import prepared
+from ..exporting.subject import Subject, facts_of, facts_of_export, precision_of
+from ..formats.onnx_choices import Precision
 from ..gate.forward import Answer, Inputs, Places, Sign, attempt
 from ..gate.isolation import Isolation
-from ..networks.preprocess import as_variant
-from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
-from ..runtimes import ONE_BATCH_SIZE, RUNTIMES, RuntimeSpec, open_runtime, spec_of, why_missing
-from ..runtimes.pytorch import Reference
-from ..weights.core import Weights, build_network
+from ..runtimes import ONE_BATCH_SIZE, RUNTIMES, RuntimeSpec, why_missing
+from ..weights.core import Weights
+from .disagreements import Disagreement, disagreements
 from .evaluation import DEFAULT_BATCH, Evaluation, Progress, batches, images_of, scored
 
 SCHEMA = 2
 State = Literal["ran", "failed", "not_run"]
 WORDS: dict[State, str] = {"ran": "ran", "failed": "FAILED", "not_run": "not run"}
 """Each state as the table shows it."""
-Verdict = Literal["failure", "tie", "reduced precision"]
 _TEST = "test"  # the name of the one input set
-_AT_LEAST = 128  # images that the float32 error is measured on, beside those in dispute
 
 
 @dataclass(frozen=True)
@@ -60,34 +55,6 @@ class RuntimeAccuracy:
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """An image on which runtimes name different classes.
-
-    `index`: in the test set. `label`: its true class. `classes`: by runtime. `margin`: between the best two logits in
-    float64. A "tie" has a margin that float32 errors can bridge (twice the gate's bound, at most); a "failure" has a
-    clear one; in "reduced precision" all float32 runtimes agree.
-    """
-
-    index: int
-    label: int
-    classes: Mapping[str, int]
-    reference: int
-    margin: float
-    verdict: Verdict
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "index": self.index,
-            "label": self.label,
-            "classes": dict(self.classes),
-            "reference": self.reference,
-            "margin": self.margin,
-            "verdict": self.verdict,
-        }
-
-
-@dataclass(frozen=True)
 class Agreement:
     """Every runtime's accuracy on the same images, and where they disagree."""
 
@@ -96,6 +63,7 @@ class Agreement:
     labels: tuple[str, ...]
     runtimes: tuple[RuntimeAccuracy, ...]
     disagreements: tuple[Disagreement, ...]
+    precision: Precision = "float32"
 
     @property
     def failures(self) -> list[str]:
@@ -104,7 +72,7 @@ class Agreement:
         clear = [found.index for found in self.disagreements if found.verdict == "failure"]
         if clear:
             images = f"{len(clear)} clear image{'s' if len(clear) > 1 else ''}"
-            rows.append(f"float32 runtimes disagree on {images}, the first is number {clear[0]}")
+            rows.append(f"{self.precision} runtimes disagree on {images}, the first is number {clear[0]}")
         if not any(row.evaluation for row in self.runtimes):
             rows.append("no runtime ran")
         return rows
@@ -116,6 +84,7 @@ class Agreement:
             "passed": not self.failures,
             "network": self.network,
             "input": self.input,
+            "precision": self.precision,
             "runtimes": [row.as_dict() for row in self.runtimes],
             "disagreements": [found.as_dict() for found in self.disagreements],
         }
@@ -127,6 +96,7 @@ def score_all(
     *,
     variant: InputVariant | None = None,
     file: Path | None = None,
+    precision: Precision | None = None,
     trust_file: bool = False,
     batch_size: int = DEFAULT_BATCH,
     limit: int | None = None,
@@ -134,24 +104,27 @@ def score_all(
 ) -> Agreement:
     """Accuracy of `weights` on the first `limit` images of `split`, in every runtime of a parity run.
 
-    On fresh exports, or on one exported `file`: then in PyTorch and the runtimes that read it. A runtime that is
-    missing, fails, crashes its process or hangs is a row that says so. `progress(runtime)` gives the callback for that
-    runtime's images, which may be called in another thread. Raises `GateFailed` for a `file` of other weights,
-    `InvalidInput` for a wrong option or file.
+    On fresh exports, or on one exported `file`: then in PyTorch and the runtimes that read it. In reduced precision
+    those that run it are the rows, and `weights` need the grids of int8. A runtime that is missing, fails, crashes its
+    process or hangs is a row that says so. `progress(runtime)` gives the callback for that runtime's images, which may
+    be called in another thread. Raises `GateFailed` for a `file` of other weights, `InvalidInput` for a wrong option or
+    file.
     """
     images = images_of(split, limit)
     where = {_TEST: batches(images, batch_size)}
     specs = [spec for spec in RUNTIMES.values() if spec.by_default]
     chosen: InputVariant = variant or "float32"
+    reduced: Precision = precision or "float32"
     if file is not None:
+        reduced = precision_of(file, facts_of(file, variant, trust=trust_file), precision)
+        weights = prepared(weights, reduced)
         facts = facts_of_export(file, weights, variant, trust=trust_file)
         chosen = facts.variant or chosen
         specs = [spec for spec in specs if spec.reads in (facts.format, "network")]
-    network = build_network(weights)
-    eager = with_input(network, chosen, weights.normalization).eval()
+    specs = [spec for spec in specs if reduced in spec.precisions]
     inputs = Inputs({_TEST: split.images[:images]}, chosen, weights.normalization)
     rows = []
-    with Subject(weights, chosen, file) as subject, Isolation(inputs) as room:
+    with Subject(weights, chosen, file, precision=reduced) as subject, Isolation(inputs) as room:
         for spec in specs:
             reason = _why_not(spec)
             if reason is not None:
@@ -160,9 +133,10 @@ def score_all(
             sign = _counting(progress(spec.name), where[_TEST]) if progress else None
             answer = _run(spec, subject, room, inputs, where, sign)
             rows.append(_row(spec, answer, split, images, chosen))
-    double = with_input(copy.deepcopy(network).double(), chosen, weights.normalization).eval()
-    found = _disagreements(rows, split, weights, chosen, eager, double)
-    return Agreement(weights.network.name, chosen, weights.network.dataset.labels, tuple(rows), found)
+    ran = {row.runtime: row.evaluation.predictions for row in rows if row.evaluation}
+    found = disagreements(ran, split, weights, chosen, reduced)
+    labels = weights.network.dataset.labels
+    return Agreement(weights.network.name, chosen, labels, tuple(rows), found, reduced)
 
 
 def _why_not(spec: RuntimeSpec) -> str | None:
@@ -210,50 +184,3 @@ def _row(spec: RuntimeSpec, answer: Answer, split: Split, images: int, variant: 
     except CifarExportError as error:
         return RuntimeAccuracy(spec.name, "failed", reason=str(error))
     return RuntimeAccuracy(spec.name, "ran", evaluation)
-
-
-def _disagreements(
-    rows: Sequence[RuntimeAccuracy],
-    split: Split,
-    weights: Weights,
-    variant: InputVariant,
-    eager: nn.Module,
-    double: nn.Module,
-) -> tuple[Disagreement, ...]:
-    ran = {row.runtime: row.evaluation.predictions for row in rows if row.evaluation}
-    if len(ran) < 2:
-        return ()
-    table = np.stack(list(ran.values()))
-    disputed = np.flatnonzero((table != table[0]).any(axis=0))
-    if not len(disputed):
-        return ()
-    # the float32 error, and with it the gate's bound, needs more images than the few in dispute
-    places = np.union1d(disputed, np.arange(min(_AT_LEAST, table.shape[1])))
-    reference = _logits(Reference(double), split, places, weights, variant)
-    yardsticks = [name for name in ran if spec_of(name).reads == "network"] or ["pytorch"]
-    own = []
-    for name in yardsticks:
-        with open_runtime(name, eager) as yardstick:
-            own.append(_logits(yardstick, split, places, weights, variant))
-    clear = 2 * bound(reference, own).allowed
-    float32 = [name for name in ran if spec_of(name).gated or spec_of(name).reads == "network"]
-    found = []
-    for place in disputed:
-        logits = reference[np.searchsorted(places, place)]
-        second, best = np.partition(logits, -2)[-2:]
-        classes = {name: int(predictions[place]) for name, predictions in ran.items()}
-        verdict: Verdict = "failure" if best - second > clear else "tie"
-        if len({classes[name] for name in float32}) < 2:
-            verdict = "reduced precision"
-        label, margin = int(split.labels[place]), float(best - second)
-        found.append(Disagreement(int(place), label, classes, int(logits.argmax()), margin, verdict))
-    return tuple(found)
-
-
-def _logits(
-    runtime: Any, split: Split, places: NDArray[np.intp], weights: Weights, variant: InputVariant
-) -> NDArray[Any]:
-    parts = np.array_split(places, max(1, len(places) // DEFAULT_BATCH))
-    return np.concatenate(
-        [runtime.logits(as_variant(split.images[part], variant, weights.normalization)) for part in parts]
-    )

@@ -82,7 +82,7 @@ def evaluate(
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, the folder of a run or of a released network, or an
     exported file. A file of somebody else needs --dataset, and --mean and --std.
 
-    Reports top-1 and top-5 accuracy in the runtime that you name. With --all-runtimes, exit code 1 means that float32
+    Reports top-1 and top-5 accuracy in the runtime that you name. With --all-runtimes, exit code 1 means that
     runtimes name different classes for an image whose class is clear in float64.
     """
     how: dict[str, Any] = {"batch_size": batch_size, "limit": limit}
@@ -108,9 +108,7 @@ def evaluate(
             refuse_guessing(wanted, file)
         how |= {"variant": variant, "file": file, "trust_file": trust_file}
         if all_runtimes:
-            if precision not in (None, "float32"):
-                raise InvalidInput("--all-runtimes compares float32 runtimes. Leave --precision away, or that option.")
-            return _evaluate_all(wanted, data_dir, as_json, wide=wide, **how)
+            return _evaluate_all(wanted, data_dir, as_json, wide=wide, precision=precision, **how)
         how["precision"] = precision
         return _evaluate(wanted, data_dir, runtime, as_json, **how)
 
@@ -207,17 +205,21 @@ def _evaluate_all(wanted: Asked, data_dir: Path, as_json: bool, *, wide: bool, *
         raise InvalidInput("--runtime with --all-runtimes. Leave one of them out.")
     from ..accuracy.agreement import score_all
     from ..data import load_split
-    from .progress import bar
+    from .progress import bar, steps
     from .reports import agreement_table
 
     split = load_split(data_dir, wanted.spec.dataset, "test")
+    weights = wanted.load(quiet=as_json)
+    if how["file"] is None and how["precision"]:
+        with steps(quiet=as_json) as tell:
+            weights = made_ready(weights, how["precision"], tell)
     with contextlib.ExitStack() as stack:
 
         def progress(runtime: str) -> Callable[[int, int], None]:
             stack.close()  # one bar at a time
             return stack.enter_context(bar(runtime, quiet=as_json))
 
-        agreement = score_all(wanted.load(quiet=as_json), split, progress=progress, **how)
+        agreement = score_all(weights, split, progress=progress, **how)
     with verdict(1 if agreement.failures else 0):
         for line in agreement.failures:
             say(f"error: {line}")

@@ -20,16 +20,15 @@ from ..formats.onnx_choices import (
     OnnxChoices,
     chosen,
 )
-from ..networks.zoo import InputVariant, NetworkSpec
-from .console import Command, F, asked, data_dir_option, echo_json, input_option, json_option, network_options, together
+from ..networks.zoo import InputVariant
+from .acceptance import Acceptance, accuracy_options
+from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
 from .precision import made_ready, precision_option, quantization_options
 from .streams import say
 from .subjects import called
 
 if TYPE_CHECKING:
-    from ..accuracy.evaluation import Evaluation
     from ..quantization.grids import Scheme
-    from ..weights.core import Weights
 
 
 def export_options(format_name: str) -> Callable[[F], F]:
@@ -91,17 +90,6 @@ graph_options = together(
     click.option(
         "--layout", type=click.Choice(LAYOUTS), help="Layout of a float input: channels first or last.  [default: nchw]"
     ),
-)
-
-
-accuracy_options = together(
-    click.option(
-        "--check-accuracy",
-        metavar="TOP1",
-        type=click.FloatRange(0, 100),
-        help="Write the file only if it reaches this top-1, in percent, on the test set in --data-dir.",
-    ),
-    data_dir_option,
 )
 
 
@@ -186,6 +174,7 @@ def _export(
     as_json: bool,
     choices: OnnxChoices | None = None,
     check_accuracy: float | None = None,
+    accuracy_budget: float | None = None,
     data_dir: Path | None = None,
     weight_bits: str | None = None,
     scheme: Scheme | None = None,
@@ -195,7 +184,8 @@ def _export(
     if called(network["model"]).file is not None:
         raise InvalidInput(f"{network['model']} is exported already. Name a network, or the folder of a run.")
     wanted = asked(**network)
-    judge = _Judge(check_accuracy, data_dir, wanted.spec) if check_accuracy is not None and data_dir else None
+    precision = choices.precision if choices else "float32"
+    acceptance = Acceptance(wanted.spec, precision, check_accuracy, accuracy_budget, data_dir, checked=not no_check)
     from ..exporting.artifact import export
     from .progress import steps
     from .summaries import artifact_summary
@@ -203,7 +193,6 @@ def _export(
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")
         weights = wanted.load(quiet=as_json)
-        precision = choices.precision if choices else "float32"
         grids: dict[str, Any] = {"weight_bits": weight_bits, "scheme": scheme, "calibration": calibration}
         weights = made_ready(weights, precision, progress, **grids)
         artifact = export(
@@ -214,36 +203,14 @@ def _export(
             output=output,
             checked=not no_check,
             golden=golden,
-            accept=judge.of(weights, progress) if judge else None,
+            accept=acceptance.of(weights, variant or "float32", progress),
             progress=progress,
         )
     replaced = not artifact.stands()
     if replaced:
         say(f"note: another process has replaced {artifact.path} since; what is said here is of this one's file.")
     if as_json:
-        accuracy = {"accuracy": judge.result.as_dict() if judge and judge.result else None}
         written = {"golden": str(golden) if golden else None, "replaced": replaced}
-        echo_json({**artifact.as_dict(), **accuracy, **written})
+        echo_json({**artifact.as_dict(), **acceptance.as_dict(), **written})
     else:
-        artifact_summary(artifact, golden, judge.result if judge else None)
-
-
-class _Judge:
-    """Measures a file's accuracy before it appears under its name, and refuses one below what was asked for."""
-
-    def __init__(self, percent: float, data_dir: Path, network: NetworkSpec) -> None:
-        from ..data import load_split
-
-        self.result: Evaluation | None = None
-        self._percent = percent
-        self._split = load_split(data_dir, network.dataset, "test")  # before anything is computed
-
-    def of(self, weights: Weights, progress: Callable[[str], None]) -> Callable[[Path], None]:
-        """What `export` asks of a file of `weights`."""
-        from ..accuracy.score import require_top1
-
-        def accept(file: Path) -> None:
-            progress("accuracy")
-            self.result = require_top1(weights, self._split, file, self._percent)
-
-        return accept
+        artifact_summary(artifact, golden, acceptance.accuracy, acceptance.reduction)

@@ -25,12 +25,13 @@ from .console import (
     seed_option,
     trust_option,
 )
+from .precision import made_ready, precision_option, refuse_precision
 from .strangers import as_laid_out, layout_option
 from .streams import say, verdict
 from .subjects import called
 
 if TYPE_CHECKING:
-    from ..formats.onnx_choices import Layout
+    from ..formats.onnx_choices import Layout, Precision
     from ..prediction.classifier import Classifier
 
 
@@ -59,7 +60,8 @@ if TYPE_CHECKING:
     help="Number of classes to show per picture.",
 )
 @layout_option
-@runtime_option(help="Runtime to classify in; by default PyTorch for NETWORK, and for FILE the one that parity ran.")
+@precision_option
+@runtime_option(help="Runtime to classify in; by default PyTorch for NETWORK in float32, else the one that parity ran.")
 @trust_option
 @json_option
 def predict(
@@ -75,6 +77,7 @@ def predict(
     labels: Path | None,
     top: int,
     layout: Layout | None,
+    precision: Precision | None,
     runtime: str | None,
     trust_file: bool,
     as_json: bool,
@@ -106,7 +109,7 @@ def predict(
     }
     with (
         as_laid_out(subject, layout) as subject,
-        _classifier(subject, of_model, runtime, trust_file=trust_file, quiet=as_json) as classifier,
+        _classifier(subject, of_model, runtime, precision, trust_file=trust_file, quiet=as_json) as classifier,
         bar("classifying", quiet=as_json) as progress,
     ):
         result = predict_pictures(classifier, files, top, progress=progress)
@@ -120,10 +123,17 @@ def predict(
 
 
 def _classifier(
-    subject: str, of_model: dict[str, Any], runtime: str | None, *, trust_file: bool, quiet: bool
+    subject: str,
+    of_model: dict[str, Any],
+    runtime: str | None,
+    precision: Precision | None,
+    *,
+    trust_file: bool,
+    quiet: bool,
 ) -> AbstractContextManager[Classifier]:
     """What classifies: the network that `subject` names, or the file."""
     from ..prediction.predict import classifier_of_file, classifier_of_weights
+    from .progress import steps
 
     name = called(subject)
     if name.file is None:
@@ -132,7 +142,11 @@ def _classifier(
         dataset, weights = of_model["dataset"], of_model["weights"] or "bundled"
         chosen = {key: value for key, value in of_model.items() if key not in ("dataset", "weights")}
         wanted = asked(subject, dataset, weights, **chosen)
-        return classifier_of_weights(wanted.load(quiet=quiet), runtime)
+        loaded, reduced = wanted.load(quiet=quiet), precision or "float32"
+        with steps(quiet=quiet) as tell:
+            loaded = made_ready(loaded, reduced, tell)
+        return classifier_of_weights(loaded, runtime, reduced)
+    refuse_precision(precision, subject)
     said = {key: value for key, value in of_model.items() if value is not None}
     unfit = next((key for key in said if not name.is_foreign or key not in _OF_A_STRANGER), None)
     if unfit:

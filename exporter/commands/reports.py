@@ -147,13 +147,16 @@ def agreement_table(agreement: Agreement, *, wide: bool = False) -> None:
         Column("reason", wide=True),
     ]
     rows = [[row.runtime, *_figures(row), WORDS[row.state], row.reason] for row in _to_show(agreement.runtimes)]
-    table(f"Accuracy of {agreement.network}, {agreement.input} input", columns, rows, wide=wide)
+    in_less = "" if agreement.precision == "float32" else f", {agreement.precision}"
+    table(f"Accuracy of {agreement.network}, {agreement.input} input{in_less}", columns, rows, wide=wide)
     by_reason("not run", ((row.runtime, row.reason) for row in agreement.runtimes if row.state == "not_run"))
     if not agreement.disagreements:
         remark("all runtimes name the same class on every image")
         return
     reduced = [found for found in agreement.disagreements if found.verdict == "reduced precision"]
-    others = [found for found in agreement.disagreements if found not in reduced]
+    ties = [found for found in agreement.disagreements if found.verdict == "tie"]
+    failures = [found for found in agreement.disagreements if found.verdict == "failure"]
+    some_ties = ties if agreement.precision == "float32" else ties[:_SHOWN]
     if not on_terminal():  # a second table would mix two kinds of records
         remark(f"runtimes disagree on {len(agreement.disagreements)} images; --json has them all")
         return
@@ -165,12 +168,14 @@ def agreement_table(agreement: Agreement, *, wide: bool = False) -> None:
         Column("verdict"),
     ]
     shown = []
-    for found in others + reduced[:_SHOWN]:
+    for found in failures + some_ties + reduced[:_SHOWN]:
         classes = grouped((number, name) for name, number in found.classes.items())
         said = "; ".join(f"{agreement.labels[number]}: {', '.join(names)}" for number, names in classes)
         label = agreement.labels[found.label]
         shown.append([str(found.index), label, said, scientific(found.margin), found.verdict])
     table("Images on which runtimes disagree", disagreeing, shown, wide=wide)
+    if len(ties) > len(some_ties):
+        remark(f"and {len(ties) - len(some_ties)} more ties; --json has them all")
     if len(reduced) > _SHOWN:
         remark(f"and {len(reduced) - _SHOWN} more in reduced precision alone; --json has them all")
 

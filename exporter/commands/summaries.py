@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..accuracy.evaluation import Evaluation
+    from ..accuracy.reduction import Reduction
     from ..data.check import DataReport
     from ..exporting.artifact import Artifact
     from ..gate.divergence import Divergence
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
     from ..release.build.package import Published
 
 
-def artifact_summary(artifact: Artifact, golden: Path | None = None, accuracy: Evaluation | None = None) -> None:
+def artifact_summary(
+    artifact: Artifact,
+    golden: Path | None = None,
+    accuracy: Evaluation | None = None,
+    reduction: Reduction | None = None,
+) -> None:
     """Print what an export made and how it was proved; `golden` is where its golden vectors are."""
     pairs = [("file", str(artifact.path)), ("sha256", artifact.sha256), ("bytes", f"{artifact.bytes:,}")]
     pairs.append(("input", artifact.input))
@@ -37,6 +43,8 @@ def artifact_summary(artifact: Artifact, golden: Path | None = None, accuracy: E
         )
     if accuracy is not None:
         pairs.append(("accuracy", f"top-1 {accuracy.top1:.2f} % on {accuracy.images:,} images ({accuracy.runtime})"))
+    if reduction is not None:
+        pairs.append((reduction.precision, str(reduction)))
     if golden is not None:
         pairs.append(("golden", str(golden)))
     fields(pairs)

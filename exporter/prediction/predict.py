@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from ..data.pictures import NotAPicture, read_picture
 from ..errors import InvalidInput
 from ..exporting.subject import opened, require_reader, require_trusted
-from ..formats import format_of
+from ..formats import FORMATS, format_of
+from ..formats.onnx_choices import Precision
 from ..gate.isolated import IsolatedFile
 from ..networks.normalization import normalization_from
 from ..networks.preprocess import Pixels
 from ..networks.zoo import Normalization
+from ..runtimes import require_precision
 from ..weights.core import Weights
 from .classifier import Classifier
 
@@ -60,12 +62,17 @@ class Predictions:
 
 
 @contextlib.contextmanager
-def classifier_of_weights(weights: Weights, runtime: str | None = None) -> Iterator[Classifier]:
+def classifier_of_weights(
+    weights: Weights, runtime: str | None = None, precision: Precision = "float32"
+) -> Iterator[Classifier]:
     """Yield `weights` in `runtime`, by default PyTorch; other runtimes run an export that lives as long as the block.
 
-    Raises `Unavailable` where the machine lacks the runtime.
+    In reduced precision the default is the runtime that gates ONNX files, and int8 needs the grids. Raises
+    `Unavailable` where the machine lacks the runtime, `InvalidInput` for one that does not run that precision.
     """
-    with opened(weights, runtime or "pytorch", "uint8") as ready:
+    name = runtime or ("pytorch" if precision == "float32" else FORMATS["onnx"].gate)
+    require_precision(name, precision)
+    with opened(weights, name, "uint8", precision=precision) as ready:
         yield Classifier(ready, weights.network.dataset.labels, "uint8", weights.normalization)
 
 
@@ -90,6 +97,7 @@ def classifier_of_file(
     name = runtime or spec.gate
     require_reader(name, file, spec.name)
     facts = spec.load().inspect(file)
+    require_precision(name, facts.precision)
     if facts.metadata is not None:
         labels, normalization = said_in(file, facts.metadata)
     if facts.variant is None or labels is None:

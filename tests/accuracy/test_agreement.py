@@ -18,9 +18,11 @@ from cifar_export.accuracy.score import score
 from cifar_export.data import Split, load_split
 from cifar_export.errors import GateFailed
 from cifar_export.exporting.artifact import export
+from cifar_export.exporting.precision import quantized
 from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.gate.compare import bound
 from cifar_export.gate.inputs import bundled_images
+from cifar_export.gate.standard import simulated
 from cifar_export.networks.preprocess import as_variant
 from cifar_export.runtimes import RUNTIMES, spec_of
 from cifar_export.runtimes.pytorch import Eager, Reference
@@ -268,6 +270,63 @@ def test_json_table_and_exit_code(run, weights20_file, exported, split, only, st
     valid(document)
     found = document["disagreements"][0]
     assert (found["index"], found["label"], found["verdict"]) == (7, 7, "failure")
+
+
+@pytest.fixture(scope="module")
+def reduced20(weights20):
+    """The seeded network with int8 grids."""
+    return quantized(weights20, bundled_images()[40:72])
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_a_reduced_file_has_the_rows_that_run_it(reduced20, split, only, valid, tmp_path, precision):
+    only("pytorch", "torchscript", "onnxruntime-cpu", "openvino", "opencv", "onnxruntime-cuda")
+    fresh = score_all(reduced20, split, precision=precision)
+    file = export(
+        reduced20, "onnx", choices=OnnxChoices(precision=precision), output=tmp_path / "a.onnx", checked=False
+    ).path
+    of_file = score_all(reduced20, split, file=file)
+    for result in (fresh, of_file):
+        assert result.precision == precision
+        assert {"onnxruntime-cpu", "openvino"} <= {row.runtime for row in result.runtimes}
+        assert not {"pytorch", "torchscript", "opencv"} & {row.runtime for row in result.runtimes}
+        assert result.failures == []
+        valid(result.as_dict())
+
+
+@pytest.mark.parametrize(("units", "verdict"), [(0.0, "failure"), (1e6, "tie")])
+def test_a_reduced_file_is_judged_by_its_own_simulation(reduced20, split, only, stand_in, monkeypatch, units, verdict):
+    """An image is clear to a runtime if its margin is more than twice what that runtime may be off."""
+    stand_in("onnxruntime-cpu", "Lies", int8_units=(units, units))
+    only("onnxruntime-cpu", "openvino")
+    monkeypatch.setenv("LIES_ON", "11")
+    result = score_all(reduced20, split, precision="int8")
+    lies = next(found for found in result.disagreements if found.index == 11)
+    exact = Reference(simulated(reduced20, "int8").double())
+    logits = exact.logits(as_variant(split.images[11:12], "float32", reduced20.normalization))[0]
+    assert lies.reference == logits.argmax() != lies.classes["onnxruntime-cpu"]
+    assert lies.margin == pytest.approx(np.diff(np.sort(logits)[-2:])[0])
+    assert lies.verdict == verdict
+    assert (result.failures == ["int8 runtimes disagree on 1 clear image, the first is number 11"]) is (
+        verdict == "failure"
+    )
+
+
+def test_reduced_precision_has_a_table_too(run, split, only, stand_in, monkeypatch, valid):
+    only("onnxruntime-cpu", "openvino")
+    monkeypatch.setattr("cifar_export.data.load_split", lambda *args: split)
+    command = ["evaluate", "resnet20", "--all-runtimes", "--precision", "int8"]
+    clean = run(*command, "--json")
+    assert clean.exit_code == 0, clean.stderr
+    document = json.loads(clean.stdout)
+    valid(document)
+    assert (document["precision"], len(document["runtimes"])) == ("int8", 2)
+    stand_in("onnxruntime-cpu", "Lies")
+    only("onnxruntime-cpu", "openvino")
+    wrong = run(*command)
+    assert wrong.exit_code == 1
+    assert "float32 input, int8" in wrong.stdout
+    assert "error: int8 runtimes disagree on " in wrong.stderr
 
 
 def test_one_runtime_and_all_of_them_exclude_each_other(run):

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from click.testing import Result
 
+from support.paths import ROOT
 from support.shapes import write_shapes
 
 Run = Callable[..., Result]
@@ -134,6 +135,59 @@ def test_a_runtime_that_runs_no_int8_is_named(run: Run, quantized: Path, command
     )
     assert done.exit_code == 2
     assert "torchscript runs no int8 files. Choose a --runtime that does: onnxruntime-cpu" in done.stderr
+
+
+SAMPLES = ROOT / "examples" / "samples"
+
+
+def _answers(done: Result) -> dict[str, tuple[str, float]]:
+    """The likeliest class of each picture, and its probability."""
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    return {Path(one["file"]).stem: (one["top"][0]["label"], one["top"][0]["probability"]) for one in said}
+
+
+def test_predict_computes_in_the_precision_asked_for(run: Run, tmp_path: Path) -> None:
+    pictures = [SAMPLES / "cat.png", SAMPLES / "ship.png"]
+    file = tmp_path / "a.onnx"
+    assert run("onnx", "resnet20", "--precision", "int8", "--no-check", "--output", file).exit_code == 0
+    found = {
+        precision: _answers(run("predict", "resnet20", *pictures, "--precision", precision, "--json"))
+        for precision in ("float32", "float16", "int8")
+    }
+    for answers in found.values():
+        assert {name: label for name, (label, _) in answers.items()} == {"cat": "cat", "ship": "ship"}
+    # the same arithmetic behind another input
+    assert found["int8"]["cat"][1] == pytest.approx(
+        _answers(run("predict", file, *pictures, "--json"))["cat"][1], abs=0.02
+    )
+    assert found["float32"] != found["float16"] != found["int8"] != found["float32"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--runtime", "torchscript", "--precision", "int8"], "torchscript runs no int8 files. Choose a --runtime"),
+        (["--runtime", "pytorch", "--precision", "float16"], "pytorch runs no float16 files. Choose a --runtime"),
+    ],
+)
+def test_predict_names_runtimes_that_run_that_precision(run: Run, options: list[str], said: str) -> None:
+    done = run("predict", "resnet20", SAMPLES / "cat.png", *options)
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_predict_takes_the_precision_of_a_file(run: Run, quantized: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.onnx"
+    assert run("onnx", quantized, "--precision", "int8", "--no-check", "--output", file).exit_code == 0
+    done = run("predict", file, SAMPLES / "cat.png", "--precision", "int8")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        f"error: {file} has the precision that it has. Leave --precision away.\n",
+    )
+    done = run("predict", file, SAMPLES / "cat.png", "--runtime", "opencv")
+    assert done.exit_code == 2
+    assert "opencv runs no int8 files" in done.stderr
 
 
 def test_quantize_keeps_what_is_there(run: Run, quantized: Path) -> None:

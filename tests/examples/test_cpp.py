@@ -17,12 +17,14 @@ from support.consumers import (
     EXAMPLES,
     TOLERANCE,
     Missing,
+    ReducedSubject,
     Subject,
     answers,
     cpp_libtorch,
     cpp_onnxruntime,
     for_three,
     largest_error,
+    reduced_subject,
     run,
     subject,
     tool,
@@ -36,6 +38,11 @@ BUILDERS: dict[str, Callable[[], Path]] = {"cpp-onnxruntime": cpp_onnxruntime, "
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     weights = random_weights(network("resnet20", "cifar100"), 3)
     return subject(weights, tmp_path_factory.mktemp("exported"), torchscript=True)
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> ReducedSubject:
+    return reduced_subject(tmp_path_factory.mktemp("int8"))
 
 
 @pytest.fixture(params=list(BUILDERS))
@@ -63,6 +70,13 @@ def test_the_answer_is_the_references(program: Path, example: str, exported: Sub
     assert done.returncode == 0, done.stderr
     assert largest_error(answers(done.stdout), exported.expected) < TOLERANCE
     assert "ms a picture" in done.stderr
+
+
+@only_onnxruntime
+def test_an_int8_file_gives_the_answer_of_its_simulation(program: Path, example: str, int8: ReducedSubject) -> None:
+    done = run(program, int8.file, *(path.with_suffix(".ppm") for path in int8.pictures.values()))
+    assert done.returncode == 0, done.stderr
+    int8.check(answers(done.stdout), "onnxruntime-cpu")
 
 
 @only_onnxruntime

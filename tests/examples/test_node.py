@@ -15,11 +15,13 @@ from support.consumers import (
     EXAMPLES,
     TOLERANCE,
     Missing,
+    ReducedSubject,
     Subject,
     answers,
     for_three,
     largest_error,
     npm_packages,
+    reduced_subject,
     run,
     subject,
     tool,
@@ -29,6 +31,11 @@ from support.consumers import (
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     return subject(random_weights(network("resnet20", "cifar100"), 3), tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> ReducedSubject:
+    return reduced_subject(tmp_path_factory.mktemp("int8"))
 
 
 @pytest.fixture
@@ -44,6 +51,12 @@ def test_the_answer_is_the_references(program: tuple[str, Path], exported: Subje
     assert done.returncode == 0, done.stderr
     assert largest_error(answers(done.stdout), exported.expected) < TOLERANCE
     assert "ms a picture" in done.stderr
+
+
+def test_an_int8_file_gives_the_answer_of_its_simulation(program: tuple[str, Path], int8: ReducedSubject) -> None:
+    done = run(*program, int8.file, *int8.pictures.values())
+    assert done.returncode == 0, done.stderr
+    int8.check(answers(done.stdout), "onnxruntime-node")
 
 
 def test_a_file_for_three_images_gets_the_picture_and_two_black_ones(

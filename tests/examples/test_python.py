@@ -11,7 +11,18 @@ import pytest
 from cifar_export.networks.zoo import network
 from cifar_export.weights.seeded import random_weights
 
-from support.consumers import EXAMPLES, TOLERANCE, Subject, answers, for_three, largest_error, run, subject
+from support.consumers import (
+    EXAMPLES,
+    TOLERANCE,
+    ReducedSubject,
+    Subject,
+    answers,
+    for_three,
+    largest_error,
+    reduced_subject,
+    run,
+    subject,
+)
 
 # Runs a script as __main__ with some modules out of reach.
 LAUNCHER = """
@@ -29,6 +40,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     return subject(random_weights(network("resnet20", "cifar100"), 3), tmp_path_factory.mktemp("exported"))
 
 
+@pytest.fixture(scope="module")
+def int8(tmp_path_factory: pytest.TempPathFactory) -> ReducedSubject:
+    return reduced_subject(tmp_path_factory.mktemp("int8"))
+
+
 def launch(runtime: str, blocked: str, *arguments: Path) -> tuple[int, str, str]:
     script = EXAMPLES / "python" / f"classify_{runtime}.py"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
@@ -43,6 +59,14 @@ def test_the_answer_is_the_references_without_torch(exported: Subject, runtime: 
     code, stdout, stderr = launch(runtime, "torch,torchvision,onnx,exporter", exported.file("-uint8.onnx"), *pictures)
     assert code == 0, stderr
     assert largest_error(answers(stdout), exported.expected) < TOLERANCE
+
+
+@pytest.mark.parametrize(("runtime", "held_as"), [("onnxruntime", "onnxruntime-cpu"), ("openvino", "openvino")])
+def test_an_int8_file_gives_the_answer_of_its_simulation(int8: ReducedSubject, runtime: str, held_as: str) -> None:
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    code, stdout, stderr = launch(runtime, "torch,torchvision,onnx,exporter", int8.file, *int8.pictures.values())
+    assert code == 0, stderr
+    int8.check(answers(stdout), held_as)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

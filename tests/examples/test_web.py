@@ -8,22 +8,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from cifar_export.data.pictures import read_picture
-from cifar_export.networks.zoo import network
+from cifar_export.networks.zoo import NETWORKS, network
+from cifar_export.runtimes import open_runtime, why_missing
 from cifar_export.weights.seeded import random_weights
 
 from support.consumers import (
     EXAMPLES,
     TOLERANCE,
     Missing,
+    ReducedSubject,
     Subject,
     browser,
     largest_error,
     npm_packages,
     page_top,
+    reduced_subject,
     reference,
     run,
     serve,
@@ -53,7 +57,13 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> list[Subject]:
 
 
 @pytest.fixture(scope="module")
-def site(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def int8(subjects: list[Subject]) -> ReducedSubject:
+    """A network that is there in float32 too, though with other weights."""
+    return reduced_subject(subjects[0].folder)
+
+
+@pytest.fixture(scope="module")
+def site(subjects: list[Subject], int8: ReducedSubject, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(subjects[0].folder, tmp_path_factory.mktemp("site"))
 
 
@@ -141,6 +151,44 @@ def test_a_sample_gets_the_references_answer(page: Page, subjects: list[Subject]
     origin = page.driver.execute_script("return location.origin")
     assert any(name.endswith(".wasm") for name in names)
     assert all(name.startswith((f"{origin}/", "data:")) for name in names)  # no other server was asked
+
+
+def test_each_precision_is_a_choice_of_its_own(site: Path, int8: ReducedSubject) -> None:
+    models = json.loads((site / "index.json").read_text(encoding="utf-8"))["models"]
+    said = [(one["dataset"], one["name"], one["precision"]) for one in models]
+    assert said == [
+        ("cifar10", "resnet20", "float32"),
+        ("cifar10", "resnet20, int8", "int8"),
+        ("cifar100", "resnet20", "float32"),
+    ]
+    assert models[1]["bytes"] == int8.file.stat().st_size == (site / "models" / models[1]["file"]).stat().st_size
+
+
+def test_an_int8_file_gives_the_answer_of_its_simulation_in_webassembly(site: Path, int8: ReducedSubject) -> None:
+    """The page's runtime, without a browser."""
+    if why_missing("onnxruntime-web") is not None:
+        pytest.skip(str(why_missing("onnxruntime-web")))
+    pixels = np.stack([np.asarray(Image.open(path)) for path in int8.pictures.values()])
+    with open_runtime("onnxruntime-web", int8.file) as runtime:
+        rows = runtime.logits(pixels)
+    labels = NETWORKS["cifar10_resnet20"].dataset.labels
+    found = {
+        name: [(labels[i], float(row[i])) for i in np.argsort(-row)[:5]]
+        for name, row in zip(int8.pictures, rows, strict=True)
+    }
+    int8.check(found, "onnxruntime-web")
+
+
+def test_an_int8_file_gives_the_answer_of_its_simulation_on_the_page(page: Page, int8: ReducedSubject) -> None:
+    page.choose("dataset", "cifar10")
+    page.choose("network", "resnet20, int8")
+    found = {}
+    for name, path in int8.pictures.items():
+        assert page.upload(path) == "done"
+        found[name] = page_top(page.driver)
+    int8.check(found, "onnxruntime-web")
+    assert "resnet20, int8 (cifar10) says" in page.by("#status").text
+    assert f"{round(int8.file.stat().st_size / 1000)} kB" in page.by("#time").text
 
 
 def test_uploads_are_answered_like_the_reference(page: Page, subjects: list[Subject]) -> None:

@@ -18,7 +18,7 @@ from cifar_export.exporting.golden import golden_vectors, tolerance, write_golde
 from cifar_export.runtimes import open_runtime
 
 from support.paths import ROOT
-from support.planting import edit, edit_all, keep_mantissa_bits, nudge, plant
+from support.planting import edit, edit_all, keep_mantissa_bits, node, nudge, plant
 
 # a warning of onnx's test runner about onnx itself
 THEIRS = pytest.mark.filterwarnings("ignore:onnx.version is deprecated:DeprecationWarning")
@@ -60,6 +60,56 @@ def test_the_folder_is_a_model_with_its_test_data(cases, weights20, variant, nam
         assert (images.min(), images.max()) == (0, 255)
     answer = open_runtime("onnxruntime-cpu", folder / "model.onnx").logits(images)
     assert 0 < np.abs(answer - logits).max() < tolerance(logits)
+
+
+@pytest.fixture(scope="module")
+def int8_case(tmp_path_factory):
+    """The folder that `onnx --precision int8 --golden` writes of a bundled network."""
+    from click.testing import CliRunner
+
+    from cifar_export.__main__ import main
+
+    folder = tmp_path_factory.mktemp("golden") / "case"
+    output = folder.with_name("a.onnx")
+    arguments = ["onnx", "resnet20", "--precision", "int8", "--golden", folder, "--output", output, "--no-check"]
+    done = CliRunner().invoke(main, [str(one) for one in arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return folder
+
+
+def another_zero_point(model):
+    """Let what reads a value take the zero point of another one."""
+    node(model, "layer2.1.conv2.dequantize").input[2] = "layer1.0.conv2.zero_point"
+
+
+def golden_error(folder, model):
+    """The largest error of ONNX Runtime with `model` on the vectors in `folder`, and what they allow."""
+    images, logits = (tensor(folder / file)[1] for file in FILES[2:])
+    limits = json.loads((folder / "data.json").read_text())
+    assert limits["rtol"] == 0
+    return float(np.abs(open_runtime("onnxruntime-cpu", model).logits(images) - logits).max()), limits["atol"]
+
+
+def test_an_int8_file_meets_its_golden_vectors(int8_case):
+    assert files_in(int8_case) == FILES
+    error, allowed = golden_error(int8_case, int8_case / "model.onnx")
+    assert error < allowed / 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        edit("conv1.weight.steps", lambda steps: -steps),
+        edit("layer2.0.conv1.weight.scale", lambda scales: np.full_like(scales, scales.max())),
+        edit("layer3.2.conv2.weight.scale", lambda scales: scales[::-1].copy()),
+        edit("layer1.2.conv1.bias.steps", lambda steps: steps // 2),
+        another_zero_point,
+    ],
+    ids=["sign", "one scale for all channels", "scales in another order", "bias on another grid", "zero point"],
+)
+def test_an_int8_file_with_a_fault_does_not(int8_case, tmp_path, change):
+    error, allowed = golden_error(int8_case, plant(int8_case / "model.onnx", tmp_path / "a.onnx", change))
+    assert error > allowed
 
 
 @pytest.mark.parametrize("format_name", ["torchscript", "torch-export"])

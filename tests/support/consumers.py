@@ -20,11 +20,17 @@ import numpy as np
 from PIL import Image
 
 from cifar_export.exporting.artifact import export
-from cifar_export.formats.onnx_choices import OnnxChoices
+from cifar_export.exporting.precision import prepared
+from cifar_export.formats.onnx_choices import OnnxChoices, Precision
+from cifar_export.gate.forward import Inputs
 from cifar_export.gate.inputs import bundled_images, input_sets
+from cifar_export.gate.standard import standard
 from cifar_export.networks.resnet import with_input
+from cifar_export.networks.zoo import NETWORKS
+from cifar_export.runtimes import RUNTIMES
 from cifar_export.runtimes.pytorch import Reference
 from cifar_export.weights.core import Weights, build_network
+from cifar_export.weights.sources import load_weights
 
 from support.paths import ROOT
 
@@ -112,6 +118,50 @@ def reference(weights: Weights, pixels: Sequence[Any], top: int = 5) -> list[Top
     logits = Reference(with_input(network, "uint8", weights.normalization).eval()).logits(np.stack(pixels))
     labels = weights.network.dataset.labels
     return [[(labels[i], float(row[i])) for i in np.argsort(-row)[:top]] for row in logits]
+
+
+@dataclass(frozen=True)
+class ReducedSubject:
+    """The bundled CIFAR-10 ResNet-20 as a file in reduced precision, pictures, and what its simulation answers.
+
+    `logits`: for each picture that of each label. `allowed`: how far from them the runtime of that name may be.
+    """
+
+    file: Path
+    pictures: dict[str, Path]
+    logits: dict[str, dict[str, float]]
+    allowed: dict[str, float]
+
+    def check(self, found: Mapping[str, Top], runtime: str) -> None:
+        """Raise AssertionError unless `found` is what a correct runtime answers."""
+        assert found.keys() == self.logits.keys()
+        for name, expected in self.logits.items():
+            best, second = sorted(expected, key=lambda label: -expected[label])[:2]
+            allowed = self.allowed[runtime]
+            assert max(abs(logit - expected[label]) for label, logit in found[name]) <= allowed, name
+            if expected[best] - expected[second] > 2 * allowed:
+                assert found[name][0][0] == best, name
+
+
+def reduced_subject(folder: Path, precision: Precision = "int8") -> ReducedSubject:
+    """Export that file with uint8 input to `folder`, and put pictures there."""
+    weights = prepared(load_weights(NETWORKS["cifar10_resnet20"]), precision)
+    pixels = six_pictures()
+    pictures = {name: folder / f"{name}.png" for name in pixels}
+    for name, values in pixels.items():
+        for path in (pictures[name], pictures[name].with_suffix(".ppm")):
+            Image.fromarray(values).save(path)
+    file = folder / f"{weights.network.name}-uint8-{precision}.onnx"
+    choices = OnnxChoices(precision=precision)
+    export(weights, "onnx", variant="uint8", choices=choices, output=file, checked=False)
+    inputs = Inputs({"pictures": np.stack(list(pixels.values()))}, "uint8", weights.normalization)
+    held = standard(weights, "uint8", precision, [], inputs, lambda what: None)
+    labels = weights.network.dataset.labels
+    rows = [dict(zip(labels, map(float, row), strict=True)) for row in held.reference["pictures"]]
+    allowed = {
+        name: held.limits(spec)["pictures"].allowed for name, spec in RUNTIMES.items() if precision in spec.precisions
+    }
+    return ReducedSubject(file, pictures, dict(zip(pixels, rows, strict=True)), allowed)
 
 
 def answers(printed: str) -> dict[str, Top]:
