@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..system.torch_state import plain
-from .zoo import InputVariant, ModelSpec, NetworkSpec, Normalization
-
-STAGE_WIDTHS = (16, 32, 64)
+from .zoo import STAGE_WIDTHS, InputVariant, ModelSpec, NetworkSpec, Normalization
 
 
 class BasicBlock(nn.Module):

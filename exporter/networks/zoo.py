@@ -17,6 +17,7 @@ InputVariant = Literal["float32", "uint8", "unit"]
 INPUT_VARIANTS: tuple[InputVariant, ...] = ("float32", "uint8", "unit")
 RELEASED_VARIANTS: tuple[InputVariant, ...] = ("float32", "uint8")
 IMAGE_SIZE = 32
+STAGE_WIDTHS = (16, 32, 64)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,10 @@ def third_party(cifar_data, file):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("model", "dataset", "file", "options", "top1", "top5"), THIRD_PARTY)
+@pytest.mark.parametrize(
+    ("model", "dataset", "file", "options", "top1", "top5"),
+    [THIRD_PARTY[0], pytest.param(*THIRD_PARTY[1], marks=pytest.mark.slow)],
+)
 def test_third_party_weights_reach_their_known_accuracy(run, cifar_data, model, dataset, file, options, top1, top5):
     path = third_party(cifar_data, file)
     command = ["evaluate", model, "--dataset", dataset, "--weights", path, *options, "--data-dir", cifar_data, "--json"]
@@ -138,9 +141,8 @@ def predictions_everywhere(cifar_data, row, limit):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("row", THIRD_PARTY, ids=lambda row: row[2])
-def test_the_same_images_are_right_in_every_format(cifar_data, row):
-    found = predictions_everywhere(cifar_data, row, limit=300)
+def test_the_same_images_are_right_in_every_format(cifar_data):
+    found = predictions_everywhere(cifar_data, THIRD_PARTY[0], limit=300)
     for where, predictions in found.items():
         assert np.array_equal(predictions, found["pytorch", "float32"]), where
 

@@ -1,10 +1,13 @@
 """Sizes of the networks, counted from the networks: equal to what is published."""
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_export.networks.counting import size_of
 from cifar_export.networks.resnet import build
-from cifar_export.networks.zoo import NETWORKS
+from cifar_export.networks.zoo import NETWORKS, network
 
 # parameters in M, multiply-adds in M, as published for CIFAR-10 by chenyaofo/CIFAR-pretrained-models
 PUBLISHED = {
@@ -18,6 +21,23 @@ PUBLISHED = {
 def test_sizes_are_the_published_ones(name):
     size = size_of(NETWORKS[name])
     assert (round(size.parameters / 1e6, 2), round(size.multiply_adds / 1e6, 2)) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset"), [("resnet8", "cifar100"), ("resnet20", "cifar10"), ("resnet110", "cifar10")]
+)
+def test_sizes_are_what_torch_counts(model, dataset):
+    spec = network(model, dataset)
+    with torch.device("meta"):
+        module = build(spec).eval()
+        image = torch.empty(1, 3, 32, 32)
+    layers = [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        module(image)
+    size = size_of(spec)
+    assert size.parameters == sum(p.numel() for layer in layers for p in layer.parameters())
+    assert size.multiply_adds == counter.get_total_flops() // 2
 
 
 @pytest.mark.parametrize("name", NETWORKS)
