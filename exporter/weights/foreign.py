@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ..errors import InvalidInput
 from ..networks.folding import norm_of
-from ..networks.resnet import STAGE_WIDTHS
-from ..networks.zoo import DATASETS, NetworkSpec
+from ..networks.zoo import DATASETS, STAGE_WIDTHS, NetworkSpec
 from . import shortcuts
 from .candidates import choose
 from .checks import COUNTER, check_tensors, check_values, converted, is_weight, listed
