@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,9 +21,12 @@ from ..networks.zoo import Normalization
 from ..runtimes import Runtime, open_subject, run_batch
 from .forward import Answer, Inputs, attempt
 
+_LOOK_EVERY_S = 2.0
+
 
 def main() -> None:
-    """Answer jobs until stdin ends."""
+    """Answer jobs until stdin ends, or who asks for them is gone."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as replies:
         runtime: Runtime | None = None
         os.dup2(2, 1)  # libraries that print to stdout do not disturb the answers
@@ -35,6 +39,13 @@ def main() -> None:
             else:
                 reply = _values(job) if "graph" in job else _answer(job, replies)
             _say(replies, json.dumps(reply))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent was killed: what runs here may never come back to read that stdin has ended."""
+    while os.getppid() == parent:
+        threading.Event().wait(_LOOK_EVERY_S)
+    os._exit(1)
 
 
 def _answer(job: dict[str, Any], replies: TextIO) -> dict[str, Any]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
 import sys
 
 import pytest
 
 from cifar_export.gate.check import check
 from cifar_export.gate.inputs import bundled_images
+
+from support.paths import ROOT
 
 FEW = {"real": bundled_images()[:12]}
 
@@ -79,3 +84,34 @@ def test_isolated_and_not_are_the_same_numbers(checked, weights20, exported):
     files = {"onnx": exported("onnx", "uint8", 17).path}
     here = check(weights20, "uint8", files, ["onnxruntime-cpu"], FEW)
     assert here.runtimes == (rows["onnxruntime-cpu"],)
+
+
+KILLED = """
+import json, sys
+from pathlib import Path
+from cifar_export.gate.isolation import Worker
+
+folder = Path(sys.argv[1])
+np_file = folder / "images.npy"
+worker = Worker(folder / "errors")
+job = folder / "job.json"
+job.write_text(json.dumps({"session": ["support.bad_runtimes:Hang", "network", str(job)]}))
+print(worker._process.pid, worker.ask(json.dumps(str(job)), 60), flush=True)
+import numpy as np
+np.save(np_file, np.zeros((1, 3, 32, 32), np.float32))
+job.write_text(json.dumps({"images": str(np_file), "logits": str(folder / "logits.npy")}))
+worker.ask(json.dumps(str(job)), 600)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
+def test_what_hangs_ends_when_its_parent_is_killed(tmp_path):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        pid = int(parent.stdout.readline().split()[0])
+        watched = os.pidfd_open(pid)
+        parent.kill()
+    ended, _, _ = select.select([watched], [], [], 30)
+    os.close(watched)
+    assert ended, f"process {pid} still runs"
