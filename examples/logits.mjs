@@ -8,6 +8,7 @@
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 
+process.env.ORT_DISABLE_TELEMETRY ??= '1'; // before ONNX Runtime is imported
 const FOLDERS = { 'onnxruntime-node': 'node', 'onnxruntime-web': 'web' };
 
 function send(bytes) {

@@ -28,6 +28,11 @@ struct Options {
     bool cuda = false;
 };
 
+// A command line that makes no sense: exit code 2.
+struct Usage : std::invalid_argument {
+    using std::invalid_argument::invalid_argument;
+};
+
 inline Options parse(std::span<char* const> arguments) {
     Options options;
     for (std::size_t i = 0; i < arguments.size(); ++i) {
@@ -37,14 +42,14 @@ inline Options parse(std::span<char* const> arguments) {
         } else if (argument == "--repeat" && i + 1 < arguments.size()) {
             options.repeat = std::max(1, std::atoi(arguments[++i]));
         } else if (argument.starts_with("--")) {
-            throw std::invalid_argument("unknown option " + std::string(argument));
+            throw Usage("unknown option " + std::string(argument) + ". Known: --repeat N, --cuda.");
         } else if (options.model.empty()) {
             options.model = argument;
         } else {
             options.pictures.emplace_back(argument);
         }
     }
-    if (options.pictures.empty()) throw std::invalid_argument("usage: classify MODEL PICTURE.ppm... [--repeat N] [--cuda]");
+    if (options.pictures.empty()) throw Usage("usage: classify MODEL PICTURE.ppm... [--repeat N] [--cuda]");
     return options;
 }
 

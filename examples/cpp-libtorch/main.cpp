@@ -22,7 +22,7 @@ std::vector<std::string> labels_of(const std::string& metadata) {
 }
 
 void classify(const cifar::Options& arguments) {
-    if (arguments.cuda && !torch::cuda::is_available()) throw std::runtime_error("no CUDA device, or no libtorch for CUDA");
+    if (arguments.cuda && !torch::cuda::is_available()) throw std::runtime_error("no CUDA device, or no libtorch for CUDA. Leave --cuda out.");
     const c10::Device device(arguments.cuda ? c10::kCUDA : c10::kCPU);
     at::set_num_threads(1);  // one small picture is not worth sharing between threads
     at::globalContext().setAllowTF32CuDNN(false);  // float32 in full
@@ -56,6 +56,9 @@ int main(int argc, char* argv[]) {
     try {
         classify(cifar::parse({argv + 1, argv + argc}));
         return 0;
+    } catch (const cifar::Usage& error) {
+        std::fprintf(stderr, "error: %s\n", error.what());
+        return 2;
     } catch (const c10::Error& error) {
         std::fprintf(stderr, "error: %s\n", error.what_without_backtrace());
     } catch (const std::exception& error) {

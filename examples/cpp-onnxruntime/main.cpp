@@ -6,12 +6,30 @@
 #include <onnxruntime_session_options_config_keys.h>
 
 #include <array>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 
 #include "cifar.hpp"
 
 namespace {
+
+// ONNX Runtime's builds may keep a device id and a database of events in the user's cache, unless this is set.
+void without_telemetry() {
+#ifdef _WIN32
+    if (!std::getenv("ORT_DISABLE_TELEMETRY")) _putenv_s("ORT_DISABLE_TELEMETRY", "1");
+#else
+    setenv("ORT_DISABLE_TELEMETRY", "1", 0);
+#endif
+}
+
+// What happened, without the place in ONNX Runtime's source that it puts around it.
+std::string cause(std::string_view what) {
+    constexpr std::string_view fail = " : FAIL : ";
+    if (const auto at = what.find(fail); at != what.npos) what.remove_prefix(at + fail.size());
+    if (const auto at = what.find("CUDA failure"); at != what.npos) what.remove_prefix(at);
+    return std::string(what.substr(0, what.find_first_of("\n;")));
+}
 
 // CUDA in full float32, and nothing but CUDA: where it cannot run everything, making the session throws.
 void add_cuda(Ort::SessionOptions& options) {
@@ -34,7 +52,8 @@ void classify(const cifar::Options& arguments) {
         try {
             add_cuda(options);
         } catch (const Ort::Exception& error) {
-            throw std::runtime_error(std::string("the CUDA provider does not start here: ") + error.what());
+            throw std::runtime_error("the CUDA provider does not start here: " + cause(error.what()) +
+                                     ". Install the NVIDIA driver and CUDA, or leave --cuda out.");
         }
     }
     Ort::Session session(env, std::filesystem::path(arguments.model).c_str(), options);
@@ -75,11 +94,17 @@ void classify(const cifar::Options& arguments) {
 }  // namespace
 
 int main(int argc, char* argv[]) {
+    without_telemetry();
     try {
         classify(cifar::parse({argv + 1, argv + argc}));
         return 0;
+    } catch (const cifar::Usage& error) {
+        std::fprintf(stderr, "error: %s\n", error.what());
+        return 2;
+    } catch (const Ort::Exception& error) {
+        std::fprintf(stderr, "error: %s\n", cause(error.what()).c_str());
     } catch (const std::exception& error) {
         std::fprintf(stderr, "error: %s\n", error.what());
-        return 1;
     }
+    return 1;
 }

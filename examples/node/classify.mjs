@@ -6,6 +6,12 @@ import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 
 const SIDE = 32;
+const USAGE = 'usage: node classify.mjs MODEL.onnx PICTURE.png... [--repeat N]';
+// ONNX Runtime keeps a device id and a database of events in the user's cache, unless this is set before its import
+process.env.ORT_DISABLE_TELEMETRY ??= '1';
+
+/** A command line that makes no sense: exit code 2. */
+class Usage extends Error {}
 
 /** A package that `npm ci` installs, or an error that says so. */
 async function load(name) {
@@ -25,9 +31,28 @@ async function readLabels(model) {
   }
 }
 
+function decode(PNG, path, bytes) {
+  try {
+    return PNG.sync.read(bytes);
+  } catch (error) {
+    throw new Error(`${path} is not a PNG file (${error.message}). Save it as a PNG of 32x32 pixels first.`);
+  }
+}
+
+/** The command line. */
+function parse() {
+  try {
+    const { values, positionals } = parseArgs({ allowPositionals: true, options: { repeat: { type: 'string' } } });
+    if (positionals.length < 2) throw new Usage(USAGE);
+    return { values, positionals };
+  } catch (error) {
+    throw error.code?.startsWith('ERR_PARSE_ARGS') ? new Usage(`${error.message.split('. ')[0]}; ${USAGE}`) : error;
+  }
+}
+
 /** The pixels of a 32x32 PNG, three bytes (R, G, B) each, then black pictures up to that batch. */
 async function readPicture(PNG, path, batch) {
-  const { width, height, data } = PNG.sync.read(await readFile(path));
+  const { width, height, data } = decode(PNG, path, await readFile(path));
   if (width !== SIDE || height !== SIDE) throw new Error(`${path} is not 32x32. Scale it first.`);
   const pixels = new Uint8Array(batch * SIDE * SIDE * 3);
   pixels.set(data.filter((_, i) => i % 4 !== 3)); // without alpha
@@ -42,9 +67,8 @@ function softmax(logits) {
 }
 
 async function main() {
-  const { values, positionals } = parseArgs({ allowPositionals: true, options: { repeat: { type: 'string' } } });
+  const { values, positionals } = parse();
   const [model, ...pictures] = positionals;
-  if (pictures.length === 0) throw new Error('usage: node classify.mjs MODEL.onnx PICTURE.png... [--repeat N]');
   const [ort, { PNG }] = [await load('onnxruntime-node'), await load('pngjs')];
   const labels = await readLabels(model);
   // one small picture is not worth sharing between threads
@@ -79,5 +103,5 @@ try {
   await main();
 } catch (error) {
   console.error(`error: ${error.message}`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof Usage ? 2 : 1;
 }

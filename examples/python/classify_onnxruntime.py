@@ -1,14 +1,20 @@
 """Classify pictures with a uint8 ONNX file, ONNX Runtime and Pillow: classify_onnxruntime.py MODEL.onnx PICTURE..."""
 
 import json
+import os
 import sys
 
+# ONNX Runtime keeps a device id and a database of events in the user's cache, unless this is set before its import
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 try:
     import numpy as np
     import onnxruntime as ort
     from PIL import Image
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed: pip install onnxruntime pillow")
+if len(sys.argv) < 3:
+    print("error: usage: classify_onnxruntime.py MODEL.onnx PICTURE...", file=sys.stderr)
+    sys.exit(2)
 
 session = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
 batch = session.get_inputs()[0].shape[0]

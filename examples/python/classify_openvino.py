@@ -10,6 +10,9 @@ try:
     from PIL import Image
 except ModuleNotFoundError as error:
     sys.exit(f"error: {error.name} is not installed: pip install openvino pillow")
+if len(sys.argv) < 3:
+    print("error: usage: classify_openvino.py MODEL.onnx PICTURE...", file=sys.stderr)
+    sys.exit(2)
 
 # f32: on processors that have bfloat16, OpenVINO would compute with that, and be off by 0.1
 model = ov.Core().compile_model(sys.argv[1], "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

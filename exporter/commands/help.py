@@ -20,7 +20,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("--input", "--layout", "--precision", "--weight-bits", "--scheme", "--calibration"),
     ),
     "Proof and accuracy": (
-        *("--runtime", "--all-runtimes", "--data-dir", "--top", "--batch-size", "--check-accuracy"),
+        *("--runtime", "--all-runtimes", "--data-dir", "--test-set", "--top", "--batch-size", "--check-accuracy"),
         "--no-check",
     ),
     "Release": ("--version", "--jobs", "--no-cache", "--sign-key", "--license"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InvalidInput, Unavailable
+from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, DatasetSpec, InputVariant
 from ..system.files import require_target
 from .console import (
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from ..formats.onnx_choices import Layout, Precision
     from ..networks.preprocess import Pixels
 
+    TestImages = Callable[[DatasetSpec | None], dict[str, Pixels]]
+
 
 @click.command(
     cls=Command,
@@ -51,8 +55,9 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     envvar="CIFAR_DATA",
     show_envvar=True,
-    help="Also compare on the whole test set in this folder.",
+    help="Also compare on the whole test set in this folder; where CIFAR_DATA names it, with --test-set alone.",
 )
+@click.option("--test-set", is_flag=True, help="Also compare on the whole test set in --data-dir, CIFAR_DATA or data.")
 @click.option(
     "--save-repro",
     "repro",
@@ -77,6 +82,7 @@ def parity(
     trust_file: bool,
     layout: Layout | None,
     data_dir: Path | None,
+    test_set: bool,
     repro: Path | None,
     page: Path | None,
     wide: bool,
@@ -89,8 +95,10 @@ def parity(
     exported file. A file of somebody else needs --weights PATH; without it its runtimes are compared with each other,
     which proves nothing (exit code 1).
 
-    It is run on the images that come with cifar-export, on generated ones, and on the test set if there is one.
+    It is run on the images that come with cifar-export, on generated ones, and with --data-dir or --test-set on the
+    test set.
     """
+    images = functools.partial(_test_images, data_dir=data_dir, test_set=test_set)
     refuse_two_files(network["model"], file)
     with as_laid_out(str(file or network["model"]), layout) as subject:
         if file is not None:
@@ -105,7 +113,7 @@ def parity(
                 )
             refuse_precision(precision, subject)
             stranger = stranger_of(subject, network, variant, trust=trust_file)
-            return _compare(stranger, runtimes, data_dir, as_json, wide=wide)
+            return _compare(stranger, runtimes, images, as_json, wide=wide)
         wanted = asked(**network)
         file = wanted.file or file
         refuse_trust_without_file(file, trust_file)
@@ -115,12 +123,12 @@ def parity(
             require_target(page)  # before the minutes that the proof takes
         how: dict[str, Any] = {"variant": variant, "runtimes": runtimes, "file": file, "trust_file": trust_file}
         how["precision"] = precision
-        return _prove(wanted, data_dir, repro, page, as_json, wide=wide, **how)
+        return _prove(wanted, images, repro, page, as_json, wide=wide, **how)
 
 
 def _prove(
     wanted: Asked,
-    data_dir: Path | None,
+    images: TestImages,
     repro: Path | None,
     page: Path | None,
     as_json: bool,
@@ -132,7 +140,7 @@ def _prove(
     from .progress import steps
     from .reports import parity_table
 
-    more = _test_images(wanted.spec.dataset, data_dir)
+    more = images(wanted.spec.dataset)
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")
         weights = wanted.load(quiet=as_json)
@@ -165,9 +173,7 @@ def _prove(
             parity_table(report, name_of(how["file"]), wide=wide)
 
 
-def _compare(
-    stranger: Stranger, runtimes: tuple[str, ...], data_dir: Path | None, as_json: bool, *, wide: bool
-) -> None:
+def _compare(stranger: Stranger, runtimes: tuple[str, ...], images: TestImages, as_json: bool, *, wide: bool) -> None:
     """`parity` of a file that comes without its weights."""
     from ..diagnosis.differences import differences
     from .progress import steps
@@ -177,7 +183,7 @@ def _compare(
         f"note: the weights of {stranger.file} are not here, so it cannot be compared with PyTorch, only its runtimes "
         "with each other."
     )
-    more = _test_images(stranger.dataset, data_dir) if stranger.dataset else {}
+    more = images(stranger.dataset)
     with steps(quiet=as_json) as progress:
         report = differences(
             stranger.file,
@@ -200,17 +206,21 @@ def _compare(
             differences_table(report, wide=wide)
 
 
-def _test_images(dataset: DatasetSpec, data_dir: Path | None) -> dict[str, Pixels]:
-    """The whole test set, where it was asked for or is at hand."""
-    if data_dir is None or dataset.name not in DATASETS:
+def _test_images(dataset: DatasetSpec | None, data_dir: Path | None, *, test_set: bool) -> dict[str, Pixels]:
+    """The whole test set, where it was asked for: its minutes are nobody's surprise."""
+    source = click.get_current_context().get_parameter_source("data_dir")
+    from_environment = source is click.core.ParameterSource.ENVIRONMENT
+    if not test_set and (data_dir is None or from_environment):
+        if from_environment:
+            say("note: the test set in CIFAR_DATA is not used. Add --test-set to compare on all of it, too.")
+        return {}
+    if dataset is None or dataset.name not in DATASETS:
+        if test_set:
+            raise InvalidInput("--test-set is for networks of cifar10 and cifar100. Leave it out, or add --dataset.")
         return {}
     from ..data import load_split
 
-    try:
-        return {"test": load_split(data_dir, dataset, "test").images}
-    except Unavailable:
-        source = click.get_current_context().get_parameter_source("data_dir")
-        if source is not click.core.ParameterSource.ENVIRONMENT:
-            raise
-        say(f"note: there is no {dataset.title} in CIFAR_DATA={data_dir}; the bundled images are used.")
-        return {}
+    folder = data_dir or Path("data")
+    images = load_split(folder, dataset, "test").images
+    say(f"note: also compared on the {len(images):,} test images of {dataset.title} in {folder}.")
+    return {"test": images}

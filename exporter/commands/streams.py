@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any, TextIO
 
@@ -69,9 +70,30 @@ def guard() -> None:
 
 
 def say(line: str) -> None:
-    """Print a line for people to stderr; text of strangers in it moves no cursor. Paragraphs keep their lines."""
+    """Print a line for people to stderr; text of strangers in it moves no cursor. Paragraphs keep their lines.
+
+    On a terminal a long line is broken between words; a log has it whole.
+    """
     if sys.stderr is not None:  # None where the caller closed it (`2>&-`)
-        click.echo("\n".join(map(printable, line.split("\n"))), err=True)
+        lines = [printable(part) for part in line.split("\n")]
+        if sys.stderr.isatty():
+            import shutil  # not for --help
+
+            width = shutil.get_terminal_size().columns
+            lines = [broken(part, width) for part in lines]
+        click.echo("\n".join(lines), err=True)
+
+
+def broken(line: str, width: int, indent: str = "") -> str:
+    """`line` in lines of at most `width` letters where its words allow that; those after the first are indented."""
+    return textwrap.fill(
+        line,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 @contextlib.contextmanager

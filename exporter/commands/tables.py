@@ -7,7 +7,6 @@ title, no header and no box: one record a line, all of its columns, a tab betwee
 from __future__ import annotations
 
 import sys
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import printable
-from .streams import say
+from .streams import broken, say
 
 Row = Sequence[str | None]
 """A cell for each column; None is what was not measured."""
@@ -112,15 +111,7 @@ def remark(text: str, indent: str = "") -> None:
         return
     width = Console().width
     for line in text.split("\n"):
-        whole = textwrap.fill(
-            printable(line),
-            width,
-            initial_indent=indent,
-            subsequent_indent=indent + "  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        Console(highlight=False, soft_wrap=True).print(whole, markup=False)
+        Console(highlight=False, soft_wrap=True).print(broken(printable(line), width, indent), markup=False)
 
 
 def by_reason(word: str, reasons: Iterable[tuple[str, str | None]]) -> None:

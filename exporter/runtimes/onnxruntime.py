@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,8 @@ _INSTALL = "`pip install onnxruntime-gpu[cuda,cudnn]`"
 NO_DRIVER = Missing(
     "there is no NVIDIA GPU here, or no driver for one", "Run it on a machine where `nvidia-smi` works."
 )
+# where in its source an error was raised: file, line, and the signature of a C++ function
+_SOURCE = re.compile(r"^(?:EP Error )?\S+\.(?:cc|cpp|h):\d+ [^\n]*?\)(?: const)? (?=[A-Z])")
 _NO_FALLBACK = "fallback to CPU EP has been explicitly disabled"  # all that a provider that failed to load leaves
 
 
@@ -147,7 +150,7 @@ def probe(provider: str) -> str | None:
     try:
         session = start(ort, _one_node_model(), provider, CUDA_OPTIONS if provider == CUDA else {})
     except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base class
-        line = first_line(error)
+        line = first_line(_SOURCE.sub("", str(error), count=1))
         return "ONNX Runtime could not load it" if _NO_FALLBACK in line else line
     ran = session.get_providers()[0]
     return None if ran == provider else f"{ran} would run instead"

@@ -71,4 +71,9 @@ def missing_tensorrt() -> Missing | None:
     reason = probe(TENSORRT)
     if reason is None:
         return None
+    if "install TensorRT" in reason:
+        fix = (
+            "Install NVIDIA TensorRT, and name the folder of its libnvinfer in LD_LIBRARY_PATH; nothing else needs it."
+        )
+        return Missing("the libraries of TensorRT are not installed", fix)
     return Missing(f"the TensorRT provider does not start: {reason}", "See whether TensorRT is installed.")

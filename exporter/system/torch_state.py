@@ -23,11 +23,13 @@ from .turns import Turns
 _turns = Turns()
 
 # What torch says of torch.jit and of its older TF32 flags. TorchScript stays because C++ consumers ask for it, the
-# flags because torch.export reads them. What torch 2.10 says of the bytes of a .pt2 file is of bytes it only reads.
+# flags because torch.export reads them. What torch 2.10 says of the bytes of a .pt2 file is of bytes it only reads, and
+# what 2.11 says of LeafSpec, of copies that its own torch.export makes.
 _DEPRECATED = (
     r"`?torch\.jit\.",
     r"Please use the new API settings to control TF32",
     r"The given buffer is not writable",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
 _filters = threading.RLock()
 _generator = threading.RLock()

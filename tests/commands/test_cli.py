@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -169,13 +171,34 @@ def test_a_name_that_stdout_cannot_encode_ends_nothing(weights20_file, tmp_path)
     assert output.is_file()
 
 
-def test_parity_adds_the_test_set_where_the_environment_has_it(weights20_file, exported, tmp_path):
+def test_parity_takes_the_test_set_where_it_is_asked_for_alone(weights20_file, exported, tmp_path, monkeypatch):
+    split = SimpleNamespace(images=np.zeros((7, 32, 32, 3), np.uint8))
+    monkeypatch.setattr(
+        "cifar_export.data.load_split", lambda folder, *_: split if folder == tmp_path else pytest.fail(str(folder))
+    )
     command = ["parity", "resnet20", "--weights", str(weights20_file), "--runtime", "onnxruntime-cpu", "--json"]
     command += ["--file", str(exported("onnx", "float32", 17).path)]
-    result = CliRunner().invoke(cli.main, command, env={"CIFAR_DATA": str(tmp_path)})
-    assert (result.exit_code, json.loads(result.stdout)["passed"]) == (0, True)
-    assert result.stderr.startswith("note: there is no CIFAR-10 in CIFAR_DATA=")
-    result = CliRunner().invoke(cli.main, [*command, "--data-dir", str(tmp_path)])
+    environment = {"CIFAR_DATA": str(tmp_path)}
+
+    def images(*options, env):
+        result = CliRunner().invoke(cli.main, [*command, *options], env=env)
+        assert result.exit_code == 0, result.stderr
+        row = json.loads(result.stdout)["runtimes"][-1]
+        return result.stderr, {sets["inputs"]: sets["images"] for sets in row["inputs"]}.get("test")
+
+    hint = "note: the test set in CIFAR_DATA is not used. Add --test-set to compare on all of it, too.\n"
+    assert images(env=environment) == (hint, None)
+    assert images(env={"CIFAR_DATA": None}) == ("", None)
+    used = f"note: also compared on the 7 test images of CIFAR-10 in {tmp_path}.\n"
+    assert images("--test-set", env=environment) == (used, 7)
+    assert images("--data-dir", str(tmp_path), env={"CIFAR_DATA": "elsewhere"}) == (used, 7)
+
+
+@pytest.mark.parametrize("options", [["--data-dir", "HERE"], ["--test-set"]])
+def test_a_test_set_that_is_asked_for_and_not_there_is_exit_code_3(run, weights20_file, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    options = [str(tmp_path) if option == "HERE" else option for option in options]
+    result = run("parity", "resnet20", "--weights", weights20_file, *options, "--json")
     assert (result.exit_code, json.loads(result.stdout)["exit_code"]) == (3, 3)
 
 

@@ -20,6 +20,7 @@ from cifar_export.commands.reports import (
     parity_table,
     predictions_table,
 )
+from cifar_export.commands.streams import say
 from cifar_export.commands.tables import Column, fitting
 from cifar_export.weights.catalog import catalog
 
@@ -114,3 +115,17 @@ def test_columns_fit_and_those_of_higher_rank_go_first(asked: list[tuple[int, in
     assert not dropped or max((columns[place].rank for place in shown), default=0) <= min(dropped)
     for place, width in shown.items():
         assert 1 <= width <= asked[place][0]
+
+
+def test_errors_break_between_words_on_a_terminal_and_are_whole_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "note: " + "words " * 40 + "/a/path/that/is/not/broken"
+    say(line)
+    assert capsys.readouterr().err == f"{line}\n"
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    say(line)
+    said = capsys.readouterr().err
+    assert max(map(len, said.splitlines())) <= 80
+    assert " ".join(said.split()) == line

@@ -23,6 +23,7 @@ from support.consumers import (
     cpp_libtorch,
     cpp_onnxruntime,
     for_three,
+    homeless,
     largest_error,
     reduced_subject,
     run,
@@ -128,10 +129,24 @@ def test_a_model_that_wants_normalized_input_is_refused(
 
 
 def test_a_missing_model_or_picture_is_one_line(program: Path, example: str, exported: Subject) -> None:
-    for arguments in (["nowhere.onnx", ppm(exported)[0]], [exported.file(MODELS[example]), "nowhere.ppm"], ["model"]):
+    for arguments in (["nowhere.onnx", ppm(exported)[0]], [exported.file(MODELS[example]), "nowhere.ppm"]):
         done = run(program, *arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith("error: ")
+
+
+def test_wrong_usage_is_exit_code_2(program: Path, example: str, exported: Subject) -> None:
+    for arguments, said in (["model"], "usage: "), (["model", "a.ppm", "--quick"], "unknown option --quick"):
+        done = run(program, *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: {said}")
+
+
+@only_onnxruntime
+def test_nothing_is_left_in_the_cache(program: Path, example: str, exported: Subject, tmp_path: Path) -> None:
+    done = run(program, exported.file(MODELS[example]), ppm(exported)[0], env=homeless(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: CUDA is not refused")
@@ -139,6 +154,9 @@ def test_cuda_is_not_replaced_by_the_cpu(program: Path, example: str, exported: 
     done = run(program, exported.file(MODELS[example]), ppm(exported)[0], "--cuda")
     assert (done.returncode, done.stdout) == (1, "")
     assert "CUDA" in done.stderr
+    assert "eave --cuda out" in done.stderr
+    assert ".cc" not in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.cuda

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from cifar_export.exporting.artifact import export
 from cifar_export.networks.zoo import network
@@ -19,6 +20,7 @@ from support.consumers import (
     Subject,
     answers,
     for_three,
+    homeless,
     largest_error,
     npm_packages,
     reduced_subject,
@@ -70,18 +72,29 @@ def test_wrong_input_is_one_line(program: tuple[str, Path], exported: Subject, t
     model, picture = exported.file("-uint8.onnx"), exported.pictures["noise"]
     normalized = tmp_path / "model.onnx"
     export(exported.weights, "onnx", output=normalized, checked=False)
+    jpeg = tmp_path / "noise.jpg"
+    Image.open(picture).save(jpeg)
     lonely = tmp_path / "lonely.onnx"
     shutil.copy(model, lonely)
     for arguments, expected in (
         ([normalized, picture], "--input uint8"),
         ([lonely, picture], "lonely.onnx.json"),
         ([model, "nowhere.png"], "nowhere.png"),
+        ([model, jpeg], "noise.jpg is not a PNG file"),
         ([model], "usage"),
+        ([model, picture, "--quick"], "--quick"),
     ):
         done = run(*program, *arguments)
-        assert (done.returncode, done.stdout) == (1, "")
+        assert (done.returncode, done.stdout) == (2 if expected in ("usage", "--quick") else 1, "")
+        assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("error: ")
         assert expected in done.stderr
+
+
+def test_nothing_is_left_in_the_cache(program: tuple[str, Path], exported: Subject, tmp_path: Path) -> None:
+    done = run(*program, exported.file("-uint8.onnx"), exported.pictures["noise"], env=homeless(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_its_packages_it_says_what_to_do(exported: Subject, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from support.consumers import (
     Subject,
     answers,
     for_three,
+    homeless,
     largest_error,
     reduced_subject,
     run,
@@ -81,3 +82,18 @@ def test_without_its_runtime_it_says_what_to_install(exported: Subject, runtime:
     code, _, stderr = launch(runtime, runtime, exported.file("-uint8.onnx"))
     assert code == 1
     assert stderr.strip() == f"error: {runtime} is not installed: pip install {runtime} pillow"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_wrong_usage_is_exit_code_2(exported: Subject, runtime: str) -> None:
+    pytest.importorskip(runtime, reason=f"{runtime} is not installed")
+    code, stdout, stderr = launch(runtime, "torch", exported.file("-uint8.onnx"))
+    assert (code, stdout) == (2, "")
+    assert stderr == f"error: usage: classify_{runtime}.py MODEL.onnx PICTURE...\n"
+
+
+def test_nothing_is_left_in_the_cache(exported: Subject, tmp_path: Path) -> None:
+    script = EXAMPLES / "python" / "classify_onnxruntime.py"
+    done = run(sys.executable, script, exported.file("-uint8.onnx"), exported.pictures["noise"], env=homeless(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ from cifar_export.errors import InvalidInput, Unavailable
 from cifar_export.exporting.artifact import Artifact
 from cifar_export.runtimes import cuda_libraries, open_runtime, why_missing
 from cifar_export.runtimes.onnxruntime import CPU, CUDA, missing_cuda, open_cpu, open_cuda
+from cifar_export.runtimes.onnxruntime_cuda import TENSORRT, missing_tensorrt
 from cifar_export.weights.core import Weights
 
 Export = Callable[..., Artifact]
@@ -72,6 +73,32 @@ def test_a_machine_where_sessions_fall_back_is_said_to_lack_cuda(session: type[S
     assert "CPUExecutionProvider would run instead" in str(missing_cuda())
     with pytest.raises(Unavailable, match="onnxruntime-cuda cannot run here"):
         open_runtime("onnxruntime-cuda", Path("model.onnx"))
+
+
+TENSORRT_SAYS = (
+    "/onnxruntime_src/onnxruntime/python/onnxruntime_pybind_state.cc:729 void onnxruntime::python::"
+    "RegisterTensorRTPluginsAsCustomOps(PySessionOptions&, const onnxruntime::ProviderOptions&) Please install "
+    "TensorRT libraries as mentioned in the GPU requirements page, make sure they're in the PATH or LD_LIBRARY_PATH, "
+    "and that your GPU is supported.\n"
+)
+
+
+def test_that_tensorrt_is_not_installed_is_a_sentence(session: type[StandIn], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
+    monkeypatch.setattr("cifar_export.runtimes.onnxruntime_cuda.has_driver", lambda: True)
+    session.error = RuntimeError(TENSORRT_SAYS)
+    missing = missing_tensorrt()
+    assert missing is not None
+    assert missing.cause == "the libraries of TensorRT are not installed"
+    assert "LD_LIBRARY_PATH" in missing.fix
+
+
+def test_a_reason_names_no_place_in_the_source(session: type[StandIn]) -> None:
+    session.error = RuntimeError(TENSORRT_SAYS.replace("Please install TensorRT", "CUDA failure 35: no"))
+    cause = str(missing_cuda())
+    assert "CUDA failure 35: no libraries" in cause
+    assert "::" not in cause
+    assert ".cc" not in cause
 
 
 def test_a_session_on_cuda_is_taken_and_says_so(session: type[StandIn]) -> None:

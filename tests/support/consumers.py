@@ -201,6 +201,12 @@ def run(*command: str | Path, **options: Any) -> subprocess.CompletedProcess[str
     return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)
 
 
+def homeless(home: Path) -> dict[str, str]:
+    """The environment of a user whose home is the empty folder `home`, and who has said nothing about telemetry."""
+    dropped = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")
+    return {name: value for name, value in os.environ.items() if name not in dropped} | {"HOME": str(home)}
+
+
 def npm_packages(example: str) -> Path:
     """The example's folder, once its npm packages are there."""
     tool("node")

@@ -108,17 +108,17 @@ def test_networks_are_chosen_by_model_data_set_or_name(package, builds, argument
 
 def test_only_goes_without_models(package):
     result = package("resnet20", *only(NAMES[0]))
-    assert (result.exit_code, "Leave MODEL and --dataset out" in result.output) == (2, True)
+    assert (result.exit_code, "Leave NETWORK and --dataset out" in result.output) == (2, True)
 
 
 def test_a_network_without_weights_is_named_and_how_to_package_the_others(package, builds, monkeypatch):
     entries = build.bundled_entries()
     monkeypatch.setattr(build, "bundled_entries", lambda: {name: entries[name] for name in NAMES})
     result = package("--json")
-    assert result.exit_code == 3
+    assert result.exit_code == 2
     assert "cifar10_resnet32" in result.stderr
     assert "--only cifar10_resnet20 --only cifar100_resnet20" in result.stderr
-    assert json.loads(result.stdout)["exit_code"] == 3
+    assert json.loads(result.stdout)["exit_code"] == 2
     assert builds.built == []
 
 
