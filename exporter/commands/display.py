@@ -286,7 +286,7 @@ def divergence_summary(found: Divergence) -> None:
     """Print the first node of an ONNX file that diverges, and what is known of it."""
     pairs = [("first wrong node", f"{found.node} ({found.op})"), ("what", found.reason)]
     if found.inputs:
-        within = " (inside the float32 band)" if found.kind == "numbers" else ""
+        within = " (as they should be)" if found.kind == "numbers" else ""
         pairs.append(("inputs", ", ".join(found.inputs) + within))
     for weight in found.weights:
         shape = " x ".join(str(size) for size in weight.shape) or "scalar"
