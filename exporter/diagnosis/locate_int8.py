@@ -180,12 +180,18 @@ def _blame(
     said += [f"it reads {a}, not {b}" for a, b in zip(node.input, ours.input, strict=False) if a != b]
     said += [f"{one.name} is not the network's" for one in differences if one.max_abs_difference is not None]
     inputs = tuple(name for name in node.input if name and name not in constants)
-    numbers = {} if found is None else {"max_abs_error": found.error, "allowed": found.allowed}
     kind: Any = "refused" if found is None else "shape" if found.unit == "shape" else "numbers"
-    image = found.image if found else 0
-    name = node.name or value
     return Divergence(
-        name, node.op_type, kind, value, "; ".join(said), inputs, differences, worst_image=image, **numbers
+        node.name or value,
+        node.op_type,
+        kind,
+        value,
+        "; ".join(said),
+        inputs,
+        differences,
+        max_abs_error=found.error if found else None,
+        allowed=found.allowed if found else None,
+        worst_image=found.image if found else 0,
     )
 
 
