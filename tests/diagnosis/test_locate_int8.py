@@ -135,6 +135,13 @@ def test_without_grids_there_is_nothing_to_compare_with(file: Path, pixels: Pixe
         locate_int8(load_weights(NETWORKS["cifar10_resnet20"]), file, "float32", pixels)
 
 
+@pytest.fixture
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer images than a parity run has, for the simulation takes its time."""
+    monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", few_of_each)
+
+
+@pytest.mark.usefixtures("_few")
 def test_parity_names_the_node(run: Run, file: Path, tmp_path: Path) -> None:
     wrong = plant(file, tmp_path / "a.onnx", edit("layer1.2.conv1.bias.steps", lambda steps: steps // 2))
     command = ("parity", "resnet20", "--file", wrong, "--runtime", "onnxruntime-cpu")
@@ -146,6 +153,7 @@ def test_parity_names_the_node(run: Run, file: Path, tmp_path: Path) -> None:
     assert differing == ["layer1.2.conv1.bias.steps"]
 
 
+@pytest.mark.usefixtures("_few")
 def test_eight_bits_that_only_a_processor_gets_wrong_are_explained(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
