@@ -91,7 +91,7 @@ def divergence(found: Divergence) -> list[tuple[str, str]]:
     """Names and values that tell of the first node of an ONNX file that diverges."""
     pairs = [("first wrong node", f"{found.node} ({found.op})"), ("what", found.reason)]
     if found.inputs:
-        within = " (inside the float32 band)" if found.kind == "numbers" else ""
+        within = " (as they should be)" if found.kind == "numbers" else ""
         pairs.append(("inputs", ", ".join(found.inputs) + within))
     for weight in found.weights:
         shape = " x ".join(str(size) for size in weight.shape) or "scalar"

@@ -21,9 +21,14 @@ from ..networks.zoo import INPUT_VARIANTS, InputVariant
 from ..runtimes import RUNTIMES, require_precision, require_runtime, spec_of, why_missing
 from ..weights.core import Weights
 from .locate import locate
+from .locate_int8 import locate_int8
 from .repro import save_repro
 
 Progress = Callable[[str], None]
+_SATURATES = (
+    "each node of the file alone is right, but its weights have 8 bits, and processors without VNNI add their products "
+    "in 16 bits that saturate. Export it with --weight-bits 7"
+)
 _SEARCHED = 32  # images of each failing set: a wrong node is wrong on nearly all of them
 
 
@@ -110,7 +115,8 @@ def _located(
 ) -> ParityReport:
     """`report`, with the first node that diverges where a runtime of the ONNX file failed, or why it is not known."""
     failed = [row for row in report.runtimes if row.state == "failed" and spec_of(row.runtime).reads == "onnx"]
-    wanted = (bool(failed) or (layers and "onnx" in files)) and report.precision == "float32"
+    searched = {"float32": bool(failed) or (layers and "onnx" in files), "int8": bool(failed)}
+    wanted = searched.get(report.precision, False)
     if not wanted or why_missing("onnxruntime-cpu"):
         return report
     if progress is not None:
@@ -120,10 +126,13 @@ def _located(
     variant = next(known for known in INPUT_VARIANTS if known == report.input)
     try:
         with GraphIsolation() as room:
-            located = locate(weights, files["onnx"], variant, images, room.run)
+            search = locate if report.precision == "float32" else locate_int8
+            located = search(weights, files["onnx"], variant, images, room.run)
     except Exception as error:  # noqa: BLE001  a damaged graph breaks the search in any way; the verdict stands
         return dataclasses.replace(report, divergence_unknown=first_line(error))
     found = located.divergence if failed else None
-    if found is not None and repro is not None:
+    if found is None and weights.grids is not None and weights.grids.weight_bits == 8 and report.precision == "int8":
+        return dataclasses.replace(report, problems=(*report.problems, _SATURATES))
+    if found is not None and repro is not None and report.precision == "float32":
         save_repro(weights, files["onnx"], variant, images, found, repro)
     return dataclasses.replace(report, divergence=found, layers=located.layers if layers else ())

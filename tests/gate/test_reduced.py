@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from cifar_export.diagnosis.locate_int8 import locate_int8
 from cifar_export.errors import InvalidInput
 from cifar_export.exporting.precision import prepared, quantized
 from cifar_export.formats.onnx_choices import OnnxChoices, Precision
@@ -71,26 +72,39 @@ def _read_as(value: str, part: int, name: str) -> Change:
     return plant
 
 
-FAULTS: dict[str, Change] = {
-    "another zero point": _read_as("layer2.1.conv2", 2, "layer1.0.conv2.zero_point"),
-    "a zero point of none": _read_as("input", 2, "conv1.relu.zero_point"),
-    "one scale for all channels": _constant("layer2.0.conv1.weight.scale", lambda a: np.full_like(a, a.max())),
-    "scales in another order": _constant("layer3.2.conv2.weight.scale", lambda a: a[::-1]),
-    "the scale of another value": _read_as("layer1.1.relu", 1, "layer3.0.relu.scale"),
-    "a bias on another grid": _constant("layer1.2.conv1.bias.steps", lambda a: a // 2),
-    "a bias without its correction": _constant("fc.bias.steps", lambda a: a * 1.2),
-    "weights of another sign": _constant("conv1.weight.steps", lambda a: -a),
-    "a weight a step off everywhere": _constant("layer3.1.conv1.weight.steps", lambda a: np.clip(a + 1, -64, 64)),
+# a fault, and the node that is to be named for it
+FAULTS: dict[str, tuple[Change, str]] = {
+    "another zero point": (_read_as("layer2.1.conv2", 2, "layer1.0.conv2.zero_point"), "layer2.1.conv2.dequantize"),
+    "a zero point of none": (_read_as("input", 2, "conv1.relu.zero_point"), "input.dequantize"),
+    "one scale for all channels": (
+        _constant("layer2.0.conv1.weight.scale", lambda a: np.full_like(a, a.max())),
+        "layer2.0.conv1",
+    ),
+    "scales in another order": (_constant("layer3.2.conv2.weight.scale", lambda a: a[::-1]), "layer3.2.conv2"),
+    "the scale of another value": (_read_as("layer1.1.relu", 1, "layer3.0.relu.scale"), "layer1.1.relu.dequantize"),
+    "a bias on another grid": (_constant("layer1.2.conv1.bias.steps", lambda a: a // 2), "layer1.2.conv1"),
+    "a bias without its correction": (_constant("fc.bias.steps", lambda a: a * 1.2), "fc"),
+    "weights of another sign": (_constant("conv1.weight.steps", lambda a: -a), "conv1"),
+    "a weight a step off everywhere": (
+        _constant("layer3.1.conv1.weight.steps", lambda a: np.clip(a + 1, -64, 64)),
+        "layer3.1.conv1",
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_an_int8_file_with_a_fault_is_refused(fault: str, trained: Weights, tmp_path: Path) -> None:
-    report = _judged(trained, "int8", tmp_path, FAULTS[fault])
+    change, node = FAULTS[fault]
+    report = _judged(trained, "int8", tmp_path, change)
     assert not report.passed
     (failure,) = report.failures
     assert failure.startswith(f"{JUDGE}: ")
     assert " exceeds " in failure
+    found = locate_int8(trained, tmp_path / "model.onnx", "float32", few_of_each()["real"]).divergence
+    assert found is not None
+    assert (found.node, found.kind) == (node, "numbers")
+    said = " is not the network's" if any("steps" in one.name for one in found.weights) else "it reads "
+    assert said in found.reason
 
 
 @pytest.mark.parametrize("precision", ["int8", "float16"])
