@@ -21,6 +21,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Proof and accuracy": (
         *("--runtime", "--all-runtimes", "--data-dir", "--test-set", "--top", "--batch-size", "--check-accuracy"),
+        "--accuracy-budget",
         "--no-check",
     ),
     "Release": ("--version", "--jobs", "--no-cache", "--sign-key", "--license"),
