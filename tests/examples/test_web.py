@@ -316,8 +316,9 @@ def test_the_build_takes_pixels_models_only_and_replaces_old_ones(subjects: list
     (models / "cifar10_resnet20.onnx").touch()
     out = build(models, tmp_path / "site")
     index = json.loads((out / "index.json").read_text(encoding="utf-8"))
-    assert [(entry["file"], entry["dataset"]) for entry in index["models"]] == [
-        ("cifar10_resnet20-uint8.onnx", "cifar10")
+    assert sorted((entry["file"], entry["dataset"]) for entry in index["models"]) == [
+        ("cifar10_resnet20-uint8-int8.onnx", "cifar10"),
+        ("cifar10_resnet20-uint8.onnx", "cifar10"),
     ]
     for path in models.iterdir():
         path.unlink()

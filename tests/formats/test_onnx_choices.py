@@ -208,7 +208,7 @@ def test_a_file_that_says_other_choices_than_asked_is_never_written(
 
     real = writer.onnx_model
     monkeypatch.setattr(
-        writer, "onnx_model", lambda module, name, choices: real(module, name, replace(choices, pooling="global"))
+        writer, "onnx_model", lambda module, name, choices, _: real(module, name, replace(choices, pooling="global"))
     )
     with pytest.raises(GateFailed, match="pooling global, not average"):
         written(tmp_path, "float32", OnnxChoices(pooling="average"))
