@@ -256,7 +256,7 @@ def test_a_torchvision_that_does_not_import_is_a_problem(tmp_path: Path, monkeyp
 def test_a_requirement_that_is_not_met_is_a_problem(install: Callable[..., None]) -> None:
     install("click", "7.0")
     check = found("packages")
-    assert (check.status, "click 7.0 is installed, >=8.4 needed" in check.detail) == ("problem", True)
+    assert (check.status, "click 7.0 is installed, >=8." in check.detail) == ("problem", True)
 
 
 def test_a_torch_that_does_not_import_is_a_finding_not_a_traceback(tmp_path: Path) -> None:
