@@ -118,9 +118,12 @@ def _start(threads: int) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.join,), daemon=True).start()
-    # before torch is imported, and for the processes that parity starts
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    os.environ["OMP_NUM_THREADS"] = str(min(threads, int(asked)) if asked.isdecimal() else threads)
+    threads = min(threads, int(asked)) if asked.isdecimal() and int(asked) else threads
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for ONNX Runtime, and for the processes that parity starts
+    import torch
+
+    torch.set_num_threads(threads)  # it was imported when this function arrived, and reads the variable no more
 
 
 def _end_with(wait: Callable[[], None]) -> None:
