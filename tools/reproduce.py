@@ -40,13 +40,17 @@ class Problem(Exception):
 
 @dataclass(frozen=True)
 class Stated:
-    """What a release says of its making. `built_with`: versions by package, of all its networks."""
+    """What a release says of its making. `built_with`: versions by package, of all its networks.
+
+    `reduced`: the options that its files in reduced precision were asked for with.
+    """
 
     version: str
     commit: str
     epoch: int
     networks: tuple[str, ...]
     built_with: dict[str, str]
+    reduced: tuple[str, ...] = ()
 
 
 def read_stated(release: Path) -> Stated:
@@ -56,14 +60,27 @@ def read_stated(release: Path) -> Stated:
         commit, networks = index["source"]["commit"], index["networks"]
         epoch = calendar.timegm(time.strptime(index["created"], "%Y-%m-%dT%H:%M:%SZ"))
         built_with = {name: text for network in networks.values() for name, text in network["built_with"].items()}
-        stated = Stated(index["version"], str(commit), epoch, tuple(networks), built_with)
+        configs = [json.loads((release / name / "config.json").read_bytes()) for name in networks]
+        asked = {_options(config.get("reduced", {})) for config in configs}
+        stated = Stated(index["version"], str(commit), epoch, tuple(networks), built_with, next(iter(asked), ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Problem(f"{release} is no release that can be rebuilt: index.json can't be used ({error}).", 2) from error
+    if len(asked) > 1:
+        raise Problem(
+            f"the networks of {release} are in different precisions. Rebuild the parts it was merged from.", 2
+        )
     if commit is None or len(stated.commit) != 40 or set(stated.commit) - set("0123456789abcdef"):
         raise Problem(
             f"{release} names commit {commit}: it was made from files that are in no commit, and can't be rebuilt.", 2
         )
     return stated
+
+
+def _options(reduced: dict[str, Any]) -> tuple[str, ...]:
+    """What `package` was asked for, by what config.json says of the files in reduced precision."""
+    budgets = {str(found["accuracy"]["budget"]) for found in reduced.values()}
+    budget = [word for text in sorted(budgets) for word in ("--accuracy-budget", text)]
+    return (*(word for precision in sorted(reduced) for word in ("--precision", precision)), *budget)
 
 
 def require_versions(stated: Stated) -> None:
@@ -107,6 +124,7 @@ def rebuild(stated: Stated, source: Path, output: Path, options: list[str]) -> P
         *only,
         "--version",
         stated.version,
+        *stated.reduced,
         "--output",
         str(output),
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data import Split
 from ..errors import GateFailed
@@ -122,17 +123,30 @@ def against_float32(
         progress(f"{precision} and float32 on {len(images):,} {'bundled' if split is None else 'test'} pictures")
     full = score(weights, shown, JUDGE, variant=variant).predictions
     reduced = score(weights, shown, JUDGE, file=file).predictions
-    agreeing = int((full == reduced).sum())
     if split is None:
         said = f"{NOT_CHECKED}: {why_not}" if why_not else NOT_CHECKED
-        return Reduction(precision, len(images), agreeing, reason=said)
-    right, still = full == split.labels, reduced == split.labels
+        return Reduction(precision, len(images), int((full == reduced).sum()), reason=said)
+    return compared(precision, full, reduced, split.labels, budget)
+
+
+def compared(
+    precision: Precision,
+    full: NDArray[np.int64],
+    reduced: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    budget: float = BUDGET,
+) -> Reduction:
+    """What the classes that a `reduced` file predicts cost against those of float32, all (N,), given the right ones.
+
+    Raises `GateFailed` where that is more than `budget` points of top-1.
+    """
+    right, still = full == labels, reduced == labels
     lost, gained = int((right & ~still).sum()), int((still & ~right).sum())
-    percent = 100.0 / len(images)
+    percent = 100.0 / len(labels)
     accuracies = Accuracies(
         percent * int(right.sum()), percent * int(still.sum()), lost, gained, mcnemar(lost, gained), budget
     )
-    found = Reduction(precision, len(images), agreeing, accuracies)
+    found = Reduction(precision, len(labels), int((full == reduced).sum()), accuracies)
     if not accuracies.passed:
         instead = " or use float16" if precision == "int8" else ""
         raise GateFailed(

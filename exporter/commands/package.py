@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidInput, Unavailable
+from ..formats.onnx_choices import PRECISIONS, Precision
 from ..networks.zoo import DATASETS, NETWORKS, DatasetSpec, find_model, find_network, in_order, network
+from ..release.required import Wanted
 from .console import (
     NETWORK,
     SUBJECT,
@@ -24,6 +26,7 @@ from .console import (
     runtime_option,
     together,
 )
+from .precision import made_ready
 from .streams import say
 from .subjects import called
 
@@ -54,6 +57,12 @@ weights_options = together(
     click.option("--mean", metavar="R,G,B", help="Mean that it was trained with, for pixels in 0..1."),
     click.option("--std", metavar="R,G,B", help="Standard deviation that it was trained with."),
     reading_options,
+    click.option(
+        "--calibration",
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Measure int8 ranges of weights of yours on training pictures of this folder.",
+    ),
     click.option("--license", metavar="SPDX", help="License of weights of yours, such as MIT; stated in the card."),
 )
 
@@ -89,6 +98,19 @@ weights_options = together(
     multiple=True,
     help="Runtime that must pass parity too, besides those that always must; may be given several times.",
 )
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice([one for one in PRECISIONS if one != "float32"]),
+    help="Release an ONNX file in this precision too; may be given several times.",
+)
+@click.option(
+    "--accuracy-budget",
+    metavar="POINTS",
+    type=click.FloatRange(0, 100),
+    help="Points of top-1 that a file in reduced precision may lose.  [default: 0.10]",
+)
 @data_dir_option
 @sign_key_option
 @weights_options
@@ -102,6 +124,8 @@ def package(
     output: Path,
     jobs: int,
     runtimes: tuple[str, ...],
+    precisions: tuple[Precision, ...],
+    accuracy_budget: float | None,
     data_dir: Path,
     sign_key: Path | None,
     no_cache: bool,
@@ -120,7 +144,8 @@ def package(
     if only and (subjects or dataset):
         raise InvalidInput("--only names whole networks. Leave NETWORK and --dataset out.")
     names = subjects or only
-    own = _own(names, dataset, data_dir, given, quiet=as_json)
+    reduced = _reduced(precisions, accuracy_budget)
+    own = _own(names, dataset, data_dir, given, int8="int8" in precisions, quiet=as_json)
     chosen = [own.weights.network.name] if own else _chosen(names, dataset)
     from ..release.build.package import package as build
     from .progress import steps
@@ -133,6 +158,7 @@ def package(
             data_dir=data_dir,
             jobs=jobs,
             runtimes=runtimes,
+            reduced=reduced,
             sign_key=sign_key,
             own=own,
             cached=not no_cache,
@@ -177,14 +203,29 @@ def _chosen(names: tuple[str, ...], dataset: str | None) -> list[str]:
     return in_order(found)
 
 
+def _reduced(precisions: tuple[Precision, ...], budget: float | None) -> Wanted:
+    if budget is None:
+        return Wanted(tuple(sorted(set(precisions))))
+    if not precisions:
+        raise InvalidInput("--accuracy-budget is for files in reduced precision. Add --precision, or leave it away.")
+    return Wanted(tuple(sorted(set(precisions))), budget)
+
+
 def _own(
-    names: tuple[str, ...], dataset: str | None, data_dir: Path, given: dict[str, Any], *, quiet: bool
+    names: tuple[str, ...], dataset: str | None, data_dir: Path, given: dict[str, Any], *, int8: bool, quiet: bool
 ) -> Own | None:
     """Weights to package in the place of bundled ones; None where none are given."""
-    source, license = given.pop("weights"), given.pop("license")
+    source, license, calibration = given.pop("weights"), given.pop("license"), given.pop("calibration")
     paths = [name for name in names if find_model(name) is None and find_network(name) is None]
     if source is None and not paths:
-        wrong = next((f"--{name}" for name, value in {**given, "license": license}.items() if value is not None), None)
+        wrong = next(
+            (
+                f"--{name}"
+                for name, value in {**given, "license": license, "calibration": calibration}.items()
+                if value is not None
+            ),
+            None,
+        )
         if wrong:
             raise InvalidInput(f"{wrong} is for weights of yours. Add --weights PATH, or leave it away.")
         return None
@@ -201,8 +242,12 @@ def _own(
     wanted = asked(names[0], dataset, source or "bundled", **given)
     from ..release.build.own import Own
 
-    own = Own(wanted.load(quiet=quiet), license)
-    return replace(own, split=_test_images(wanted.spec.dataset, data_dir))
+    weights = wanted.load(quiet=quiet)
+    if int8:
+        weights = made_ready(weights, "int8", lambda what: None, calibration=calibration)  # for its file
+    elif calibration is not None:
+        raise InvalidInput("--calibration is for --precision int8. Leave it away.")
+    return replace(Own(weights, license), split=_test_images(wanted.spec.dataset, data_dir))
 
 
 def _test_images(dataset: DatasetSpec, data_dir: Path) -> Split | None:

@@ -122,6 +122,11 @@ class ParityReport:
     precision: str = "float32"
 
     @property
+    def reference(self) -> str:
+        """What the runtimes were compared with."""
+        return _REFERENCES[self.precision]
+
+    @property
     def passed(self) -> bool:
         """True if something was gated, everything gated passed, and no file has a problem."""
         states = {row.state for row in self.runtimes}
@@ -144,7 +149,7 @@ class ParityReport:
             "input": self.input,
             "weights_sha256": self.weights_sha256,
             "precision": self.precision,
-            "reference": _REFERENCES[self.precision],
+            "reference": self.reference,
             "yardstick": {
                 "runtime": "pytorch",
                 "multiple": MULTIPLE,

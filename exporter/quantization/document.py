@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from importlib import resources
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from .grids import LEVELS, SCHEMES, WEIGHT_BITS, Grid, Grids
 
 FOLDER = "grids"
 """In this package: `<network>.json`, for the bundled weights."""
+Read = TypeVar("Read")
 
 
 def as_document(grids: Grids) -> dict[str, Any]:
@@ -54,6 +56,25 @@ def bundled_grids(network: str, weights_sha256: str) -> Grids | None:
 
     Raises `Unavailable` for a damaged installation.
     """
+    return _bundled(network, weights_sha256, from_document)
+
+
+def recorded_accuracy(network: str, weights_sha256: str, precision: str) -> dict[str, dict[str, float]]:
+    """What files of those bundled weights in that reduced precision were measured to have, by runtime.
+
+    Each has `top1` and `top5` in percent of the data set's test images. Empty where nothing was recorded. Raises
+    `Unavailable` for a damaged installation.
+    """
+
+    def read(document: Any) -> dict[str, dict[str, float]]:
+        found = document.get("accuracy", {}).get(precision, {})
+        return {str(runtime): {key: float(one[key]) for key in ("top1", "top5")} for runtime, one in found.items()}
+
+    return _bundled(network, weights_sha256, read) or {}
+
+
+def _bundled(network: str, weights_sha256: str, read: Callable[[Any], Read]) -> Read | None:
+    """What `read` takes from the document of those weights; None where there is none."""
     path = resources.files(__package__) / FOLDER / f"{network}.json"
     try:
         text = path.read_text(encoding="utf-8")
@@ -61,10 +82,8 @@ def bundled_grids(network: str, weights_sha256: str) -> Grids | None:
         return None
     try:
         document = json.loads(text)
-        if document["weights_sha256"] != weights_sha256:
-            return None
-        return from_document(document)
-    except (InvalidInput, ValueError, KeyError, TypeError) as error:
+        return read(document) if document["weights_sha256"] == weights_sha256 else None
+    except (InvalidInput, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unavailable(f"{path} is damaged: {error}. Install cifar-export again.") from error
 
 

@@ -15,7 +15,9 @@ from ..system.outside import read_regular
 from .layout import CONFIG, PARITY
 from .sums import files_below
 
-CONFIG_SCHEMA = 1
+CONFIG_SCHEMA = 2
+CONFIG_SCHEMAS = (1, CONFIG_SCHEMA)
+"""What is read: before 2 there were no files in reduced precision."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class NetworkRecord:
     """A network folder: its `config.json` and `parity.json`, and all its files by relative path, SHA256SUMS included.
 
     `config` has these keys (docs/releases.md): schema, network, model, dataset, version, tool, labels, normalization,
-    weights, accuracy, models, golden, built_with.
+    weights, accuracy, models, golden, reduced (since schema 2), built_with.
     """
 
     name: str
@@ -84,7 +86,8 @@ def read_network(folder: Path) -> NetworkRecord:
             raise GateFailed(f"{folder} is not a network of a release: {name} can't be read ({error}).") from error
         documents.append(document if isinstance(document, dict) else {})
     config, parity = documents
-    if config.get("schema") != CONFIG_SCHEMA or not isinstance(config.get("network"), str):
-        raise GateFailed(f"{folder / CONFIG} does not describe a network by schema {CONFIG_SCHEMA}.")
+    if config.get("schema") not in CONFIG_SCHEMAS or not isinstance(config.get("network"), str):
+        known = " or ".join(map(str, CONFIG_SCHEMAS))
+        raise GateFailed(f"{folder / CONFIG} does not describe a network by schema {known}.")
     files = {name: record(folder / name) for name in files_below(folder)}
     return NetworkRecord(config["network"], folder, config, parity, files)

@@ -1,7 +1,8 @@
 """The names in a release, as data.
 
 <version>/
-  <network>/            WEIGHTS, MODELS, CONFIG, LABELS, GOLDEN_FILES in the folders of GOLDEN, PARITY, CARD, SUMS
+  <network>/            WEIGHTS, MODELS and some of REDUCED, GOLDEN_FILES in the folders of GOLDEN, CONFIG, LABELS,
+                        PARITY, CARD, SUMS
   index.json  SHA256SUMS  sbom.cdx.json  provenance.intoto.json  test-result.intoto.json  (model.sig)
   <network>-<version>.tar.gz
 <version>.measurements.json
@@ -10,8 +11,14 @@ index.json
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 from ..errors import InvalidInput
 from ..networks.zoo import InputVariant
+
+if TYPE_CHECKING:
+    from ..formats.onnx_choices import Precision
 
 SUMS = "SHA256SUMS"
 INDEX = "index.json"
@@ -27,17 +34,37 @@ LABELS = "labels.txt"
 PARITY = "parity.json"
 CARD = "README.md"
 WEIGHTS = "model.safetensors"
-MODELS: dict[str, tuple[str, InputVariant]] = {
-    # file: (format, input variant)
-    "model.onnx": ("onnx", "float32"),
-    "model-uint8.onnx": ("onnx", "uint8"),
-    "model.torchscript.pt": ("torchscript", "float32"),
-    "model.pt2": ("torch-export", "float32"),
+
+
+class ModelFile(NamedTuple):
+    """What a model file of a release is."""
+
+    format: str
+    input: InputVariant
+    precision: Precision = "float32"
+
+
+MODELS: dict[str, ModelFile] = {
+    # in every network's folder
+    "model.onnx": ModelFile("onnx", "float32"),
+    "model-uint8.onnx": ModelFile("onnx", "uint8"),
+    "model.torchscript.pt": ModelFile("torchscript", "float32"),
+    "model.pt2": ModelFile("torch-export", "float32"),
 }
+REDUCED: dict[Precision, str] = {
+    # where they were asked for; both take pixels as they are, as model-uint8.onnx does
+    "float16": "model-float16.onnx",
+    "int8": "model-int8.onnx",
+}
+FULL = "model-uint8.onnx"
+"""What a file in reduced precision is compared with."""
+ALL_MODELS = MODELS | {file: ModelFile("onnx", MODELS[FULL].input, precision) for precision, file in REDUCED.items()}
 GOLDEN: dict[str, str] = {
     # the ONNX file: where its test inputs and outputs are
     "model.onnx": "test_data_set_0",
     "model-uint8.onnx": "uint8/test_data_set_0",
+    "model-float16.onnx": "float16/test_data_set_0",
+    "model-int8.onnx": "int8/test_data_set_0",
 }
 GOLDEN_FILES = ("input_0.pb", "output_0.pb")
 
@@ -47,6 +74,17 @@ DEFAULT_EPOCH = 315532800
 
 _LONGEST_VERSION = 64
 """Characters; it is part of the names of files."""
+
+
+def models_with(precisions: Iterable[Precision] = ()) -> dict[str, ModelFile]:
+    """The model files of a network released in those reduced precisions too, in the order of `ALL_MODELS`."""
+    files = {*MODELS, *(REDUCED[precision] for precision in precisions)}
+    return {file: made for file, made in ALL_MODELS.items() if file in files}
+
+
+def models_of(config: Mapping[str, Any]) -> dict[str, ModelFile]:
+    """The model files that a network's config.json promises; before schema 2 there were none in reduced precision."""
+    return models_with(precision for precision in REDUCED if precision in config.get("reduced", ()))
 
 
 def archive_name(network: str, version: str) -> str:

@@ -63,7 +63,7 @@ def fake_network(folder: Path, name: str, version: str = "1.0.0") -> Path:
     (folder / WEIGHTS).write_bytes(rng.randbytes(3000))
     weights_sha256 = sha256_file(folder / WEIGHTS)
     facts, tolerances = {}, {}
-    for file, (format_name, variant) in MODELS.items():
+    for file, (format_name, variant, _) in MODELS.items():
         facts[file] = FileFacts(format_name, variant, None)
         if format_name == "onnx":
             facts[file] = FileFacts(format_name, variant, None, ir_version=8, choices=OnnxChoices(18))

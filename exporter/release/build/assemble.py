@@ -18,7 +18,7 @@ from ..contents import FileRecord, NetworkRecord, read_network, record
 from ..contents import Origin as Origin
 from ..documents.attest import provenance, test_result
 from ..documents.sbom import sbom_document
-from ..layout import INDEX, MODELS, PROVENANCE, SBOM, SUMS, TEST_RESULT, archive_name
+from ..layout import INDEX, PROVENANCE, SBOM, SUMS, TEST_RESULT, archive_name
 from ..sums import files_below, write_sums
 
 INDEX_SCHEMA = 1
@@ -73,8 +73,8 @@ def index_document(release: Path, networks: Iterable[NetworkRecord], origin: Ori
 def _network(network: NetworkRecord, origin: Origin) -> dict[str, Any]:
     config = network.config
     files: dict[str, Any] = {name: found.as_dict() for name, found in network.files.items()}
-    for name in MODELS:
-        files[name] |= config["models"][name]
+    for name, described in config["models"].items():
+        files[name] |= described
     return {
         "model": config["model"],
         "dataset": config["dataset"],

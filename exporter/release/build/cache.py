@@ -31,6 +31,7 @@ from ...system.leftovers import clear_dead, hidden_name
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import record
+from ..required import Wanted
 from ..sums import files_below
 
 _NETWORK = "network"
@@ -53,6 +54,7 @@ def cache_key(
     runtimes: Sequence[str],
     split: Split | None,
     source: str,
+    reduced: Wanted,
 ) -> str:
     """Hex sha256 of all that decides a network's folder: weights, release version, code, libraries, machine, images.
 
@@ -64,6 +66,7 @@ def cache_key(
         "version": version,
         "runtimes": sorted(runtimes),
         "images": _digest(split) if split else None,
+        "reduced": [sorted(reduced.precisions), reduced.budget],
         "tool": __version__,
         "source": source,
         "packages": {name: _installed(name) for name in _PACKAGES},

@@ -11,7 +11,7 @@ import contextlib
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ import torch
 from ...data import Split
 from ...errors import GateFailed, from_os_error
 from ...exporting.artifact import write_file
-from ...exporting.golden import golden_vectors, tolerance
+from ...exporting.golden import golden_vectors, tolerance_in
 from ...formats import FORMATS, FileFacts
-from ...formats.onnx_choices import OnnxChoices
+from ...formats.onnx_choices import OnnxChoices, Precision
 from ...formats.ports import OUTPUT, input_port
 from ...formats.test_data import write_data_set
 from ...gate.report import ParityReport
@@ -39,12 +39,13 @@ from ...weights.index import BundledEntry, bundled_entries, bundled_folder
 from ...weights.sources import load_weights
 from ..documents.card import render_card
 from ..documents.config import config_document, parity_document
-from ..layout import CARD, CONFIG, GOLDEN, LABELS, MODELS, PARITY, WEIGHTS
-from ..required import GATED
+from ..layout import ALL_MODELS, CARD, CONFIG, GOLDEN, LABELS, MODELS, PARITY, REDUCED, WEIGHTS, ModelFile
+from ..required import GATED, NOTHING_MORE, Wanted
 from ..sums import write_sums
 from .assemble import write_json
 from .gate import gate_accuracy, gate_parity, runtimes_of
 from .own import ORIGIN, Prepared
+from .reduced import Reduced, build_reduced
 
 Progress = Callable[[str], None]
 
@@ -56,6 +57,7 @@ def build_network(
     split: Split | None,
     *,
     runtimes: Sequence[str] = (),
+    reduced: Wanted = NOTHING_MORE,
     opset: int | None = None,
     own: Prepared | None = None,
     progress: Progress | None = None,
@@ -63,8 +65,9 @@ def build_network(
     """Write the bundled weights of `spec` with all that belongs to a release into the empty `folder`.
 
     `version`: of the release. `split`: the data set's test images; None only for `own` weights, whose accuracy nobody
-    can measure here then. `runtimes`: more to pass parity than `gate.REQUIRED`. `opset`: of the ONNX files,
-    `formats.onnx_choices.DEFAULT_OPSET` by default. `own`: what to build from in the place of bundled weights.
+    can measure here then. `runtimes`: more to pass parity than `gate.REQUIRED`. `reduced`: files in reduced precision
+    to make too. `opset`: of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. `own`: what to build from
+    in the place of bundled weights.
     SHA256SUMS is written last; on any error `folder` holds a part that is good for nothing.
 
     Returns what was measured: errors, accuracy, seconds, versions, processor. Raises `GateFailed` where parity or
@@ -86,15 +89,31 @@ def build_network(
         if split is not None:
             clock.start("accuracy")
             evaluation = gate_accuracy(entry, weights, folder / "model.onnx", split, clock.tell)
+        more: dict[Precision, Reduced] = {}
+        for precision in reduced.precisions:
+            clock.start(precision)
+            scored = None if split is None or evaluation is None else (split, evaluation.predictions)
+            more[precision] = build_reduced(
+                weights, entry, precision, folder, names, scored, reduced.budget, opset=opset, tell=clock.tell
+            )
         clock.start("describing")
-        tolerances = _write_golden(weights, folder)
-        _write_documents(
-            folder, config_document(entry, spec, version, facts, tolerances), parity_document(entry, reports)
+        every: dict[Precision, Weights] = {"float32": weights, **{one: made.weights for one, made in more.items()}}
+        tolerances = _write_golden(every, folder)
+        config = config_document(
+            entry,
+            spec,
+            version,
+            facts | {REDUCED[one]: made.facts for one, made in more.items()},
+            tolerances,
+            {one: made.described for one, made in more.items()},
         )
+        parity = parity_document(entry, reports, {one: made.parity for one, made in more.items()})
+        _write_documents(folder, config, parity)
         write_sums(folder)
     except OSError as error:
         raise from_os_error(error, f"write {folder}") from error
-    return _measurements(reports, evaluation.as_dict() if evaluation else None, clock)
+    measured = _measurements(reports, evaluation.as_dict() if evaluation else None, clock)
+    return measured | {"reduced": {one: made.measured for one, made in more.items()}}
 
 
 def _bundled(spec: NetworkSpec, folder: Path, own: Prepared | None) -> tuple[Weights, BundledEntry]:
@@ -119,7 +138,7 @@ def _export(
 
     Returns paths by variant and format, and what each file of the release says of itself.
     """
-    released = {kind: file for file, kind in MODELS.items()}
+    released = {made: file for file, made in MODELS.items()}
     formats = dict.fromkeys(spec_of(name).reads for name in (*GATED, *runtimes))
     files: dict[InputVariant, dict[str, Path]] = {}
     facts = {}
@@ -129,7 +148,7 @@ def _export(
         for format_name in formats:
             if format_name == "network":
                 continue
-            file = released.get((format_name, variant))
+            file = released.get(ModelFile(format_name, variant))
             path = folder / file if file else scratch / f"{variant}{FORMATS[format_name].suffix}"
             asked = OnnxChoices(opset=opset) if opset and format_name == "onnx" else None
             found = write_file(path, weights, format_name, variant, module, choices=asked, checked=True)
@@ -139,15 +158,17 @@ def _export(
     return files, facts
 
 
-def _write_golden(weights: Weights, folder: Path) -> dict[str, float]:
-    """Write the golden vectors of both ONNX files; the tolerance for each."""
+def _write_golden(weights: Mapping[Precision, Weights], folder: Path) -> dict[str, float]:
+    """Write the golden vectors of the ONNX files in those precisions; the tolerance for each."""
     tolerances = {}
     for file, place in GOLDEN.items():
-        variant = MODELS[file][1]
+        _, variant, precision = ALL_MODELS[file]
+        if precision not in weights:
+            continue
         with _one_thread():
-            images, logits = golden_vectors(weights, variant)
+            images, logits = golden_vectors(weights[precision], variant, precision)
+            tolerances[file] = tolerance_in(precision, weights[precision], variant, logits)
         write_data_set((folder / place).parent, {input_port(variant).name: images}, {OUTPUT: logits})
-        tolerances[file] = tolerance(logits)
     return tolerances
 
 

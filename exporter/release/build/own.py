@@ -104,7 +104,7 @@ def _metrics(own: Own, saved: Weights) -> dict[str, Any]:
     if own.split is None:
         return {**stated, "source": "stated" if stated else "unknown"}
     found = score(saved, own.split, JUDGE)
-    if stated and abs(stated["top1"] - found.top1) > _tolerated(found.images):
+    if stated and abs(stated["top1"] - found.top1) > tolerated(found.images):
         raise GateFailed(
             f"{own.weights.network.name}: the file states a top-1 of {stated['top1']:.2f} %, but {found.top1:.2f} % "
             "was measured.\nCheck that these are the test images that it was measured on (CIFAR's: cifar-export data "
@@ -119,6 +119,6 @@ def _is_of_the_test_set(metrics: dict[str, Any]) -> bool:
     )
 
 
-def _tolerated(images: int) -> float:
-    """In points: whole images of the test set, `DIFFERS` of it and one at least."""
+def tolerated(images: int) -> float:
+    """Points by which two measurements on so many images may differ: `DIFFERS`, in whole images and one at least."""
     return 100 * math.ceil(images * DIFFERS / 100) / images + 1e-9

@@ -18,6 +18,7 @@ from ...runtimes import require_runtime
 from ...system.commit import CODE, source_commit
 from ...weights.index import bundled_entries
 from ..layout import SIGNATURE, release_version, source_date_epoch
+from ..required import NOTHING_MORE, Wanted
 from ..sums import files_below
 from .assemble import Origin
 from .cache import NetworkCache, cache_key, source_digest
@@ -74,6 +75,7 @@ def package(
     data_dir: Path,
     jobs: int = 1,
     runtimes: Sequence[str] = (),
+    reduced: Wanted = NOTHING_MORE,
     sign_key: Path | None = None,
     own: Own | None = None,
     cached: bool = True,
@@ -84,11 +86,12 @@ def package(
     """Build the release `version` of `networks` (all eight where it is empty) into `output`/`version`.
 
     Everything cheap is checked before anything is built. At most `jobs` networks are built at once. `runtimes` are
-    gated in addition to those that always are. `own` are weights to package in the place of bundled ones, of the one
-    network that is named, if any is; `data_dir` is not looked into then. `builder` makes a network's folder (default:
-    `build_network`). `progress` gets what is being done now, `say` lines worth keeping. Raises `GateFailed` where a
-    gate says no, `InvalidInput` for a wrong or taken version, weights that are not bundled and places that cannot be
-    written, `Unavailable` for what is missing: test set, runtimes, the signing extra, disk space.
+    gated in addition to those that always are. `reduced`: files in reduced precision to make beside the others. `own`
+    are weights to package in the place of bundled ones, of the one network that is named, if any is; `data_dir` is not
+    looked into then. `builder` makes a network's folder (default: `build_network`). `progress` gets what is being done
+    now, `say` lines worth keeping. Raises `GateFailed` where a gate says no, `InvalidInput` for a wrong or taken
+    version, weights that are not bundled and places that cannot be written, `Unavailable` for what is missing: test
+    set, runtimes, the signing extra, disk space.
     """
     began = time.monotonic()
     version = release_version(version)
@@ -111,11 +114,11 @@ def package(
         todo, keys = [], {}
         for name in names:
             split = prepared.split if prepared else splits[named(name).dataset.name]
-            keys[name] = cache_key(builder, entries[name], version, runtimes, split, source)
+            keys[name] = cache_key(builder, entries[name], version, runtimes, split, source, reduced)
             found = store.fetch(keys[name], name, staging / name) if store else None
             if found is None:
                 (staging / name).mkdir()
-                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes), prepared))
+                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes), prepared, reduced))
             else:
                 measurements[name] = found
                 say(f"{name}: finished before, taken from the cache")

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from ...data import Split, load_split
 from ...errors import Unavailable
 from ...networks.zoo import DATASETS, NetworkSpec, named
+from ..required import NOTHING_MORE, Wanted
 from .own import Prepared
 
 Progress = Callable[[str], None]
@@ -36,6 +37,7 @@ class Builder(Protocol):
         split: Split | None,
         *,
         runtimes: Sequence[str],
+        reduced: Wanted = ...,
         own: Prepared | None = ...,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Job:
     data_dir: Path
     runtimes: tuple[str, ...]
     own: Prepared | None = None
+    reduced: Wanted = NOTHING_MORE
 
 
 def build_all(
@@ -70,7 +73,7 @@ def build_all(
 
 
 def _build(job: Job, progress: Progress | None = None) -> dict[str, Any]:
-    how: dict[str, Any] = {"runtimes": job.runtimes, "progress": progress}
+    how: dict[str, Any] = {"runtimes": job.runtimes, "reduced": job.reduced, "progress": progress}
     if job.own:
         return job.builder(job.own.network, job.version, job.folder, job.own.split, own=job.own, **how)
     spec = named(job.network)

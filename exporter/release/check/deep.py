@@ -19,13 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import CifarExportError, first_line
-from ..layout import CARD, CONFIG, GOLDEN, GOLDEN_FILES, INDEX, LABELS, MODELS, PARITY, SUMS, WEIGHTS, archive_name
+from ..layout import (
+    CARD,
+    CONFIG,
+    GOLDEN,
+    GOLDEN_FILES,
+    INDEX,
+    LABELS,
+    PARITY,
+    REDUCED,
+    SUMS,
+    WEIGHTS,
+    archive_name,
+    models_of,
+)
 from .verify import compare, extract, is_schema, parse_json, shown
 
-PARITY_SCHEMA = 1
+PARITY_SCHEMAS = (1, 2)
 """Of parity.json."""
-LOOSEST = 1e-3
-"""The largest tolerance that is believed, as a part of the largest logit; `golden.tolerance` makes it about 1e-5."""
+LOOSEST = {"float32": 1e-3, "float16": 3e-2, "int8": 0.3}
+"""The largest tolerance that is believed, by precision, as a part of the largest logit.
+
+`golden.tolerance_in` makes it about 1e-5 in float32, 0.01 in float16 and up to 0.15 in int8, whose steps are so large.
+"""
 MAX_SECONDS = 60.0
 """For one ONNX file on eight images; a network takes a tenth of a second."""
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
@@ -99,7 +115,7 @@ class _Trial:
         try:
             config = parse_json((folder / CONFIG).read_bytes())
             self.problems += [prefix + line for line in _document_problems(folder, config)]
-            for file in sorted(_promised() - _files_below(folder)):
+            for file in sorted(_promised(config) - _files_below(folder)):
                 self.problems.append(f"{prefix}{file}: missing, and `package` writes one")
             for file in sorted(file for file in _files_below(folder) if file.lower().endswith(".onnx")):
                 try:
@@ -124,19 +140,26 @@ def _document_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
     if (folder / LABELS).read_bytes() != "".join(f"{label}\n" for label in config["labels"]).encode():
         problems.append(f"{LABELS}: other labels than {CONFIG}")
     parity = parse_json((folder / PARITY).read_bytes())
-    if not is_schema(parity, PARITY_SCHEMA):
-        problems.append(f"{PARITY}: not of schema {PARITY_SCHEMA}. A newer cifar-export may know it")
+    if not any(is_schema(parity, schema) for schema in PARITY_SCHEMAS):
+        known = " or ".join(map(str, PARITY_SCHEMAS))
+        problems.append(f"{PARITY}: not of schema {known}. A newer cifar-export may know it")
     elif parity["passed"] is not True:
         problems.append(f"{PARITY}: does not say that parity passed")
+    elif sorted(parity.get("reduced", ())) != sorted(config.get("reduced", ())):
+        problems.append(f"{PARITY}: is of other reduced precisions than {CONFIG}")
     elif (parity["network"], parity["weights_sha256"]) != (config["network"], config["weights"]["sha256"]):
         problems.append(f"{PARITY}: is of another network or other weights than {CONFIG}")
     return problems
 
 
-def _promised() -> set[str]:
-    """What is in the folder of every network; of files of later versions nothing is known."""
-    golden = {f"{folder}/{file}" for folder in GOLDEN.values() for file in GOLDEN_FILES}
-    return {WEIGHTS, CONFIG, LABELS, PARITY, CARD, SUMS, *MODELS, *golden}
+def _promised(config: Mapping[str, Any]) -> set[str]:
+    """What is in the folder of such a network; of files of later versions nothing is known."""
+    unknown = sorted(shown(name) for name in set(config.get("reduced", ())) - set(REDUCED))
+    if unknown:
+        raise ValueError(f"no precision {', '.join(unknown)} is known")
+    models = models_of(config)
+    golden = {f"{GOLDEN[file]}/{tensor}" for file in models if file in GOLDEN for tensor in GOLDEN_FILES}
+    return {WEIGHTS, CONFIG, LABELS, PARITY, CARD, SUMS, *models, *golden}
 
 
 def _files_below(folder: Path) -> set[str]:
@@ -163,6 +186,7 @@ def _try_model(folder: Path, file: str, name: str, config: Mapping[str, Any]) ->
             ("opset", facts.opset, described["opset"]),
             ("IR version", facts.ir_version, described["ir_version"]),
             ("input variant", facts.variant, described["input"]),
+            ("precision", facts.precision, described.get("precision", "float32")),
             ("parity", (facts.metadata or {}).get("parity"), PARITY_PASSED),
         )
         if found != said
@@ -170,15 +194,17 @@ def _try_model(folder: Path, file: str, name: str, config: Mapping[str, Any]) ->
     if wrong:
         raise _Wrong(shown("; ".join(wrong)))
     images, logits = (_read_tensor(folder / golden["folder"] / tensor) for tensor in GOLDEN_FILES)
-    worst = _run((folder / file).read_bytes(), described, images, logits, allowed := _tolerance(golden, logits))
+    allowed = _tolerance(golden, logits, facts.precision)
+    worst = _run((folder / file).read_bytes(), described, images, logits, allowed)
     return ModelRun(name, facts.opset, facts.ir_version, len(images), worst, allowed)
 
 
-def _tolerance(golden: Mapping[str, Any], logits: NDArray[Any]) -> float:
+def _tolerance(golden: Mapping[str, Any], logits: NDArray[Any], precision: str) -> float:
     """The largest absolute error allowed."""
     atol = golden["atol"]
     largest = float(np.abs(logits).max(initial=0.0))
-    if type(atol) not in (int, float) or not 0 <= atol <= LOOSEST * largest or golden.get("rtol", 0.0) != 0.0:
+    loosest = LOOSEST[precision] * largest
+    if type(atol) not in (int, float) or not 0 <= atol <= loosest or golden.get("rtol", 0.0) != 0.0:
         raise _Wrong(f"a tolerance of {shown(atol)} for logits up to {largest:g} is too large to show anything")
     return float(atol)
 

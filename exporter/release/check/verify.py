@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 SUMS, SIGNATURE, INDEX, CONFIG = "SHA256SUMS", "model.sig", "index.json", "config.json"
-SCHEMA = 1
-"""Of index.json and config.json. Others are refused: what this file does not know it cannot vouch for."""
+SCHEMAS = {INDEX: (1,), CONFIG: (1, 2)}
+"""Of the documents that are read. Others are refused: what this file does not know it cannot vouch for."""
 
 # Far above what a release holds (a network is about 20 MB in 15 files), far below what harms a machine.
 MAX_PROBLEMS = 100
@@ -508,8 +508,9 @@ def _document(files: Mapping[str, _File], name: str, problems: _Problems) -> dic
     except ValueError as error:
         problems.add(name, f"not a JSON document: {shown(error)}")
         return None
-    if not isinstance(document, dict) or not is_schema(document, SCHEMA):
-        problems.add(name, f"not of schema {SCHEMA}. A newer verify may know it")
+    known = SCHEMAS[name.rpartition("/")[2]]
+    if not isinstance(document, dict) or not any(is_schema(document, schema) for schema in known):
+        problems.add(name, f"not of schema {' or '.join(map(str, known))}. A newer verify may know it")
         return None
     return document
 

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...errors import GateFailed
+from ...networks.zoo import InputVariant
 from ...runtimes import RUNTIMES
 from ..contents import FileRecord, NetworkRecord, Origin
-from ..layout import CONFIG, MODELS, PARITY
+from ..layout import ALL_MODELS, CONFIG, PARITY, REDUCED, ModelFile
+from ..required import JUDGE
 from .sbom import package_url
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -25,7 +27,7 @@ LOCAL_BUILDER = "urn:cifar-export:builder:local"
 """A machine that nobody vouches for but who runs it: SLSA Build level 1 (https://slsa.dev/spec/v1.1/levels)."""
 UNCOMMITTED = "urn:cifar-export:source:modified"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_FILES: dict[tuple[str, str], str] = {of: file for file, of in MODELS.items()}
+_FILES: dict[ModelFile, str] = {of: file for file, of in ALL_MODELS.items()}
 
 
 def provenance(networks: Sequence[NetworkRecord], archives: Mapping[str, FileRecord], origin: Origin) -> dict[str, Any]:
@@ -43,6 +45,7 @@ def provenance(networks: Sequence[NetworkRecord], archives: Mapping[str, FileRec
                 "version": origin.version,
                 "networks": sorted(record.name for record in networks),
                 "runtimes": sorted({row["runtime"] for record in networks for _, row in _parity_rows(record)}),
+                "precisions": sorted({one for record in networks for one in record.config.get("reduced", ())}),
                 "source": _source_state(origin.commit),
                 "sourceDateEpoch": origin.epoch,
             },
@@ -142,22 +145,27 @@ def _libraries(networks: Sequence[NetworkRecord]) -> Iterator[dict[str, Any]]:
 
 
 def _parity_rows(record: NetworkRecord) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was compared: an input variant of float32 files or a reduced precision, and the row of a runtime."""
     for variant, rows in sorted(record.parity["inputs"].items()):
         for row in rows:
             yield variant, row
+    for precision, found in sorted(record.parity.get("reduced", {}).items()):
+        for row in found["runtimes"]:
+            yield precision, row
 
 
-def _file_of(runtime: str, variant: str) -> str | None:
+def _file_of(runtime: str, variant: InputVariant) -> str | None:
     """The released file that `runtime` reads for that input variant, if there is one."""
     spec = RUNTIMES.get(runtime)
-    return _FILES.get((spec.reads, variant)) if spec else None
+    return _FILES.get(ModelFile(spec.reads, variant)) if spec else None
 
 
 def _parity(record: NetworkRecord) -> Iterator[str]:
-    for variant, row in _parity_rows(record):
-        file = _file_of(row["runtime"], variant)
+    reduced: Mapping[str, str] = {str(precision): file for precision, file in REDUCED.items()}
+    for what, row in _parity_rows(record):
+        file = reduced.get(what) or _file_of(row["runtime"], "uint8" if what == "uint8" else "float32")
         if file:
-            yield f"{record.name}/{file}: parity {row['runtime']} {variant}"
+            yield f"{record.name}/{file}: parity {row['runtime']} {what}"
 
 
 def _accuracy(record: NetworkRecord) -> Iterator[str]:
@@ -169,3 +177,12 @@ def _accuracy(record: NetworkRecord) -> Iterator[str]:
                 f"{record.name}/{file}: accuracy {runtime} top-1 {values['top1']:.2f} % top-5 {values['top5']:.2f} % "
                 f"of {accuracy['images']} test images"
             )
+    for precision, found in sorted(record.config.get("reduced", {}).items()):
+        measured = found["accuracy"]
+        for runtime, values in sorted(measured["runtimes"].items()):
+            if runtime == JUDGE:  # the others were not run for this release
+                yield (
+                    f"{record.name}/{found['file']}: accuracy {runtime} top-1 {values['top1']:.2f} % "
+                    f"top-5 {values['top5']:.2f} % of {measured['images']} test images, at most "
+                    f"{measured['budget']:.2f} points below float32 ({precision})"
+                )

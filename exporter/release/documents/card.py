@@ -13,7 +13,7 @@ from typing import Any
 from ...networks.interval import wilson
 from ...networks.zoo import DATASETS, IMAGE_SIZE
 from ..contents import title_of
-from ..layout import GOLDEN, MODELS
+from ..layout import FULL
 
 TEMPLATE = "card.md.j2"
 LICENSE = "bsd-3-clause"  # as the hub spells the one in LICENSE
@@ -23,6 +23,8 @@ _PLAN = ("plan", "runs_evaluated")
 _PURPOSES = {  # file name: what it is for
     "model.onnx": "ONNX, normalized input",
     "model-uint8.onnx": "ONNX, pixels as they are",
+    "model-float16.onnx": "the same with weights and arithmetic in float16",
+    "model-int8.onnx": "the same with weights and arithmetic in int8",
     "model.torchscript.pt": "TorchScript, normalized input",
     "model.pt2": "`torch.export`, normalized input",
 }
@@ -67,9 +69,11 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         | config["weights"]["training"],
         interval=wilson(top1, accuracy["images"]) if accuracy["images"] else None,
         difference=top1 - accuracy["reference"]["top1"] if accuracy["reference"] else None,
-        models=MODELS,
+        models=list(config["models"]),
         purposes=_PURPOSES,
-        golden=GOLDEN,
+        golden={file: golden["folder"] for file, golden in config["golden"].items()},
+        reduced=config["reduced"],
+        full=FULL,
         images=_GOLDEN_IMAGES,
         side=IMAGE_SIZE,
         classes=len(config["labels"]),

@@ -9,25 +9,33 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from packaging.version import Version
 
 from ...formats import FileFacts
+from ...formats.onnx_choices import Precision
 from ...formats.ports import described_ports
 from ...gate.compare import MULTIPLE, ULPS, YARDSTICK_LIMIT_ULPS
 from ...gate.inputs import BATCH_SIZES, input_sets
 from ...gate.report import ParityReport
+from ...gate.standard import FLOAT16_MULTIPLE
 from ...networks.zoo import IMAGE_SIZE, RELEASED_VARIANTS, InputVariant, NetworkSpec
+from ...runtimes import spec_of
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import CONFIG_SCHEMA
-from ..layout import GOLDEN, MODELS
+from ..layout import GOLDEN, models_with
 from ..required import JUDGE, REQUIRED, YARDSTICK
 
-PARITY_SCHEMA = 1
+PARITY_SCHEMA = 2
 _LIBRARIES = ("torch", "onnx")
+_LARGEST, _MEAN = spec_of(JUDGE).int8_units
+_REDUCED_RULES: dict[Precision, dict[str, float]] = {  # docs/precision.md
+    "float16": {"multiple": FLOAT16_MULTIPLE},
+    "int8": {"largest_units": _LARGEST, "mean_units": _MEAN},
+}
 
 
 def config_document(
@@ -36,12 +44,15 @@ def config_document(
     version: str,
     facts: Mapping[str, FileFacts],
     tolerances: Mapping[str, float],
+    reduced: Mapping[Precision, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """`config.json` of the network `spec`, of whose weights `entry` says what is known.
 
-    `facts`: of every model file; `tolerances`: of the golden vectors.
+    `facts`: of every model file; `tolerances`: of the golden vectors; `reduced`: what is said of the files in reduced
+    precision, if there are some.
     """
     origin = entry.provenance.get("origin")
+    models = models_with(reduced or ())
     return {
         "schema": CONFIG_SCHEMA,
         "network": spec.name,
@@ -65,27 +76,37 @@ def config_document(
         "accuracy": own_accuracy(entry) if origin else _accuracy(entry, spec),
         "models": {
             file: {
-                "format": format_name,
-                "input": variant,
+                "format": made.format,
+                "input": made.input,
+                "precision": made.precision,
                 "opset": facts[file].opset,
                 "ir_version": facts[file].ir_version,
-                **described_ports(variant, spec.dataset.classes),
+                **described_ports(made.input, spec.dataset.classes),
             }
-            for file, (format_name, variant) in MODELS.items()
+            for file, made in models.items()
         },
-        "golden": {file: {"folder": GOLDEN[file], "atol": tolerances[file], "rtol": 0.0} for file in GOLDEN},
+        "golden": {
+            file: {"folder": GOLDEN[file], "atol": tolerances[file], "rtol": 0.0} for file in models if file in GOLDEN
+        },
+        "reduced": dict(reduced or {}),
         "built_with": built_with(),
     }
 
 
-def parity_document(entry: BundledEntry, reports: Mapping[InputVariant, ParityReport]) -> dict[str, Any]:
+def parity_document(
+    entry: BundledEntry,
+    reports: Mapping[InputVariant, ParityReport],
+    reduced: Mapping[Precision, ParityReport] | None = None,
+) -> dict[str, Any]:
     """`parity.json`: verdicts, rule and counts of the runtimes that every network must pass.
 
-    `reports` must have passed. What was measured differs from machine to machine and is not in here.
+    `reports` must have passed, and those of files in `reduced` precision. What was measured differs from machine to
+    machine and is not in here.
     """
+    more = reduced or {}
     return {
         "schema": PARITY_SCHEMA,
-        "passed": all(reports[variant].passed for variant in RELEASED_VARIANTS),
+        "passed": all(report.passed for report in (*(reports[one] for one in RELEASED_VARIANTS), *more.values())),
         "network": entry.network,
         "weights_sha256": entry.sha256,
         "reference": "PyTorch float64, CPU",
@@ -100,7 +121,15 @@ def parity_document(entry: BundledEntry, reports: Mapping[InputVariant, ParityRe
             name: {"images": len(pixels), "sha256": hashlib.sha256(pixels.tobytes()).hexdigest()}
             for name, pixels in input_sets().items()
         },
-        "inputs": {variant: list(_rows(reports[variant])) for variant in RELEASED_VARIANTS},
+        "inputs": {variant: list(_rows(reports[variant], REQUIRED)) for variant in RELEASED_VARIANTS},
+        "reduced": {
+            precision: {
+                "reference": report.reference,
+                "rule": _REDUCED_RULES[precision],
+                "runtimes": list(_rows(report, (JUDGE,))),
+            }
+            for precision, report in more.items()
+        },
     }
 
 
@@ -140,9 +169,9 @@ def own_accuracy(entry: BundledEntry) -> dict[str, Any]:
     return {**found, "below_reference": False, "reference": None, "runtimes": runtimes}
 
 
-def _rows(report: ParityReport) -> Iterable[dict[str, Any]]:
+def _rows(report: ParityReport, runtimes: Sequence[str]) -> Iterable[dict[str, Any]]:
     results = {result.runtime: result for result in report.runtimes}
-    for name in REQUIRED:
+    for name in runtimes:
         role = "yardstick" if name == YARDSTICK else "gated"
         yield {
             "runtime": name,

@@ -12,7 +12,7 @@ from ...networks.zoo import named
 from ...system.files import write_atomically
 from ...system.folders import cache_folder
 from ..check.verify import parse_json
-from ..contents import CONFIG_SCHEMA
+from ..contents import CONFIG_SCHEMAS
 from ..layout import CONFIG, SUMS
 from ..signer import signer_of
 from .fetch import difference, install, open_release, require_known
@@ -105,11 +105,13 @@ def _released(name: str, source: Source, folder: Path) -> ReleasedNetwork:
         raise GateFailed(f"{folder} is not a network of a release: it has no {CONFIG}.")
     try:
         config = parse_json(read_checked(folder, CONFIG, files[CONFIG]))
-        if config["schema"] != CONFIG_SCHEMA:
-            raise ValueError(f"schema {config['schema']}, but only {CONFIG_SCHEMA} is known")
+        if config["schema"] not in CONFIG_SCHEMAS:
+            raise ValueError(f"schema {config['schema']}, but only {', '.join(map(str, CONFIG_SCHEMAS))} are known")
         held, version, labels = config["network"], config["version"], config["labels"]
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ValueError("its labels are not a list of names")
+        if not isinstance(config.get("reduced", {}), dict):
+            raise ValueError("its files in reduced precision are not described")  # noqa: TRY004  caught below
         normalization = normalization_from(config["normalization"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GateFailed(f"{folder / CONFIG} does not describe a network of a release ({error}).") from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...errors import GateFailed, InvalidInput
+from ...formats.onnx_choices import PRECISIONS, OnnxChoices, Precision
 from ...networks.zoo import (
     RELEASED_VARIANTS,
     DatasetSpec,
@@ -27,7 +28,7 @@ from ...networks.zoo import (
 )
 from ...system.files import sha256_bytes
 from ...system.outside import MAX_MODEL_BYTES, read_regular
-from ..layout import CONFIG, MODELS, WEIGHTS
+from ..layout import CONFIG, WEIGHTS, ModelFile, models_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,8 +65,8 @@ class LoadedNetwork(ABC):
         """The trained numbers and where they are from. Imports torch."""
 
     @abstractmethod
-    def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
-        """The ONNX file of that input: its path, for messages, and its checked content."""
+    def _onnx(self, variant: InputVariant, precision: Precision) -> tuple[Path, bytes]:
+        """The ONNX file of that input and precision: its path, for messages, and its checked content."""
 
     @abstractmethod
     def _classifier(self) -> Classifier:
@@ -79,15 +80,23 @@ class LoadedNetwork(ABC):
         network.normalization = self.normalization
         return network
 
-    def session(self, variant: Literal["float32", "uint8"] = "uint8", device: Literal["cpu", "cuda"] = "cpu") -> Any:
+    def session(
+        self,
+        variant: Literal["float32", "uint8"] = "uint8",
+        device: Literal["cpu", "cuda"] = "cpu",
+        precision: Precision = "float32",
+    ) -> Any:
         """An `onnxruntime.InferenceSession` of the ONNX file.
 
         `uint8` takes pixels, `image`: uint8 (N, 32, 32, 3) RGB; `float32` takes `input`: float32 (N, 3, 32, 32),
-        normalized with `normalization`. Both return `logits`: float32 (N, classes). Raises `Unavailable` where the
-        device asked for is not the one that would run it.
+        normalized with `normalization`. Both return `logits`: float32 (N, classes). A reduced `precision`, "float16" or
+        "int8", is of weights and arithmetic; a release has it for pixels, if it was packaged with it. Raises
+        `InvalidInput` where it was not, `Unavailable` where the device asked for is not the one that would run it.
         """
         require_variant(variant, RELEASED_VARIANTS)
-        return _open(*self._onnx(variant), device).inference
+        if precision not in PRECISIONS:
+            raise InvalidInput(f"no precision {precision!r}. Known: {', '.join(PRECISIONS)}.")
+        return _open(*self._onnx(variant, precision), device).inference
 
     def predict(self, images: NDArray[np.uint8]) -> Predicted:
         """Classes and probabilities (0..1, the softmax of the logits) of `images`, uint8 (N, 32, 32, 3) RGB.
@@ -154,14 +163,20 @@ class ReleasedNetwork(LoadedNetwork):
         dataset, model = parts
         return NetworkSpec(model, DatasetSpec(dataset, dataset, self.labels, self.normalization))
 
-    def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
-        file = next(file for file, made in MODELS.items() if made == ("onnx", variant))
+    def _onnx(self, variant: InputVariant, precision: Precision) -> tuple[Path, bytes]:
+        wanted = ModelFile("onnx", variant, precision)
+        file = next((file for file, made in models_of(self.config).items() if made == wanted), None)
+        if file is None:
+            has = ", ".join(f"{made.precision} of {made.input} input" for made in _onnx_files(self.config))
+            raise InvalidInput(
+                f"{self.name} {self.version} has no {precision} ONNX file of {variant} input, but {has}."
+            )
         return self.folder / file, self.read(file)
 
     def _classifier(self) -> Classifier:
         from ...prediction.classifier import Classifier
 
-        return Classifier(_open(*self._onnx("uint8"), "cpu"), self.labels, "uint8", self.normalization)
+        return Classifier(_open(*self._onnx("uint8", "float32"), "cpu"), self.labels, "uint8", self.normalization)
 
 
 @dataclass(frozen=True)
@@ -174,18 +189,21 @@ class BundledNetwork(LoadedNetwork):
 
         return load_weights(named(self.name))
 
-    def _onnx(self, variant: InputVariant) -> tuple[Path, bytes]:
+    def _onnx(self, variant: InputVariant, precision: Precision) -> tuple[Path, bytes]:
         from ...exporting.artifact import export
+        from ...exporting.precision import prepared
 
-        path = Path("model.onnx")
-        if variant not in self._exported:
+        path, asked = Path("model.onnx"), (variant, precision)
+        if asked not in self._exported:
+            choices = OnnxChoices(precision=precision)
             with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
-                export(self.weights(), "onnx", variant=variant, output=Path(folder) / path)
-                self._exported[variant] = (Path(folder) / path).read_bytes()
-        return path, self._exported[variant]
+                weights = prepared(self.weights(), precision)
+                export(weights, "onnx", variant=variant, choices=choices, output=Path(folder) / path)
+                self._exported[asked] = (Path(folder) / path).read_bytes()
+        return path, self._exported[asked]
 
     @cached_property
-    def _exported(self) -> dict[InputVariant, bytes]:
+    def _exported(self) -> dict[tuple[InputVariant, Precision], bytes]:
         """The files made so far: each takes seconds."""
         return {}
 
@@ -195,6 +213,10 @@ class BundledNetwork(LoadedNetwork):
 
         network = Subject(self.weights(), "uint8").open("pytorch")  # kept as long as this object, and holds but memory
         return Classifier(network, self.labels, "uint8", self.normalization)
+
+
+def _onnx_files(config: Mapping[str, Any]) -> list[ModelFile]:
+    return [made for made in models_of(config).values() if made.format == "onnx"]
 
 
 def read_checked(folder: Path, file: str, sha256: str) -> bytes:

@@ -7,6 +7,7 @@ import torch
 
 from cifar_export.networks.zoo import DATASETS
 from cifar_export.release.build.workers import Job, build_all
+
 from support.telling import tell_threads
 
 

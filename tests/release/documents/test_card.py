@@ -151,7 +151,7 @@ def test_the_parts_of_a_run_that_was_resumed_elsewhere_are_named(stand_in):
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_the_story_of_every_bundled_network_can_be_told(stand_in, name):
     config, parity = stand_in(name)
-    facts = {file: FileFacts(kind, variant, None) for file, (kind, variant) in MODELS.items()}
+    facts = {file: FileFacts(kind, variant, None) for file, (kind, variant, _) in MODELS.items()}
     real = config_document(bundled_entries()[name], NETWORKS[name], "1.0.0", facts, dict.fromkeys(GOLDEN, 0.0))
     assert "## Training" in render_card(real | {"models": config["models"]}, parity)
 
