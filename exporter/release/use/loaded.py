@@ -84,7 +84,7 @@ class LoadedNetwork(ABC):
         self,
         variant: Literal["float32", "uint8"] = "uint8",
         device: Literal["cpu", "cuda"] = "cpu",
-        precision: Precision = "float32",
+        precision: Literal["float32", "float16", "int8"] = "float32",
     ) -> Any:
         """An `onnxruntime.InferenceSession` of the ONNX file.
 

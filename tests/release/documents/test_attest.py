@@ -90,6 +90,7 @@ def test_provenance_names_commit_weights_and_libraries(networks: list[NetworkRec
         "version": "1.0.0",
         "networks": sorted(NAMES),
         "runtimes": sorted({row["runtime"] for rows in networks[0].parity["inputs"].values() for row in rows}),
+        "precisions": [],
         "source": "commit",
         "sourceDateEpoch": DEFAULT_EPOCH,
     }
