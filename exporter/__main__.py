@@ -12,8 +12,9 @@ from .commands.console import HELP, Group, end_on_termination
 from .commands.data import data
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
-from .commands.export import onnx, torch_export, torchscript
+from .commands.export import onnx, openvino, torch_export, torchscript
 from .commands.fetch import fetch
+from .commands.formats import formats
 from .commands.models import models
 from .commands.package import merge, package
 from .commands.parity import parity
@@ -29,9 +30,11 @@ COMMANDS = (
     doctor,
     evaluate,
     fetch,
+    formats,
     merge,
     models,
     onnx,
+    openvino,
     package,
     parity,
     predict,

@@ -1,4 +1,4 @@
-"""`cifar-export onnx`, `torchscript` and `torch-export`: one file each, proved before it appears."""
+"""`cifar-export onnx`, `torchscript`, `torch-export` and `openvino`: one file each, proved before it appears."""
 
 from __future__ import annotations
 
@@ -162,6 +162,20 @@ def torch_export(**shared: Any) -> None:
     same as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].pt2.
     """
     _export("torch-export", **shared)
+
+
+@click.command(cls=Command, examples=["cifar-export openvino resnet20 --input uint8 -o model.openvino.zip"])
+@export_options("openvino")
+def openvino(**shared: Any) -> None:
+    """Export NETWORK to OpenVINO's own format, and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
+
+    The archive holds model/model.xml and model/model.bin with float32 weights; unpack it for read_model. It appears
+    only after OpenVINO has computed the same with it as PyTorch in float64. By default it is
+    artifacts/exports/<dataset>_<model>[-uint8|-unit].openvino.zip.
+    """
+    _export("openvino", **shared)
 
 
 def _export(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import InvalidInput
 from ..networks.zoo import InputVariant
 from ..system.files import require_utf8
-from .onnx_choices import OnnxChoices, Precision
+from .onnx_choices import PRECISIONS, OnnxChoices, Precision
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     from torch import nn
@@ -75,13 +75,17 @@ class FormatModule(Protocol):
 
 @dataclass(frozen=True)
 class FormatSpec:
-    """A line in the table: `suffix` of file names, module, and the runtime whose parity gates a new file."""
+    """A line in the table: `suffix` of file names, module, and the runtime whose parity gates a new file.
+
+    `precisions`: those that files of the format can be in.
+    """
 
     name: str
     title: str
     suffix: str
     module: str
     gate: str
+    precisions: tuple[Precision, ...] = ("float32",)
 
     def load(self) -> FormatModule:
         """Import the format's module, which brings torch and maybe onnx."""
@@ -91,9 +95,10 @@ class FormatSpec:
 FORMATS: dict[str, FormatSpec] = {
     spec.name: spec
     for spec in (
-        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu"),
+        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu", PRECISIONS),
         FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript"),
         FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export"),
+        FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir"),
     )
 }
 

@@ -12,7 +12,7 @@ import io
 import pickletools
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 _ALIGNMENT = 64
 _LOCAL_HEADER_BYTES = 30  # APPNOTE.TXT 4.3.7, without name and extra field
@@ -35,6 +35,11 @@ def canonical_archive(data: bytes) -> bytes:
         }
     if any(name.startswith(_CODE) for name in records):
         records = _renumber_classes(records)
+    return _write(records.items())
+
+
+def stored_archive(records: Mapping[str, bytes]) -> bytes:
+    """A zip archive of these records by name, in that order, uncompressed, whose bytes depend on nothing else."""
     return _write(records.items())
 
 

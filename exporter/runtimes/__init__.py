@@ -181,6 +181,14 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             gated=False,
             int8_units=FOLDS_GRIDS_AWAY,
         ),
+        RuntimeSpec(
+            "openvino-ir",
+            "OpenVINO, CPU, its own file format",
+            "openvino",
+            "openvino:open_ir",
+            "openvino:missing_cpu",
+            precisions=FLOAT32,
+        ),
         RuntimeSpec("opencv", "OpenCV DNN, CPU", "onnx", "opencv:open_cpu", "opencv:missing_cpu", precisions=FLOAT32),
         RuntimeSpec(
             "onnx-reference", "ONNX reference evaluator", "onnx", "onnx_reference:open_cpu", images=8, precisions=FLOATS

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import importlib.util
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
+from ..system.outside import MAX_MODEL_BYTES, read_regular
 from . import Missing, Runtime, unreadable
 
+IR_FILES = ("model/model.xml", "model/model.bin")
+"""In an archive of OpenVINO's own files: the layers, and the weights."""
 _HINT = "INFERENCE_PRECISION_HINT"
 
 
 class OpenVino(Runtime):
     """A compiled OpenVINO model."""
 
-    def __init__(self, path: Path, name: str, settings: dict[str, str]) -> None:
+    def __init__(self, path: Path, name: str, settings: dict[str, str], *, zipped: bool = False) -> None:
         import openvino as ov
 
         self.name = name
         try:
-            self._model = ov.Core().compile_model(str(path), "CPU", settings)
+            core = ov.Core()
+            model = core.read_model(*_unzipped(path)) if zipped else str(path)
+            self._model = core.compile_model(model, "CPU", settings)
         except Exception as error:
             raise unreadable(path, self.name, error) from error
         # asked of the compiled model, not repeated from the request
@@ -38,6 +45,21 @@ class OpenVino(Runtime):
 def open_cpu(path: Path) -> OpenVino:
     """Load the ONNX file at `path`, float32."""
     return OpenVino(path, "openvino", {_HINT: "f32"})
+
+
+def open_ir(path: Path) -> OpenVino:
+    """Load the archive of OpenVINO's own files at `path`, float32."""
+    return OpenVino(path, "openvino-ir", {_HINT: "f32"}, zipped=True)
+
+
+def _unzipped(path: Path) -> tuple[bytes, bytes]:
+    """The two files in the archive at `path`: layers and weights."""
+    with zipfile.ZipFile(io.BytesIO(read_regular(path, MAX_MODEL_BYTES))) as archive:
+        sizes = [archive.getinfo(name).file_size for name in IR_FILES]
+        if max(sizes) > MAX_MODEL_BYTES:
+            raise ValueError(f"it unpacks to more than {MAX_MODEL_BYTES:,} bytes")
+        xml, weights = (archive.read(name) for name in IR_FILES)
+        return xml, weights
 
 
 def open_default(path: Path) -> OpenVino:

@@ -1,0 +1,50 @@
+"""`cifar-export formats`."""
+
+from __future__ import annotations
+
+import click
+
+from ..formats import FORMATS
+from ..runtimes import spec_of, why_missing
+from .console import Command, echo_json, json_option
+
+
+@click.command(cls=Command, examples=["cifar-export formats", "cifar-export formats --json"])
+@json_option
+def formats(as_json: bool) -> None:
+    """List the file formats: what each is called, where it is proved, and in which precisions.
+
+    Every format takes batches of any size, and ONNX also a fixed one. A new file is proved in the runtime that is named
+    here; `cifar-export parity` runs it in all that read it.
+    """
+    rows = [
+        {
+            "command": spec.name,
+            "title": spec.title,
+            "suffix": spec.suffix,
+            "proved_in": spec.gate,
+            "precisions": list(spec.precisions),
+            "missing": str(missing) if (missing := why_missing(spec.gate)) else None,
+        }
+        for spec in FORMATS.values()
+    ]
+    if as_json:
+        echo_json(rows)
+        return
+    from .tables import Column, table
+
+    columns = [Column("command"), Column("suffix"), Column("proved in"), Column("precision"), Column("here", rank=1)]
+    table(
+        None,
+        columns,
+        [
+            [
+                spec.name,
+                spec.suffix,
+                spec_of(spec.gate).title,
+                ", ".join(spec.precisions),
+                "no: see doctor" if why_missing(spec.gate) else "yes",
+            ]
+            for spec in FORMATS.values()
+        ],
+    )
