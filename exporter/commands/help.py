@@ -13,8 +13,9 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Network": ("--dataset", "--only", "--weights", "--seed", "--labels", "--mean", "--std", "--key", "--shortcut"),
     "Training": (
         *("--recipe", "--show-recipe", "--epochs", "--prune", "--limit", "--holdout", "--teacher", "--resume"),
-        *("--initial-weights", "--initial-model", "--freeze-body", "--device", "--threads"),
+        *("--initial-weights", "--initial-model", "--freeze-body"),
     ),
+    "Machine": ("--device", "--threads"),
     "File": (
         *("--file", "--trust-file", "--target", "--opset", "--batch", "--batch-norm", "--pooling", "--classifier"),
         *("--input", "--layout", "--precision", "--weight-bits", "--scheme", "--calibration"),
@@ -24,6 +25,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "--accuracy-budget",
         "--no-check",
     ),
+    "Comparison": ("--time-limit", "--compare", "--allow"),
     "Release": ("--version", "--jobs", "--no-cache", "--sign-key", "--license"),
     "Result": ("--output", "--golden", "--report", "--save-repro", "--tensorboard", "--wide", "--json", "--help"),
 }

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
 from . import Missing, Runtime, unreadable
+from .threads import asked_threads
 
 _HINT = "INFERENCE_PRECISION_HINT"
 
@@ -21,6 +22,9 @@ class OpenVino(Runtime):
         import openvino as ov
 
         self.name = name
+        threads = asked_threads()
+        if threads:
+            settings = {**settings, "INFERENCE_NUM_THREADS": str(threads)}
         try:
             self._model = ov.Core().compile_model(str(path), "CPU", settings)
         except Exception as error:
