@@ -66,11 +66,11 @@ class Baseline:
     medians: Mapping[Key, Medians]
 
     def compare(self, rows: Mapping[Key, Medians], allowed: float) -> Comparison:
-        """The rows that both have, as far as each had a turn."""
+        """The rows that both have, as far as there were turns enough."""
         found = []
         for key, medians in rows.items():
-            if key in self.medians and medians:
-                ratio = ratio_apart(medians, self.medians[key])
+            ratio = ratio_apart(medians, self.medians.get(key, ()))
+            if ratio is not None:
                 found.append(Compared(key, ratio, _verdict(ratio, allowed)))
         return Comparison(self.name, allowed, tuple(found), sum(key not in self.medians for key in rows))
 

@@ -97,8 +97,8 @@ class Row:
         return {
             **seconds,
             "min": float(pooled(self.turns).min()),
-            "p50_low": interval.low,
-            "p50_high": interval.high,
+            "p50_low": interval.low if interval else None,
+            "p50_high": interval.high if interval else None,
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -176,6 +176,12 @@ class Benchmark:
 
 def _without_batch(row: Row) -> str:
     return f"{row.key.subject}, {row.key.runtime}, {row.key.precision}: {row.reason}"
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits of them, for people."""
+    value = 1000 * seconds
+    return f"{value:.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def as_csv(document: Mapping[str, Any]) -> str:

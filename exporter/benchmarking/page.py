@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..diagnosis.page import templates
-from .document import WORDS
+from .document import WORDS, milliseconds
+from .statistics import Interval
 
 _WIDTH, _HEIGHT = 320.0, 108.0  # of a distribution, in the units of its SVG
 _LEAST = 0.4  # per cent of a bar's room: the quickest row is seen, too
@@ -20,20 +21,19 @@ def page(document: Document) -> str:
     """The HTML of a benchmark's JSON document."""
     rows = document["rows"]
     measured = [row for row in rows if row["state"] == "measured"]
-    html: str = (
-        templates(Path(__file__).parent)
-        .get_template("benchmark.html.j2")
-        .render(
-            document=document,
-            machine=document["machine"],
-            conditions=document["conditions"],
-            failures=[row for row in rows if row["state"] == "failed"],
-            several=len({row["subject"] for row in rows}) > 1,
-            groups=[_group(batch, measured) for batch in dict.fromkeys(row["batch"] for row in measured)],
-            rows=[{**row, "name": _name(row, rows), "word": WORDS[row["state"]]} for row in rows],
-            charts=[_distribution(row, rows) for row in measured],
-            comparison=document["comparison"],
-        )
+    environment = templates(Path(__file__).parent)
+    environment.filters["ms"] = milliseconds
+    html: str = environment.get_template("benchmark.html.j2").render(
+        narrow="64rem",
+        document=document,
+        machine=document["machine"],
+        conditions=document["conditions"],
+        failures=[row for row in rows if row["state"] == "failed"],
+        several=len({row["subject"] for row in rows}) > 1,
+        groups=[_group(batch, measured) for batch in dict.fromkeys(row["batch"] for row in measured)],
+        rows=[{**row, "name": _name(row, rows), "word": WORDS[row["state"]]} for row in rows],
+        charts=[_distribution(row, rows) for row in measured],
+        comparison=document["comparison"],
     )
     return html
 
@@ -57,7 +57,7 @@ def _group(batch: int, measured: list[Document]) -> Document:
             "name": _name(row, measured),
             "p50": share(row["latency"]["p50"]),
             "p99": share(row["latency"]["p99"]),
-            "text": f"{_ms(row['latency']['p50'])} ms",
+            "text": f"{milliseconds(row['latency']['p50'])} ms",
             "ratio": _ratio(row["ratio"]),
         }
         for row in rows
@@ -66,11 +66,7 @@ def _group(batch: int, measured: list[Document]) -> Document:
 
 
 def _ratio(ratio: Document | None) -> str:
-    return "" if ratio is None else f"{ratio['value']:.2f} ({ratio['low']:.2f}–{ratio['high']:.2f})"
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.4g}"
+    return "" if ratio is None else str(Interval(**ratio))
 
 
 def _distribution(row: Document, rows: list[Document]) -> Document:
@@ -93,12 +89,16 @@ def _distribution(row: Document, rows: list[Document]) -> Document:
         {
             "x": round(_WIDTH * share, 1),
             "anchor": anchor,
-            "text": f"{_ms(found['low'] ** (1 - share) * found['high'] ** share)} ms",
+            "text": f"{milliseconds(found['low'] ** (1 - share) * found['high'] ** share)} ms",
         }
         for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end"))
     ]
     marks = [
-        {"x": round(_WIDTH * _place(row["latency"][name], found), 1), "name": name, "text": _ms(row["latency"][name])}
+        {
+            "x": round(_WIDTH * _place(row["latency"][name], found), 1),
+            "name": name,
+            "text": milliseconds(row["latency"][name]),
+        }
         for name in ("p50", "p90", "p99")
     ]
     title = f"{_name(row, rows)}, batch {row['batch']}"

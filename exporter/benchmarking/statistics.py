@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
+LEAST_TURNS = 5
+"""Fewer say nothing of how turns differ: what is of fewer has no interval."""
 QUICK_RESAMPLES = 200
 """Enough to see whether to go on."""
 _BINS = 40
@@ -38,6 +40,8 @@ class Interval:
         return (self.high - self.low) / 2 / self.value
 
     def __str__(self) -> str:
+        if self.low == self.high:  # the first row's, to itself
+            return f"{self.value:.2f}"
         return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
 
     def as_dict(self) -> dict[str, float]:
@@ -50,24 +54,34 @@ def pooled(turns: Turns) -> NDArray[np.float64]:
     return np.concatenate([np.asarray(turn, float) for turn in turns]) if turns else np.empty(0)
 
 
-def median_interval(turns: Turns, resamples: int = RESAMPLES) -> Interval:
-    """The median of all runs. At least one turn."""
+def median_interval(turns: Turns, resamples: int = RESAMPLES) -> Interval | None:
+    """The median of all runs; None for fewer than `LEAST_TURNS`."""
+    if len(turns) < LEAST_TURNS:
+        return None
     drawn = [_median(turns, some) for some in _draws(len(turns), resamples)]
     return _interval(float(np.median(pooled(turns))), drawn)
 
 
-def ratio_of_medians(turns: Turns, first: Turns, resamples: int = RESAMPLES) -> Interval:
+def ratio_of_medians(turns: Turns, first: Turns, resamples: int = RESAMPLES) -> Interval | None:
     """The median of `turns` over that of `first`, the turns of a row measured in turn with it.
 
-    Turns that only one of them has had are left out of the interval, not of the ratio.
+    Turns that only one of them has had are left out of the interval, not of the ratio. None for fewer than
+    `LEAST_TURNS` of both.
     """
     both = min(len(turns), len(first))
+    if both < LEAST_TURNS:
+        return None
     drawn = [_median(turns, some) / _median(first, some) for some in _draws(both, resamples)]
     return _interval(float(np.median(pooled(turns)) / np.median(pooled(first))), drawn)
 
 
-def ratio_apart(medians: Sequence[float], others: Sequence[float], resamples: int = RESAMPLES) -> Interval:
-    """The typical of `medians`, of the turns of a row, over that of `others`, measured at another time."""
+def ratio_apart(medians: Sequence[float], others: Sequence[float], resamples: int = RESAMPLES) -> Interval | None:
+    """The typical of `medians`, of the turns of a row, over that of `others`, measured at another time.
+
+    None where either has fewer than `LEAST_TURNS`.
+    """
+    if min(len(medians), len(others)) < LEAST_TURNS:
+        return None
     new, old = np.asarray(medians, float), np.asarray(others, float)
     generator = np.random.default_rng(_SEED)
     drawn = [

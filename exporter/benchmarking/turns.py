@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..errors import CifarExportError
-from .statistics import QUICK_RESAMPLES, Turns, median_interval, ratio_of_medians
+from .statistics import LEAST_TURNS, QUICK_RESAMPLES, Interval, Turns, median_interval, ratio_of_medians
 
 WELL_ENOUGH = 0.03
 """A ratio is known when half its interval is at most this share of it."""
 FEWEST_TURNS = 10
-"""Before a bootstrap of turns says anything."""
+"""Before a look at the intervals decides to stop."""
 _LATER = 1.3  # each look at the intervals after so many times the turns of the last
 
 Tell = Callable[[int, float], None]
@@ -40,8 +40,8 @@ class Turning:
     def take(self, limit_s: float, tell: Tell = lambda turns, share: None) -> bool:
         """Take turns until all ratios to the first row are known well enough, which is True, or the time is over.
 
-        Every row gets one turn, whatever the limit. `tell` is called after each round, with its number and how much of
-        the time is over.
+        Every row gets `LEAST_TURNS`, whatever the limit. `tell` is called after each round, with its number and how
+        much of the time is over.
         """
         began, rounds, look = time.monotonic(), 0, FEWEST_TURNS
         while True:
@@ -57,19 +57,23 @@ class Turning:
                 if self.known():
                     return True
                 look = math.ceil(look * _LATER)
-            if over >= 1:
-                return False
+            if over >= 1 and rounds >= LEAST_TURNS:
+                return self.known()
 
     def known(self) -> bool:
         """Whether the ratio of each row to the first, or the median of a row that is alone, is known well enough."""
         going = [turns for place, turns in enumerate(self.turns) if place not in self.failed]
-        if len(going) == 1:
-            return median_interval(going[0], QUICK_RESAMPLES).relative <= WELL_ENOUGH
         first: Turns = going[0]
-        return all(ratio_of_medians(turns, first, QUICK_RESAMPLES).relative <= WELL_ENOUGH for turns in going[1:])
+        if len(going) == 1:
+            return _well(median_interval(first, QUICK_RESAMPLES))
+        return all(_well(ratio_of_medians(turns, first, QUICK_RESAMPLES)) for turns in going[1:])
 
     def _one(self, place: int, taker: Taker) -> None:
         try:
             self.turns[place].append(taker.turn())
         except CifarExportError as error:
             self.failed[place] = error
+
+
+def _well(interval: Interval | None) -> bool:
+    return interval is not None and interval.relative <= WELL_ENOUGH

@@ -66,9 +66,11 @@ def _header(machine: Machine) -> list[str]:
 
 
 def _cells(row: Row, state: str) -> list[str | None]:
+    from ..benchmarking.document import milliseconds
+
     def ms(percent: float) -> str | None:
         seconds = row.percentile(percent)
-        return None if seconds is None else f"{1000 * seconds:.4g}"
+        return None if seconds is None else milliseconds(seconds)
 
     throughput, top1 = row.images_per_second, row.top1
     return [
@@ -79,7 +81,7 @@ def _cells(row: Row, state: str) -> list[str | None]:
         *(ms(percent) for percent in (50, 90, 99, 0)),
         str(row.runs),
         None if throughput is None else f"{throughput:,.0f}",
-        _ratio(row),
+        None if row.ratio is None else str(row.ratio),
         None if row.startup is None else f"{row.startup.seconds:.2f}",
         None if row.peak_bytes is None else f"{row.peak_bytes / _MIB:,.0f}",
         None if row.file_bytes is None else f"{row.file_bytes / 1024:,.0f}",
@@ -91,13 +93,9 @@ def _cells(row: Row, state: str) -> list[str | None]:
     ]
 
 
-def _ratio(row: Row) -> str | None:
-    if row.ratio is None:
-        return None
-    return str(row.ratio) if row.ratio.high > row.ratio.low else f"{row.ratio.value:.2f}"  # the first row's is exact
-
-
 def _below(result: Benchmark) -> list[str]:
+    from ..benchmarking.document import milliseconds
+
     conditions = result.conditions
     lines = [result.includes]
     if result.measured:
@@ -109,11 +107,9 @@ def _below(result: Benchmark) -> list[str]:
             lines.append("The time was over before every ratio was known within 3 %: a longer --time-limit knows more.")
     if conditions.noise:
         lines.append(f"This is a noisy machine: {'; '.join(conditions.noise)}.")
-    copies = [row for row in result.rows if row.copies]
     lines += [
-        f"{row.key}: of the median, {1000 * row.copies[0]:.3g} ms copy images in and {1000 * row.copies[1]:.3g} ms "
-        "logits out."
-        for row in copies
+        "{}: of that, {} ms copy images in, {} ms logits out.".format(row.key, *map(milliseconds, row.copies))
+        for row in result.rows
         if row.copies
     ]
     comparison = result.comparison

@@ -41,6 +41,7 @@ def page(report: ParityReport, pixels: Mapping[str, Pixels]) -> str:
         templates(Path(__file__).parent)
         .get_template("page.html.j2")
         .render(
+            narrow="46rem",
             report=report,
             gated=sum(row.state in ("passed", "failed") for row in report.runtimes),
             multiple=f"{MULTIPLE:g}",
