@@ -13,6 +13,7 @@ import pytest
 
 from cifar_export.runtimes import RUNTIMES, Runtime, RuntimeSpec
 from cifar_export.runtimes.onnxruntime import CPU, Session
+from cifar_export.runtimes.onnxruntime_cuda import BoundSession
 
 from support.paths import ROOT
 
@@ -135,3 +136,42 @@ class FavorsClass5(Session):
 
     def logits(self, images):
         return super().logits(images) + np.float32(1e-5) * (np.arange(10) == 5).astype(np.float32)
+
+
+class Later(Session):
+    """ONNX Runtime, except that in a process that is to be timed it ends badly after some runs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "tract", CPU, {})
+        self.runs = 0
+
+    def logits(self, images):
+        self.runs += 1
+        if self.runs > 40:
+            self.end()
+        return super().logits(images)
+
+
+class DiesLater(Later):
+    def end(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class HangsLater(Later):
+    def end(self):
+        threading.Event().wait()
+
+
+class SaysThreads(Session):
+    """ONNX Runtime, whose provider is how many threads it has."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "onnxruntime-cpu", CPU, {})
+        self.provider = f"{self.inference.get_session_options().intra_op_num_threads} threads"
+
+
+class BoundOnCpu(BoundSession):
+    """The bound session of CUDA, on the CPU provider."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "bound", CPU, {})
