@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,17 @@ class _Batches(click.ParamType[tuple[int, ...]]):
         return tuple(dict.fromkeys(map(int, parts)))
 
 
+class _Finite(click.FloatRange):
+    """A number; neither NaN, which is in every range, nor infinity is one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number of use.", param, ctx)
+        return number
+
+
 @click.command(
     cls=Command,
     examples=[
@@ -77,7 +89,7 @@ class _Batches(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--time-limit",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=_Finite(min=0),
     default=60.0,
     show_default=True,
     help="Stop when the turns have taken so long, and say what is not known well enough.",
@@ -93,7 +105,7 @@ class _Batches(click.ParamType[tuple[int, ...]]):
     "--allow",
     "allowed",
     metavar="RATIO",
-    type=click.FloatRange(min=1),
+    type=_Finite(min=1),
     default=1.10,
     show_default=True,
     help="With --compare, how many times its earlier time a row may take.",
@@ -129,7 +141,10 @@ def benchmark(
     as_json: bool,
     **network: Any,
 ) -> None:
-    """Measure how fast each NETWORK or exported file runs, once proved.
+    """Measure how fast networks run, once they are proved.
+
+    Each NETWORK is resnet20 (with --dataset), cifar100_resnet20, the folder of a run or of a released network, or an
+    exported file; a file of somebody else needs --weights PATH.
 
     Every row is a process of its own, and all of them take turns. What does not compute the network has no time (exit
     code 1), and with --compare a row that has become slower than --allow admits is exit code 1, too.
