@@ -15,7 +15,6 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("--recipe", "--show-recipe", "--epochs", "--prune", "--limit", "--holdout", "--teacher", "--resume"),
         *("--initial-weights", "--initial-model", "--freeze-body"),
     ),
-    "Machine": ("--device", "--threads"),
     "File": (
         *("--file", "--trust-file", "--target", "--opset", "--batch", "--batch-norm", "--pooling", "--classifier"),
         *("--input", "--layout", "--precision", "--weight-bits", "--scheme", "--calibration"),
@@ -25,7 +24,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "--accuracy-budget",
         "--no-check",
     ),
-    "Comparison": ("--time-limit", "--compare", "--allow"),
+    "Measurement": ("--device", "--threads", "--time-limit", "--compare", "--allow"),
     "Release": ("--version", "--jobs", "--no-cache", "--sign-key", "--license"),
     "Result": ("--output", "--golden", "--report", "--save-repro", "--tensorboard", "--wide", "--json", "--help"),
 }
