@@ -33,9 +33,9 @@ def small(run) -> Callable[..., Any]:
     return measure
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def measured() -> Any:
-    """One document with two batches, a runtime that is missing on most machines, and PyTorch."""
+    """One document, which nobody changes, with two batches, a runtime that is missing on most machines, and PyTorch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "TURN_S", 0.01)
         patch.setattr(process, "WARM_UP_S", 0.02)

@@ -139,15 +139,15 @@ class FavorsClass5(Session):
 
 
 class Later(Session):
-    """ONNX Runtime, except that in a process that is to be timed it ends badly after some runs."""
+    """ONNX Runtime, except that it ends badly at the sixth batch of a size in a row: when it is timed, not before."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "tract", CPU, {})
-        self.runs = 0
+        self.sizes = []
 
     def logits(self, images):
-        self.runs += 1
-        if self.runs > 40:
+        self.sizes.append(len(images))
+        if len(self.sizes) > 5 and len(set(self.sizes[-6:])) == 1:
             self.end()
         return super().logits(images)
 
