@@ -37,7 +37,10 @@ async function main(name, path) {
   const provider = name === 'onnxruntime-node' ? 'cpu' : 'wasm';
   if (provider === 'wasm') ort.env.wasm.numThreads = 1; // more would start workers, which outlive the last answer
   const model = await readFile(path);
-  const session = await ort.InferenceSession.create(model, { executionProviders: [provider], logSeverityLevel: 4 });
+  const options = { executionProviders: [provider], logSeverityLevel: 4 };
+  const threads = Number(process.env.OMP_NUM_THREADS); // as the other runtimes of cifar-export take it
+  if (provider === 'cpu' && Number.isInteger(threads) && threads > 0) options.intraOpNumThreads = threads;
+  const session = await ort.InferenceSession.create(model, options);
   const [input] = session.inputMetadata;
   const shape = input.shape.slice(1); // after the batch
   send(Buffer.from(JSON.stringify({ version: ort.env.versions.common, provider, input: input.type })));

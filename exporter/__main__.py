@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import click
 
+from .commands.benchmark import benchmark
 from .commands.completion import completion
 from .commands.console import HELP, Group, end_on_termination
 from .commands.data import data
@@ -25,6 +26,7 @@ from .commands.verify import verify
 from .system.version import __version__
 
 COMMANDS = (
+    benchmark,
     completion,
     data,
     doctor,

@@ -32,7 +32,7 @@ from cifar_export.runtimes import why_missing  # noqa: E402
 from cifar_export.weights.core import build_network  # noqa: E402
 from cifar_export.weights.seeded import random_weights  # noqa: E402
 
-RUNTIMES = ("onnxruntime-cpu", "openvino")
+RUNTIMES = ("onnxruntime-cpu", "openvino", "tract")
 DEPTHS = (8, 8, 8, 14, 8, 8, 8, 20)
 QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
 

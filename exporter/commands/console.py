@@ -339,8 +339,7 @@ labels_option = click.option(
     help="Labels of other classes than --dataset has, one a line, UTF-8; a checkpoint of them needs no data set.",
 )
 seed_option = click.option("--seed", type=click.IntRange(min=0), help="Seed of random weights.  [default: 0]")
-network_options = together(
-    subject_argument,
+weights_options = together(
     dataset_option,
     click.option(
         "--weights",
@@ -355,6 +354,8 @@ network_options = together(
     click.option("--std", metavar="R,G,B", help="Standard deviation that the weights were trained with."),
     reading_options,
 )
+"""Which weights to use with a model, for `asked`."""
+network_options = together(subject_argument, weights_options)
 """MODEL and which weights to use with it, for `asked`."""
 file_options = together(
     click.option("--file", type=click.Path(path_type=Path), help="Use this exported file instead of a fresh export."),

@@ -13,7 +13,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Network": ("--dataset", "--only", "--weights", "--seed", "--labels", "--mean", "--std", "--key", "--shortcut"),
     "Training": (
         *("--recipe", "--show-recipe", "--epochs", "--prune", "--limit", "--holdout", "--teacher", "--resume"),
-        *("--initial-weights", "--initial-model", "--freeze-body", "--device", "--threads"),
+        *("--initial-weights", "--initial-model", "--freeze-body"),
     ),
     "File": (
         *("--file", "--trust-file", "--target", "--opset", "--batch", "--batch-norm", "--pooling", "--classifier"),
@@ -24,6 +24,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "--accuracy-budget",
         "--no-check",
     ),
+    "Measurement": ("--device", "--threads", "--time-limit", "--compare", "--allow"),
     "Release": ("--version", "--jobs", "--no-cache", "--sign-key", "--license"),
     "Result": ("--output", "--golden", "--report", "--save-repro", "--tensorboard", "--wide", "--json", "--help"),
 }

@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from ..gate.report import WORDS, ParityReport, RuntimeResult, State
 from ..networks.preprocess import Pixels
 from ..networks.zoo import find_network
 from ..system.files import write_atomically
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _WIDTH, _HEIGHT = 320.0, 108.0  # of a histogram, in the units of its SVG
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 885.0, 12.0, 222.0  # of the plot of the layers
@@ -33,24 +36,33 @@ def write_page(path: Path, report: ParityReport, pixels: Mapping[str, Pixels]) -
 
 def page(report: ParityReport, pixels: Mapping[str, Pixels]) -> str:
     """The HTML of `report`; see `write_page`."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters["error"] = _error
     ran = [row for row in report.runtimes if row.comparisons and row.comparisons[0].histogram]
-    html: str = environment.get_template("page.html.j2").render(
-        report=report,
-        gated=sum(row.state in ("passed", "failed") for row in report.runtimes),
-        multiple=f"{MULTIPLE:g}",
-        ulps=f"{ULPS:g}",
-        rows=[_row(row) for row in report.runtimes],
-        histograms=[_histogram(row) for row in ran],
-        layers=_layers(report),
-        worst=[_worst(row, report.network, pixels) for row in ran],
+    html: str = (
+        templates(Path(__file__).parent)
+        .get_template("page.html.j2")
+        .render(
+            narrow="46rem",
+            report=report,
+            gated=sum(row.state in ("passed", "failed") for row in report.runtimes),
+            multiple=f"{MULTIPLE:g}",
+            ulps=f"{ULPS:g}",
+            rows=[_row(row) for row in report.runtimes],
+            histograms=[_histogram(row) for row in ran],
+            layers=_layers(report),
+            worst=[_worst(row, report.network, pixels) for row in ran],
+        )
     )
     return html
+
+
+def templates(folder: Path) -> Environment:
+    """The templates of pages in `folder`, and the style that all pages have; what is put into them is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader([folder, Path(__file__).parent])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["error"] = _error
+    return environment
 
 
 def _error(value: float | None) -> str:

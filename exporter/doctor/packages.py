@@ -6,17 +6,16 @@ import importlib
 import importlib.metadata
 import os
 import platform
-import re
-from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from ..errors import first_line
+from ..system.processor import processor_name
 from ..system.version import __version__
 from .report import Check
 
 _SHOWN = (
-    *("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino"),
+    *("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tract"),
     *("numpy", "pillow", "safetensors", "click", "rich", "platformdirs", "urllib3", "filelock", "packaging"),
 )
 _PAIR = "Install the pair from one index: `pip install --force-reinstall torch torchvision`."
@@ -40,7 +39,7 @@ def installed(name: str) -> str | None:
 
 def check_system() -> Check:
     """The operating system, the processor and Python: for reports."""
-    detail = f"{platform.platform()}; {_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}"
+    detail = f"{platform.platform()}; {processor_name()}, {os.cpu_count()} cores; Python {platform.python_version()}"
     return Check("system", "ok", detail)
 
 
@@ -110,11 +109,3 @@ def check_onnxruntime() -> Check:
     if missing is not None:
         return Check("onnxruntime", "problem", missing.cause, missing.fix)
     return Check("onnxruntime", "ok", names or "onnxruntime, not installed by pip")
-
-
-def _processor() -> str:
-    try:
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        match = None
-    return match[1] if match else platform.processor() or platform.machine()

@@ -45,9 +45,13 @@ def patience(spec: RuntimeSpec, images: int) -> float:
 
 
 class Room:
-    """A temporary folder, and a worker that is started when it is asked and replaced after it failed."""
+    """A temporary folder, and a worker that is started when it is asked and replaced after it failed.
 
-    def __init__(self) -> None:
+    `module` of this package is what the worker runs, and `environment` its whole environment, where it is another one.
+    """
+
+    def __init__(self, module: str = "gate.worker", environment: Mapping[str, str] | None = None) -> None:
+        self._module, self._environment = module, environment
         self._stack = contextlib.ExitStack()
         self._worker: Worker | None = None
 
@@ -65,7 +69,7 @@ class Room:
     def ask(self, job: Mapping[str, Any], patience_s: float, sign: Sign | None = None) -> dict[str, Any] | str:
         """What `Worker.ask` says; a worker that failed is ended, and the next job gets another one."""
         if self._worker is None:
-            self._worker = Worker(self.folder / "stderr.txt")
+            self._worker = Worker(self.folder / "stderr.txt", self._module, self._environment)
         file = self.folder / "job.json"  # a line of a pipe that nobody reads would block where it is long
         file.write_text(json.dumps(job), encoding="utf-8")
         reply = self._worker.ask(json.dumps(str(file)), patience_s, sign)
@@ -160,19 +164,20 @@ class GraphIsolation(Room):
 class Worker:
     """The process, and a thread that reads what it says: pipes cannot be waited for with a limit on all systems."""
 
-    def __init__(self, errors: Path) -> None:
+    def __init__(self, errors: Path, module: str = "gate.worker", environment: Mapping[str, str] | None = None) -> None:
         self._errors = errors
         with errors.open("wb") as stderr:
             # -P: a module of the current folder must not stand in for one of ours. A session of its own, so that
             # what a runtime started ends with it.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(PACKAGE / "start.py"), "gate.worker"],
+                [sys.executable, "-P", str(PACKAGE / "start.py"), module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
                 encoding="utf-8",
                 start_new_session=True,
+                env=environment,
             )
         self._said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=_read, args=(self._process.stdout, self._said), daemon=True)

@@ -16,6 +16,7 @@ PACKAGES = (
     "openvino",
     "opencv-python-headless",
     "opencv-python",
+    "tract",
 )
 
 

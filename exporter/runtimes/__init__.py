@@ -70,6 +70,14 @@ class PlacesNodes(Protocol):
         """The nodes that ran elsewhere than on `provider`, each as "name (operator)"; found by running once more."""
 
 
+@runtime_checkable
+class TimesCopies(Protocol):
+    """A runtime on a device of its own, which can tell what the copies there and back take."""
+
+    def logits_and_copies(self, images: Images) -> tuple[NDArray[np.float32], float, float]:
+        """As `Runtime.logits`, and the seconds of copying images to the device and logits back."""
+
+
 ALL_PRECISIONS = ("float32", "float16", "int8")
 FLOAT32, FLOATS = ("float32",), ("float32", "float16")
 # twice and more of what correct runtimes were off by, docs/precision.md
@@ -87,6 +95,8 @@ class RuntimeSpec:
     it is held against. `images`: runs only so many of each input set. `larger_batches`: sizes beyond the usual ones.
     `patience_s`: seconds without a sign of life after which it counts as hung. `precisions`: of the files that it runs.
     `int8_units`: the largest error and the mean one that an int8 file may have in it, in units of `gate.standard`.
+    `library`: the module that brings it, whose import `benchmark` times apart; None where it is no module of Python.
+    `threads`: it takes so many, whatever it is told; None where it obeys OMP_NUM_THREADS.
     """
 
     name: str
@@ -102,12 +112,22 @@ class RuntimeSpec:
     patience_s: float = 120.0
     precisions: tuple[str, ...] = ALL_PRECISIONS
     int8_units: tuple[float, float] = ROUNDS_AT_EVERY_GRID
+    library: str | None = None
+    threads: int | None = None
 
 
 RUNTIMES: dict[str, RuntimeSpec] = {
     spec.name: spec
     for spec in (
-        RuntimeSpec("pytorch", "PyTorch eager, CPU", "network", "pytorch:open_cpu", gated=False, precisions=FLOAT32),
+        RuntimeSpec(
+            "pytorch",
+            "PyTorch eager, CPU",
+            "network",
+            "pytorch:open_cpu",
+            gated=False,
+            precisions=FLOAT32,
+            library="torch",
+        ),
         RuntimeSpec(
             "pytorch-cuda",
             "PyTorch eager, CUDA",
@@ -117,10 +137,32 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             gated=False,
             device="cuda",
             precisions=FLOAT32,
+            library="torch",
         ),
-        RuntimeSpec("torchscript", "TorchScript, CPU", "torchscript", "torchscript:open_cpu", precisions=FLOAT32),
-        RuntimeSpec("torch-export", "torch.export, CPU", "torch-export", "torch_export:open_cpu", precisions=FLOAT32),
-        RuntimeSpec("onnxruntime-cpu", "ONNX Runtime, CPU", "onnx", "onnxruntime:open_cpu", "onnxruntime:missing_cpu"),
+        RuntimeSpec(
+            "torchscript",
+            "TorchScript, CPU",
+            "torchscript",
+            "torchscript:open_cpu",
+            precisions=FLOAT32,
+            library="torch",
+        ),
+        RuntimeSpec(
+            "torch-export",
+            "torch.export, CPU",
+            "torch-export",
+            "torch_export:open_cpu",
+            precisions=FLOAT32,
+            library="torch",
+        ),
+        RuntimeSpec(
+            "onnxruntime-cpu",
+            "ONNX Runtime, CPU",
+            "onnx",
+            "onnxruntime:open_cpu",
+            "onnxruntime:missing_cpu",
+            library="onnxruntime",
+        ),
         RuntimeSpec(
             "onnxruntime-cuda",
             "ONNX Runtime, CUDA",
@@ -130,6 +172,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             device="cuda",
             larger_batches=(256,),
             precisions=FLOATS,
+            library="onnxruntime",
         ),
         RuntimeSpec(
             "onnxruntime-cuda-iobinding",
@@ -140,6 +183,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             device="cuda",
             larger_batches=(256,),
             precisions=FLOATS,
+            library="onnxruntime",
         ),
         RuntimeSpec(
             "onnxruntime-cuda-tf32",
@@ -151,6 +195,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             device="cuda",
             larger_batches=(256,),
             precisions=FLOAT32,
+            library="onnxruntime",
         ),
         RuntimeSpec(
             "onnxruntime-tensorrt",
@@ -163,6 +208,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             device="cuda",
             patience_s=600.0,
             precisions=FLOATS,
+            library="onnxruntime",
         ),
         RuntimeSpec(
             "openvino",
@@ -171,6 +217,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "openvino:open_cpu",
             "openvino:missing_cpu",
             int8_units=FOLDS_GRIDS_AWAY,
+            library="openvino",
         ),
         RuntimeSpec(
             "openvino-default",
@@ -180,6 +227,26 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "openvino:missing_cpu",
             gated=False,
             int8_units=FOLDS_GRIDS_AWAY,
+            library="openvino",
+        ),
+        RuntimeSpec(
+            "opencv",
+            "OpenCV DNN, CPU",
+            "onnx",
+            "opencv:open_cpu",
+            "opencv:missing_cpu",
+            precisions=FLOAT32,
+            library="cv2",
+        ),
+        RuntimeSpec(
+            "tract",
+            "tract, CPU",
+            "onnx",
+            "tract:open_cpu",
+            "tract:missing_cpu",
+            precisions=("float32", "int8"),
+            library="tract",
+            threads=1,
         ),
         RuntimeSpec(
             "openvino-ir",
@@ -188,8 +255,8 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "openvino:open_ir",
             "openvino:missing_cpu",
             precisions=FLOAT32,
+            library="openvino",
         ),
-        RuntimeSpec("opencv", "OpenCV DNN, CPU", "onnx", "opencv:open_cpu", "opencv:missing_cpu", precisions=FLOAT32),
         RuntimeSpec(
             "onnx-reference", "ONNX reference evaluator", "onnx", "onnx_reference:open_cpu", images=8, precisions=FLOATS
         ),
@@ -207,6 +274,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "node:open_web",
             "node:missing_web",
             by_default=False,
+            threads=1,
         ),
         RuntimeSpec(
             "aotinductor",
@@ -217,6 +285,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             by_default=False,
             patience_s=600.0,
             precisions=FLOAT32,
+            library="torch",
         ),
     )
 }

@@ -11,7 +11,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ..errors import GateFailed, Unavailable, first_line
 from ..networks.preprocess import Images
 from . import Missing, Runtime, unreadable
 from .cuda_libraries import has_driver, missing_libraries, preload
+from .threads import asked_threads
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # float32 in full: TF32 is on by default in this provider. HEURISTIC: the exhaustive search costs seconds per shape.
@@ -200,7 +200,7 @@ def start(ort: Any, model: str | bytes, provider: str, options: dict[str, str], 
     ort.set_default_logger_severity(_FATAL)
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL
-    settings.intra_op_num_threads = _threads()
+    settings.intra_op_num_threads = asked_threads() or 0  # 0: one a core
     if profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(profile)
@@ -210,12 +210,6 @@ def start(ort: Any, model: str | bytes, provider: str, options: dict[str, str], 
         preload(ort)
     # enable_fallback: the Python layer has a fallback of its own, which it reports on stdout
     return ort.InferenceSession(model, settings, providers=[(provider, options)], enable_fallback=0)
-
-
-def _threads() -> int:
-    """As many as OMP_NUM_THREADS says, which PyTorch obeys by itself; 0, for one a core, where it says nothing."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else 0
 
 
 def _refusals() -> tuple[type[Exception], ...]:

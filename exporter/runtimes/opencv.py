@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..networks.preprocess import Images
 from . import Missing, Runtime, unreadable
+from .threads import asked_threads
 
 
 class OpenCv(Runtime):
@@ -20,6 +21,9 @@ class OpenCv(Runtime):
     def __init__(self, path: Path) -> None:
         import cv2
 
+        threads = asked_threads()
+        if threads:
+            cv2.setNumThreads(threads)  # for the whole process
         try:
             self._network = cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..networks.preprocess import Images
 from ..system.outside import MAX_MODEL_BYTES, read_regular
 from . import Missing, Runtime, unreadable
+from .threads import asked_threads
 
 IR_FILES = ("model/model.xml", "model/model.bin")
 """In an archive of OpenVINO's own files: the layers, and the weights."""
@@ -26,6 +27,9 @@ class OpenVino(Runtime):
         import openvino as ov
 
         self.name = name
+        threads = asked_threads()
+        if threads:
+            settings = {**settings, "INFERENCE_NUM_THREADS": str(threads)}
         try:
             core = ov.Core()
             model = core.read_model(*_unzipped(path)) if zipped else str(path)

@@ -7,7 +7,6 @@ import ctypes
 import platform
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InvalidInput, Unavailable, first_line
 from ..system.commit import source_commit
+from ..system.processor import processor_name
 from ..system.version import __version__
 from .recipe import Recipe
 
@@ -78,23 +78,13 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 2**31 - 1)
 
 
-def cpu_name() -> str:
-    """The processor, as the system calls it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def hardware(device: torch.device, processes: int) -> str:
     """For people: `AMD EPYC, 2 threads`, `2 x NVIDIA H200`."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         return name if processes == 1 else f"{processes} x {name}"
     threads = torch.get_num_threads() * processes
-    return f"{cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{processor_name()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def versions() -> dict[str, str]:

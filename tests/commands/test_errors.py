@@ -54,6 +54,15 @@ def _picture(run: Run, here: Path, patch: pytest.MonkeyPatch) -> Result:
     return run("predict", "resnet8", here, "--weights", "random")
 
 
+def _slower(run: Run, here: Path, patch: pytest.MonkeyPatch) -> Result:
+    command = ("benchmark", "resnet8", "--weights", "random", "--runtime", "onnxruntime-cpu", "--time-limit", "0")
+    document = json.loads(run(*command, "--json").stdout)
+    row = document["rows"][0]
+    row["turn_medians"] = [value / 100 for value in row["turn_medians"]]
+    (here / "old.json").write_text(json.dumps(document))
+    return run(*command, "--compare", here / "old.json")
+
+
 def _not_bundled(run: Run, here: Path, patch: pytest.MonkeyPatch) -> Result:
     patch.setattr("cifar_export.weights.sources.bundled_entries", lambda *_: {})
     patch.setattr("cifar_export.release.build.package.bundled_entries", dict)
@@ -118,6 +127,7 @@ PROVOKED: dict[str, Provoke] = {
     "a file computes something else than its weights in float64": _zeros,
     "a release or a network's folder is not what its SHA256SUMS says": _damaged,
     "parts of a release disagree": _parts,
+    "a row of a benchmark is slower than is allowed": _slower,
     "a file among the pictures is none": _picture,
     "the command, an option or a value does not exist": _by("onnx", "resnet20", "--datset", "cifar100"),
     "an argument is missing": _by("parity"),

@@ -62,7 +62,7 @@ def test_runtimes_are_listed_by_doctor_and_by_whoever_is_given_another(path):
 
 
 def test_every_command_with_runtimes_was_looked_at():
-    assert WITH_RUNTIME == [("evaluate",), ("package",), ("parity",), ("predict",)]
+    assert WITH_RUNTIME == [("benchmark",), ("evaluate",), ("package",), ("parity",), ("predict",)]
 
 
 LEAVES = [path for path, command in COMMANDS.items() if not isinstance(command, click.Group)]
@@ -97,7 +97,7 @@ def test_every_option_of_the_sections_is_one():
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
 def test_the_examples_are_understood(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("model.onnx", "weights.safetensors", "cat.png", "maker.pem"):
+    for name in ("model.onnx", "benchmark.json", "weights.safetensors", "cat.png", "maker.pem"):
         Path(name).touch()
     examples = COMMANDS[path].examples
     assert 1 <= len(examples) <= 2

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...]]] = {  # what is written, by whic
     "its sidecar": ("x.onnx.json", ("onnx", "resnet20", *EXPORT, "--output", "{folder}/x.onnx")),
     "torchscript": ("x.torchscript.pt", ("torchscript", "resnet20", *EXPORT, "--output", "{folder}/x.torchscript.pt")),
     "torch-export": ("x.pt2", ("torch-export", "resnet20", *EXPORT, "--output", "{folder}/x.pt2")),
+    "benchmark --output": ("benchmark.csv", ("benchmark", "resnet20", "--weights", "{weights}", "-o", "{folder}")),
     "parity --report": ("x.html", ("parity", "resnet20", "--weights", "{weights}", "--report", "{folder}/x.html")),
 }
 

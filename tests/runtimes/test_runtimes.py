@@ -36,7 +36,7 @@ def test_every_runtime_has_its_functions_and_a_reason_where_it_is_missing():
             assert "\n" not in str(missing), missing
 
 
-QUICK = ["openvino", "openvino-default", "opencv", "onnx-reference", "onnxruntime-node"]
+QUICK = ["openvino", "openvino-default", "opencv", "tract", "onnx-reference", "onnxruntime-node"]
 
 
 def available(names):
@@ -72,7 +72,7 @@ def test_compiled_code_computes_the_same(weights20, exported):
     assert report.passed, report.failures
 
 
-@pytest.mark.parametrize("name", ["opencv", "onnx-reference", "onnxruntime-node"])
+@pytest.mark.parametrize("name", ["opencv", "tract", "onnx-reference", "onnxruntime-node"])
 def test_a_file_that_is_no_model_is_named(name, tmp_path):
     available([name])
     file = tmp_path / "a.onnx"

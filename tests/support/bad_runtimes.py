@@ -13,6 +13,7 @@ import pytest
 
 from cifar_export.runtimes import RUNTIMES, Runtime, RuntimeSpec
 from cifar_export.runtimes.onnxruntime import CPU, Session
+from cifar_export.runtimes.onnxruntime_cuda import BoundSession
 
 from support.paths import ROOT
 
@@ -135,3 +136,42 @@ class FavorsClass5(Session):
 
     def logits(self, images):
         return super().logits(images) + np.float32(1e-5) * (np.arange(10) == 5).astype(np.float32)
+
+
+class Later(Session):
+    """ONNX Runtime, except that it ends badly at the sixth batch of a size in a row: when it is timed, not before."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "tract", CPU, {})
+        self.sizes = []
+
+    def logits(self, images):
+        self.sizes.append(len(images))
+        if len(self.sizes) > 5 and len(set(self.sizes[-6:])) == 1:
+            self.end()
+        return super().logits(images)
+
+
+class DiesLater(Later):
+    def end(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class HangsLater(Later):
+    def end(self):
+        threading.Event().wait()
+
+
+class SaysThreads(Session):
+    """ONNX Runtime, whose provider is how many threads it has."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "onnxruntime-cpu", CPU, {})
+        self.provider = f"{self.inference.get_session_options().intra_op_num_threads} threads"
+
+
+class BoundOnCpu(BoundSession):
+    """The bound session of CUDA, on the CPU provider."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "bound", CPU, {})

@@ -32,7 +32,7 @@ from ...networks.resnet import with_input
 from ...networks.zoo import RELEASED_VARIANTS, InputVariant, NetworkSpec
 from ...runtimes import spec_of
 from ...system.files import sha256_bytes
-from ...training.environment import cpu_name
+from ...system.processor import processor_name
 from ...weights.core import Weights
 from ...weights.core import build_network as build_module
 from ...weights.index import BundledEntry, bundled_entries, bundled_folder
@@ -229,7 +229,7 @@ def _measurements(
         "accuracy": evaluation,
         "seconds": clock.seconds(),
         "versions": versions(),
-        "processor": cpu_name(),
+        "processor": processor_name(),
         "system": platform.system(),
         "threads": torch.get_num_threads(),
     }
