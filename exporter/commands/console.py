@@ -69,6 +69,10 @@ class Command(click.Command):
             if isinstance(parameter.type, click.Path):
                 parameter.type = NamedPath(parameter.type)
 
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """Both names whatever context asks first: click keeps what it finds then."""
+        return HELP["help_option_names"]
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, many of them in sections."""
         write_options(self, ctx, formatter)

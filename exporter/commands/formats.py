@@ -12,7 +12,7 @@ from .console import Command, echo_json, json_option
 @click.command(cls=Command, examples=["cifar-export formats", "cifar-export formats --json"])
 @json_option
 def formats(as_json: bool) -> None:
-    """List the file formats: what each is called, where it is proved, and in which precisions.
+    """List the file formats and where each is proved.
 
     Every format takes batches of any size, and ONNX also a fixed one. A new file is proved in the runtime that is named
     here; `cifar-export parity` runs it in all that read it.

@@ -8,13 +8,12 @@ import tomllib
 
 import pytest
 import yaml
-from packaging.markers import Environment
 from packaging.requirements import Requirement
 
 from support.paths import ROOT
 
 LOCKED = ROOT / ".github" / "locked"
-MACHINE: Environment = {
+MACHINE: dict[str, str] = {
     "implementation_name": "cpython",
     "implementation_version": "3.12.0",
     "os_name": "posix",
