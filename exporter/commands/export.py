@@ -167,7 +167,7 @@ def torch_export(**shared: Any) -> None:
 @click.command(cls=Command, examples=["cifar-export openvino resnet20 --input uint8 -o model.openvino.zip"])
 @export_options("openvino")
 def openvino(**shared: Any) -> None:
-    """Export NETWORK to OpenVINO's own format, and check its results.
+    """Export NETWORK to OpenVINO's files, and check their results.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
