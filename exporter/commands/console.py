@@ -69,7 +69,7 @@ class Command(click.Command):
             if isinstance(parameter.type, click.Path):
                 parameter.type = NamedPath(parameter.type)
 
-    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  as click calls it
         """Both names whatever context asks first: click keeps what it finds then."""
         return HELP["help_option_names"]
 
