@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup, escape
 
-from ..gate.compare import ERROR_EDGES, MULTIPLE, ULPS
+from ..gate.compare import ERROR_EDGES, MULTIPLE, ULPS, Comparison
 from ..gate.report import WORDS, ParityReport, RuntimeResult, State
 from ..networks.preprocess import Pixels
 from ..networks.zoo import find_network
@@ -20,7 +22,7 @@ from ..system.files import write_atomically
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_WIDTH, _HEIGHT = 320.0, 108.0  # of a histogram, in the units of its SVG
+_ACROSS, _DOWN = (32.0, 320.0), (10.0, 108.0)  # of a histogram's bars, in the units of its SVG
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 885.0, 12.0, 222.0  # of the plot of the layers
 _TONES: dict[State, str] = {"passed": "good", "failed": "bad"}  # the others are "soft"
 
@@ -41,7 +43,7 @@ def page(report: ParityReport, pixels: Mapping[str, Pixels]) -> str:
         templates(Path(__file__).parent)
         .get_template("page.html.j2")
         .render(
-            narrow="46rem",
+            narrow="68rem",
             report=report,
             gated=sum(row.state in ("passed", "failed") for row in report.runtimes),
             multiple=f"{MULTIPLE:g}",
@@ -61,7 +63,7 @@ def templates(folder: Path) -> Environment:
 
     loader = FileSystemLoader([folder, Path(__file__).parent])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["error"] = _error
+    environment.filters |= {"error": _error, "prose": _prose}
     return environment
 
 
@@ -69,6 +71,11 @@ def _error(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.1e}" if math.isfinite(value) else "not a number"
+
+
+def _prose(text: str) -> Markup:
+    """A sentence as HTML: what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
 
 
 def _row(row: RuntimeResult) -> dict[str, Any]:
@@ -85,32 +92,60 @@ def _share(row: RuntimeResult) -> str:
     return f"{100 * worst:.0f} %" if worst < 10 else f"{worst:,.0f} times"
 
 
+def _nearest_to_its_gate(row: RuntimeResult) -> Comparison:
+    """The comparison of `row` with the largest error for what is allowed: it decides the verdict."""
+    with_counts = [c for c in row.comparisons if c.histogram]
+    return max(with_counts, key=lambda c: c.max_abs_error / c.allowed if c.allowed > 0 else math.inf)
+
+
 def _histogram(row: RuntimeResult) -> dict[str, Any]:
-    counts = np.sum([c.histogram for c in row.comparisons if c.histogram], axis=0)
-    step = _WIDTH / len(counts)
-    heights = np.log10(1 + counts) / max(float(np.log10(1 + counts.max())), 1.0) * (_HEIGHT - 8)
-    bars = [
-        {
-            "x": round(i * step + 1, 1),
-            "y": round(_HEIGHT - height, 1),
-            "width": round(step - 2, 1),
-            "height": round(height, 1),
-            "count": int(counts[i]),
-            "low": ERROR_EDGES[i],
-            "high": ERROR_EDGES[i + 1],
-        }
-        for i, height in enumerate(map(float, heights))
-        if counts[i]
-    ]
-    low, high = math.log10(ERROR_EDGES[0]), math.log10(ERROR_EDGES[-1])
-    allowed = min(c.allowed for c in row.comparisons)
-    position = (math.log10(allowed) - low) / (high - low) if allowed > 0 and math.isfinite(allowed) else -1.0
-    ticks = [
-        {"x": round(_WIDTH * (power - low) / (high - low), 1), "text": f"1e{power}"}
-        for power in range(math.ceil(low) + 1, math.floor(high) + 1, 2)
-    ]
-    limit = round(_WIDTH * position, 1) if 0 <= position <= 1 else None
-    return {"title": row.runtime, "bars": bars, "ticks": ticks, "limit": limit}
+    """Where bars, gate and ticks stand; both axes are logarithmic.
+
+    One input set only, because each has a gate of its own; and the last bar ends at the largest error, so that it is
+    beyond the gate where an error is, and nowhere else.
+    """
+    shown = _nearest_to_its_gate(row)
+    counts = np.asarray(shown.histogram)
+    lowest, highest = math.log10(ERROR_EDGES[0]), math.log10(ERROR_EDGES[-1])
+    decades = max(math.ceil(math.log10(max(int(counts.max()), 2))), 1)
+    unit = (_DOWN[1] - _DOWN[0]) / (decades + 0.5)  # half a decade more, so that a single logit is seen
+
+    def across(value: float) -> float:
+        power = min(max(math.log10(value), lowest), highest) if value > 0 else lowest
+        return _ACROSS[0] + (_ACROSS[1] - _ACROSS[0]) * (power - lowest) / (highest - lowest)
+
+    def down(count: float) -> float:
+        return _DOWN[1] - unit * (0.5 + math.log10(count))
+
+    bars = []
+    for i in np.flatnonzero(counts):
+        low, high = ERROR_EDGES[i], ERROR_EDGES[i + 1]
+        end = across(min(high, shown.max_abs_error) if i == np.flatnonzero(counts)[-1] else high) - 0.5
+        start = min(across(low) + 1, end - 1)
+        y = down(int(counts[i]))
+        bars.append(
+            {
+                "x": round(start, 2),
+                "y": round(y, 1),
+                "width": round(end - start, 2),
+                "height": round(_DOWN[1] - y, 1),
+                "count": int(counts[i]),
+                "low": low,
+                "high": high,
+            }
+        )
+    known = shown.allowed > 0 and math.isfinite(shown.allowed)
+    return {
+        "title": row.runtime,
+        "inputs": shown.inputs,
+        "bars": bars,
+        "ticks": [
+            {"x": round(across(10.0**power), 1), "text": f"1e{power}"}
+            for power in range(math.ceil(lowest) + 1, math.floor(highest) + 1, 2)
+        ],
+        "levels": [{"y": round(down(10.0**power), 1), "text": f"{10**power:,}"} for power in range(decades + 1)],
+        "limit": round(across(shown.allowed), 1) if known and lowest <= math.log10(shown.allowed) <= highest else None,
+    }
 
 
 def _layers(report: ParityReport) -> dict[str, Any] | None:

@@ -81,6 +81,25 @@ def test_what_a_library_says_is_text_on_the_page(reports):
     assert "&lt;script&gt;" in html
 
 
+def test_what_stands_between_backticks_is_code_and_still_text(reports):
+    row = RuntimeResult("x", None, "not_run", "it is not installed: `pip install <b>x</b>`.")
+    html = page(dataclasses.replace(reports["passed"][1], runtimes=(row,)), {})
+    assert "it is not installed: <code>pip install &lt;b&gt;x&lt;/b&gt;</code>." in html
+
+
+def test_bars_stand_on_the_side_of_the_gate_where_the_errors_are_and_have_an_axis(reports):
+    html = reports["passed"][0].read_text()
+    charts = re.findall(r"<svg[^>]*Histogram of the errors of .*?</svg>", html, flags=re.S)
+    assert len(charts) == 2
+    for chart in charts:
+        (limit,) = map(float, re.findall(r'class="limit" x1="([\d.]+)"', chart))
+        bars = re.findall(r'class="bar" x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', chart)
+        assert bars
+        assert all(float(x) + float(width) <= limit for x, width in bars)
+        levels = re.findall(r'class="level"[^>]*>([\d,]+)<', chart)
+        assert levels[:2] == ["1", "10"]
+
+
 def test_the_command_writes_the_page_or_says_why_not(run, weights20_file, exported, tmp_path):
     command = ["parity", "resnet20", "--weights", weights20_file, "--file", exported("onnx", "uint8", 17).path]
     command += ["--runtime", "onnxruntime-cpu", "--json", "--report"]
@@ -93,7 +112,7 @@ def test_the_command_writes_the_page_or_says_why_not(run, weights20_file, export
     assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1), refused.stderr
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (768, "light"), (390, "dark")])
 @pytest.mark.parametrize("name", ["passed", "failed"])
 def test_the_page_looks_right_in_a_browser(reports, tmp_path, name, width, scheme):
     """No horizontal scrolling, nothing said on the console, nothing fetched, pictures decoded, something drawn."""
