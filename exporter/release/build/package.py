@@ -17,7 +17,7 @@ from ...networks.zoo import NETWORKS, in_order, named
 from ...runtimes import require_runtime
 from ...system.commit import CODE, source_commit
 from ...weights.index import bundled_entries
-from ..layout import SIGNATURE, release_version, source_date_epoch
+from ..layout import SIGNATURE, UNLISTED, release_version, source_date_epoch
 from ..required import NOTHING_MORE, Wanted
 from ..sums import files_below
 from .assemble import Origin
@@ -35,7 +35,7 @@ _MADE_OF = (*CODE, "artifacts/weights", "setup.cfg")
 class Published:
     """A release that stands under its version. `sha256` is that of its SHA256SUMS: what consumers pin.
 
-    `reused`: the networks that came from the cache. `bytes` counts all files of the folder.
+    `reused`: the networks that came from the cache. `files` and `bytes` count what SHA256SUMS lists, as `verify` does.
     """
 
     path: Path
@@ -183,7 +183,8 @@ def published(
 ) -> Published:
     """Describe the release that has just appeared; `began` by the monotonic clock."""
     path = output / origin.version
-    files = files_below(path)
+    every = files_below(path)
+    files = [name for name in every if name not in UNLISTED]
     return Published(
         path,
         origin.version,
@@ -191,7 +192,7 @@ def published(
         tuple(networks),
         len(files),
         sum((path / name).stat().st_size for name in files),
-        SIGNATURE in files,
+        SIGNATURE in every,
         origin.commit,
         origin.created,
         time.monotonic() - began,

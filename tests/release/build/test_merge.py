@@ -42,10 +42,22 @@ def test_parts_merge_into_the_bytes_of_one_build(tmp_path):
     whole = fake_release(tmp_path / "whole" / "1.0.0", NAMES)
     result = merge(list(reversed(parts)), tmp_path / "merged")
     assert contents(tmp_path / "merged" / "1.0.0") == contents(whole)
-    assert verify(result.path).problems == []
+    found = verify(result.path)
+    assert (found.problems, found.files, found.bytes) == ([], result.files, result.bytes)
     assert set(result.networks) == set(NAMES)
     assert [entry.sha256 for entry in read_shelf(tmp_path / "merged")] == [result.sha256]
     assert (tmp_path / "merged" / "index.json").is_file()
+
+
+def test_parts_of_the_schema_before_are_merged(tmp_path):
+    def older(config):
+        config["schema"] = 1
+        del config["reduced"]
+        for model in config["models"].values():
+            del model["precision"]
+
+    parts = [part(tmp_path / name, name, change=older) for name in NAMES[:2]]
+    assert verify(merge(parts, tmp_path / "merged").path).problems == []
 
 
 def test_measurements_are_merged_and_may_be_missing(tmp_path):
