@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cifar_export.data import Split
 from cifar_export.release.build.cache import NetworkCache, cache_key, source_digest
+from cifar_export.release.required import NOTHING_MORE, Wanted
 from cifar_export.weights.index import bundled_entries
 
 from support.releases import fake_network
@@ -231,24 +232,32 @@ def builder():
 
 def test_the_key_changes_with_all_that_decides_the_bytes(monkeypatch):
     entry = bundled_entries()[NAME]
-    key = cache_key(builder, entry, "1.0.0", (), SPLIT, "source")
-    assert key == cache_key(builder, entry, "1.0.0", (), SPLIT, "source")
+    key = cache_key(builder, entry, "1.0.0", (), SPLIT, "source", NOTHING_MORE)
+    assert key == cache_key(builder, entry, "1.0.0", (), SPLIT, "source", NOTHING_MORE)
     pixels = SPLIT.images.copy()
     pixels[0, 0, 0, 0] = 1
     others = [
-        cache_key(builder, dataclasses.replace(entry, sha256="0" * 64), "1.0.0", (), SPLIT, "source"),
+        cache_key(builder, dataclasses.replace(entry, sha256="0" * 64), "1.0.0", (), SPLIT, "source", NOTHING_MORE),
         cache_key(
-            builder, dataclasses.replace(entry, metrics={"top1": 1.0, "top5": 2.0}), "1.0.0", (), SPLIT, "source"
+            builder,
+            dataclasses.replace(entry, metrics={"top1": 1.0, "top5": 2.0}),
+            "1.0.0",
+            (),
+            SPLIT,
+            "source",
+            NOTHING_MORE,
         ),
-        cache_key(builder, entry, "1.0.1", (), SPLIT, "source"),
-        cache_key(builder, entry, "1.0.0", ("openvino",), SPLIT, "source"),
-        cache_key(builder, entry, "1.0.0", (), Split(pixels, SPLIT.labels), "source"),
-        cache_key(test_no_flipped_bit_is_believed, entry, "1.0.0", (), SPLIT, "source"),
+        cache_key(builder, entry, "1.0.1", (), SPLIT, "source", NOTHING_MORE),
+        cache_key(builder, entry, "1.0.0", ("openvino",), SPLIT, "source", NOTHING_MORE),
+        cache_key(builder, entry, "1.0.0", (), Split(pixels, SPLIT.labels), "source", NOTHING_MORE),
+        cache_key(builder, entry, "1.0.0", (), SPLIT, "source", Wanted(("int8",))),
+        cache_key(builder, entry, "1.0.0", (), SPLIT, "source", Wanted(("int8",), 1.0)),
+        cache_key(test_no_flipped_bit_is_believed, entry, "1.0.0", (), SPLIT, "source", NOTHING_MORE),
     ]
-    others.append(cache_key(builder, entry, "1.0.0", (), SPLIT, "other source"))
+    others.append(cache_key(builder, entry, "1.0.0", (), SPLIT, "other source", NOTHING_MORE))
     with monkeypatch.context() as patch:
         patch.setattr("cifar_export.release.build.cache._installed", lambda package: "0")
-        others.append(cache_key(builder, entry, "1.0.0", (), SPLIT, "source"))
+        others.append(cache_key(builder, entry, "1.0.0", (), SPLIT, "source", NOTHING_MORE))
     assert len({key, *others}) == len(others) + 1
 
 
