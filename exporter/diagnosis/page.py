@@ -101,8 +101,8 @@ def _nearest_to_its_gate(row: RuntimeResult) -> Comparison:
 def _histogram(row: RuntimeResult) -> dict[str, Any]:
     """Where bars, gate and ticks stand; both axes are logarithmic.
 
-    One input set only, because each has a gate of its own; and the last bar ends at the largest error, so that it is
-    beyond the gate where an error is, and nowhere else.
+    One input set only, because each has a gate of its own; and the last bar ends at the largest error, so that no bar
+    of a runtime that passes crosses the gate.
     """
     shown = _nearest_to_its_gate(row)
     counts = np.asarray(shown.histogram)
