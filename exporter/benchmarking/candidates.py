@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..accuracy.evaluation import evaluate
+from ..accuracy.evaluation import Evaluation, evaluate
 from ..data import Split
 from ..exporting.precision import prepared
 from ..exporting.subject import Subject
@@ -87,16 +87,27 @@ def _row(key: Key, weights: Weights, result: RuntimeResult, problems: Sequence[s
     return row
 
 
-def scored(candidate: Candidate, split_of: Callable[[Weights], Split], tell: Progress) -> Candidate:
-    """The row with its accuracy on the test images. The same for each batch, and measured once for each."""
-    row, file, weights = candidate.row, candidate.file, candidate.weights
-    if file is None or candidate.spec.reads == "network":
-        return candidate
-    tell(f"accuracy: {row.key}")
-    split = split_of(weights)
-    with IsolatedFile(row.key.runtime, file) as runtime:
-        result = evaluate(
+def scored(found: Sequence[Candidate], split_of: Callable[[Weights], Split], tell: Progress) -> list[Candidate]:
+    """The rows with their accuracy on the test images, which is the same for each batch and measured once."""
+    known: dict[Key, Evaluation] = {}
+    done = []
+    for candidate in found:
+        if candidate.file is None or candidate.spec.reads == "network":
+            done.append(candidate)
+            continue
+        any_batch = dataclasses.replace(candidate.row.key, batch=0)
+        if any_batch not in known:
+            tell(f"accuracy: {candidate.row.key}")
+            known[any_batch] = _score(candidate, candidate.file, split_of(candidate.weights))
+        result = known[any_batch]
+        row = dataclasses.replace(candidate.row, top1=result.top1, top1_source=f"{result.images:,} test images")
+        done.append(dataclasses.replace(candidate, row=row))
+    return done
+
+
+def _score(candidate: Candidate, file: Path, split: Split) -> Evaluation:
+    weights = candidate.weights
+    with IsolatedFile(candidate.spec.name, file) as runtime:
+        return evaluate(
             runtime, split, weights.normalization, candidate.variant, classes=weights.network.dataset.classes
         )
-    scored = dataclasses.replace(row, top1=result.top1, top1_source=f"{result.images:,} test images")
-    return dataclasses.replace(candidate, row=scored)

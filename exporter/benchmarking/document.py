@@ -75,6 +75,11 @@ class Row:
         return sum(map(len, self.turns))
 
     @property
+    def turn_medians(self) -> list[float]:
+        """The median seconds of each turn."""
+        return [float(np.median(turn)) for turn in self.turns]
+
+    @property
     def total_seconds(self) -> float:
         """The seconds of all runs together."""
         return float(pooled(self.turns).sum())
@@ -124,7 +129,7 @@ class Row:
             "latency": self.latency(),
             "images_per_second": self.images_per_second,
             "ratio": self.ratio.as_dict() if self.ratio else None,
-            "turn_medians": [float(np.median(turn)) for turn in self.turns],
+            "turn_medians": self.turn_medians,
             "histogram": histogram(self.turns) if self.runs else None,
         }
 

@@ -44,7 +44,7 @@ def benchmark(
     with contextlib.ExitStack() as stack:
         found = [candidate for one in wanted for candidate in candidates(one, stack, tell)]
         if split_of is not None:
-            found = [scored(candidate, split_of, tell) for candidate in found]
+            found = scored(found, split_of, tell)
         rows, conditions, interruption = _measure(found, plan, before, tell)
     comparison = _compared(rows, earlier, allowed) if earlier else None
     return Benchmark(machine, conditions, tuple(rows), includes(rows), comparison, interruption)
@@ -94,7 +94,7 @@ def _drift(rows: Sequence[Row]) -> float | None:
     """How far a tenth of the turns or more is off from the middle turn of its row, as a share; of the typical row."""
     found = []
     for row in rows:
-        medians = np.array([float(np.median(turn)) for turn in row.turns])
+        medians = np.array(row.turn_medians)
         if len(medians) > 1:
             middle = float(np.median(medians))
             found.append(float(np.percentile(np.abs(medians - middle), 90)) / middle)
@@ -102,4 +102,4 @@ def _drift(rows: Sequence[Row]) -> float | None:
 
 
 def _compared(rows: Sequence[Row], earlier: Baseline, allowed: float) -> Comparison:
-    return earlier.compare({row.key: [float(np.median(turn)) for turn in row.turns] for row in rows}, allowed)
+    return earlier.compare({row.key: row.turn_medians for row in rows}, allowed)

@@ -17,34 +17,33 @@ def formats(as_json: bool) -> None:
     Every format takes batches of any size, and ONNX also a fixed one. A new file is proved in the runtime that is named
     here; `cifar-export parity` runs it in all that read it.
     """
-    rows = [
-        {
-            "command": spec.name,
-            "title": spec.title,
-            "suffix": spec.suffix,
-            "proved_in": spec.gate,
-            "precisions": list(spec.precisions),
-            "missing": str(missing) if (missing := why_missing(spec.gate)) else None,
-        }
-        for spec in FORMATS.values()
-    ]
+    known = [(spec, why_missing(spec.gate)) for spec in FORMATS.values()]
     if as_json:
-        echo_json(rows)
+        echo_json(
+            [
+                {
+                    "command": spec.name,
+                    "title": spec.title,
+                    "suffix": spec.suffix,
+                    "proved_in": spec.gate,
+                    "precisions": list(spec.precisions),
+                    "missing": str(missing) if missing else None,
+                }
+                for spec, missing in known
+            ]
+        )
         return
     from .tables import Column, table
 
     columns = [Column("command"), Column("suffix"), Column("proved in"), Column("precision"), Column("here", rank=1)]
-    table(
-        None,
-        columns,
+    rows = [
         [
-            [
-                spec.name,
-                spec.suffix,
-                spec_of(spec.gate).title,
-                ", ".join(spec.precisions),
-                "no: see doctor" if why_missing(spec.gate) else "yes",
-            ]
-            for spec in FORMATS.values()
-        ],
-    )
+            spec.name,
+            spec.suffix,
+            spec_of(spec.gate).title,
+            ", ".join(spec.precisions),
+            "no: see doctor" if missing else "yes",
+        ]
+        for spec, missing in known
+    ]
+    table(None, columns, rows)

@@ -204,9 +204,7 @@ def _chosen(names: tuple[str, ...], dataset: str | None) -> list[str]:
 
 
 def _reduced(precisions: tuple[Precision, ...], budget: float | None) -> Wanted:
-    if budget is None:
-        return Wanted(tuple(sorted(set(precisions))))
-    if not precisions:
+    if budget is not None and not precisions:
         raise InvalidInput("--accuracy-budget is for files in reduced precision. Add --precision, or leave it away.")
     return Wanted(tuple(sorted(set(precisions))), budget)
 

@@ -35,18 +35,14 @@ def canonical_archive(data: bytes) -> bytes:
         }
     if any(name.startswith(_CODE) for name in records):
         records = _renumber_classes(records)
-    return _write(records.items())
+    return stored_archive(records)
 
 
 def stored_archive(records: Mapping[str, bytes]) -> bytes:
     """A zip archive of these records by name, in that order, uncompressed, whose bytes depend on nothing else."""
-    return _write(records.items())
-
-
-def _write(records: Iterable[tuple[str, bytes]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in records:
+        for name, content in records.items():
             info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             info.create_system = 0  # else it names the operating system
             info.external_attr = 0

@@ -9,7 +9,7 @@ import pytest
 
 from cifar_export.benchmarking.page import page
 
-from support.consumers import Missing, browser
+from support.consumers import Missing, browser, emulate
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,7 @@ def test_the_page_fits_the_window(failed, tmp_path, width, scheme):
     (tmp_path / "a.html").write_text(page(failed))
     try:
         with browser(tmp_path / "profile") as driver:
-            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            features = [{"name": "prefers-color-scheme", "value": scheme}]
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            emulate(driver, width, scheme)
             driver.get((tmp_path / "a.html").as_uri())
             across = driver.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
             back = driver.execute_script("return getComputedStyle(document.body).backgroundColor")

@@ -18,7 +18,7 @@ from cifar_export.diagnosis.prove import prove
 from cifar_export.gate.inputs import input_sets
 from cifar_export.gate.report import SCHEMA, RuntimeResult
 
-from support.consumers import Missing, browser
+from support.consumers import Missing, browser, emulate
 from support.schemas import checker
 
 
@@ -118,10 +118,7 @@ def test_the_page_looks_right_in_a_browser(reports, tmp_path, name, width, schem
     """No horizontal scrolling, nothing said on the console, nothing fetched, pictures decoded, something drawn."""
     try:
         with browser(tmp_path / "profile") as driver:
-            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-            features = [{"name": "prefers-color-scheme", "value": scheme}]
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+            emulate(driver, width, scheme)
             driver.get(reports[name][0].as_uri())
             across = driver.execute_script("return [document.documentElement.scrollWidth, window.innerWidth]")
             fetched = driver.execute_script("return performance.getEntriesByType('resource').map((e) => e.name)")

@@ -311,6 +311,14 @@ def browser(profile: Path, *more: str) -> Iterator[Any]:
         driver.quit()
 
 
+def emulate(driver: Any, width: int, scheme: str) -> None:
+    """Show pages in a window of that width in pixels, a phone's where it is narrow; `scheme` is "light" or "dark"."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
 def state_of(driver: Any) -> str:
     """What the page says of itself: ready, busy, done or error."""
     return str(driver.execute_script("return document.documentElement.dataset.state || 'loading'"))

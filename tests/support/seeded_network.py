@@ -68,7 +68,7 @@ def bundled_in(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in ("weights.index", "weights.sources", "release.build.network"):
             stack.enter_context(mock.patch(f"cifar_export.{module}.bundled_folder", return_value=folder))
-        for module in ("build.gate", "build.reduced", "documents.config"):
+        for module in ("build.gate", "documents.config"):
             stack.enter_context(mock.patch(f"cifar_export.release.{module}.input_sets", return_value=few))
         yield
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...accuracy.evaluation import Evaluation, evaluate
 from ...data import Split
 from ...errors import GateFailed
+from ...formats.onnx_choices import Precision
 from ...gate.check import check
 from ...gate.inputs import input_sets
 from ...gate.report import ParityReport
@@ -37,19 +38,26 @@ def gate_parity(
     files: Mapping[str, Path],
     runtimes: Sequence[str],
     progress: Progress | None = None,
+    *,
+    precision: Precision = "float32",
 ) -> ParityReport:
-    """Compare `files` (by format name) with float64 in all `runtimes`. Raises `GateFailed` naming what fails."""
+    """Compare `files` (by format name) with float64 in all `runtimes`. Raises `GateFailed` naming what fails.
+
+    Files in a reduced `precision` are compared with the simulation of it, and must pass in `JUDGE`.
+    """
     # The four run in this process: one for each call would cost as much as the comparison. A further one that
     # somebody asks for may bring a library that crashes.
     isolated = not set(runtimes) <= set(REQUIRED)
-    report = check(weights, variant, files, runtimes, input_sets(), isolated=isolated, progress=progress)
+    report = check(
+        weights, variant, files, runtimes, input_sets(), isolated=isolated, precision=precision, progress=progress
+    )
+    gated = GATED if precision == "float32" else (JUDGE,)
     passed = {row.runtime for row in report.runtimes if row.state == "passed"}
-    missing = [f"{name} was not compared" for name in GATED if report.passed and name not in passed]
+    missing = [f"{name} was not compared" for name in gated if report.passed and name not in passed]
     if not report.passed or missing:
         failures = "; ".join([*report.failures, *missing])
-        raise GateFailed(
-            f"{weights.network.name}: parity failed on {variant} input: {failures}. The network is not released."
-        )
+        where = f"on {variant} input" if precision == "float32" else f"in {precision}"
+        raise GateFailed(f"{weights.network.name}: parity failed {where}: {failures}. The network is not released.")
     return report
 
 
@@ -66,14 +74,7 @@ def gate_accuracy(
             f"{entry.network}: the accuracy in the index was measured on {claimed} test images, "
             f"but there are {len(split.images)} here."
         )
-    with open_runtime(JUDGE, file) as judge:
-        found = evaluate(
-            judge,
-            split,
-            weights.normalization,
-            classes=weights.network.dataset.classes,
-            progress=None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} images"),
-        )
+    found = score_released(weights, "float32", file, split, progress)
     if [_hits(found.top1, claimed), _hits(found.top5, claimed)] != [
         _hits(entry.top1, claimed),
         _hits(entry.top5, claimed),
@@ -84,6 +85,21 @@ def gate_accuracy(
             "Check that the test set is the official one: cifar-export data check."
         )
     return found
+
+
+def score_released(
+    weights: Weights, variant: InputVariant, file: Path, split: Split, progress: Progress | None = None
+) -> Evaluation:
+    """The accuracy of the ONNX `file` in `JUDGE`, in this process: it was written and proved here."""
+    with open_runtime(JUDGE, file) as judge:
+        return evaluate(
+            judge,
+            split,
+            weights.normalization,
+            variant,
+            classes=weights.network.dataset.classes,
+            progress=None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} images"),
+        )
 
 
 def _hits(percent: float, images: int) -> int:

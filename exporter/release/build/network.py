@@ -85,14 +85,14 @@ def build_network(
             for variant in RELEASED_VARIANTS:
                 clock.start(f"parity of {variant} input")
                 reports[variant] = gate_parity(weights, variant, files[variant], names, clock.tell)
-        evaluation = None
+        evaluation = scored = None
         if split is not None:
             clock.start("accuracy")
             evaluation = gate_accuracy(entry, weights, folder / "model.onnx", split, clock.tell)
+            scored = (split, evaluation.predictions)
         more: dict[Precision, Reduced] = {}
         for precision in reduced.precisions:
             clock.start(precision)
-            scored = None if split is None or evaluation is None else (split, evaluation.predictions)
             more[precision] = build_reduced(
                 weights, entry, precision, folder, names, scored, reduced.budget, opset=opset, tell=clock.tell
             )

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...accuracy.evaluation import Evaluation, evaluate
 from ...accuracy.reduction import BUDGET, compared
 from ...data import Split
 from ...errors import GateFailed
@@ -23,16 +22,15 @@ from ...exporting.artifact import write_file
 from ...exporting.precision import prepared
 from ...formats import FileFacts
 from ...formats.onnx_choices import DEFAULT_OPSET, OnnxChoices, Precision
-from ...gate.check import check
-from ...gate.inputs import input_sets
 from ...gate.report import ParityReport
 from ...networks.resnet import with_input
 from ...quantization.document import recorded_accuracy
-from ...runtimes import open_runtime, spec_of
+from ...runtimes import spec_of
 from ...weights.core import Weights, build_network
 from ...weights.index import BundledEntry
 from ..layout import ALL_MODELS, FULL, REDUCED
 from ..required import JUDGE
+from .gate import gate_parity, score_released
 from .own import ORIGIN, tolerated
 
 Scored = tuple[Split, NDArray[np.int64]]
@@ -77,7 +75,8 @@ def build_reduced(
     module = with_input(build_network(ready), variant, ready.normalization).eval()
     choices = OnnxChoices(opset=opset or DEFAULT_OPSET, precision=precision)
     facts = write_file(folder / file, ready, "onnx", variant, module, choices=choices, checked=True)
-    report = _parity(ready, precision, folder / file, runtimes, tell)
+    able = [name for name in runtimes if spec_of(name).reads == "onnx" and precision in spec_of(name).precisions]
+    report = gate_parity(ready, variant, {"onnx": folder / file}, able, tell, precision=precision)
     accuracy: dict[str, Any] = {"images": None, "budget": None, "source": "unknown", "runtimes": {}}
     measured: dict[str, Any] = {"parity": report.as_dict(), "accuracy": None}
     if scored is not None:
@@ -94,29 +93,6 @@ def build_reduced(
     return Reduced(ready, facts, report, described, measured)
 
 
-def _parity(
-    weights: Weights, precision: Precision, path: Path, runtimes: Sequence[str], tell: Callable[[str], None]
-) -> ParityReport:
-    able = [name for name in runtimes if spec_of(name).reads == "onnx" and precision in spec_of(name).precisions]
-    report = check(
-        weights,
-        ALL_MODELS[path.name].input,
-        {"onnx": path},
-        able,
-        input_sets(),
-        isolated=set(able) != {JUDGE},
-        precision=precision,
-        progress=tell,
-    )
-    passed = {row.runtime for row in report.runtimes if row.state == "passed"}
-    if not report.passed or JUDGE not in passed:
-        failures = "; ".join(report.failures) or f"{JUDGE} was not compared"
-        raise GateFailed(
-            f"{weights.network.name}: parity failed in {precision}: {failures}. The network is not released."
-        )
-    return report
-
-
 def _accuracy(
     weights: Weights,
     entry: BundledEntry,
@@ -128,7 +104,7 @@ def _accuracy(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is said of the accuracy, and what was measured here."""
     split, full = scored
-    found = _score(weights, path, split, tell)
+    found = score_released(weights, ALL_MODELS[path.name].input, path, split, tell)
     try:
         reduction = compared(precision, full, found.predictions, split.labels, budget)
     except GateFailed as error:
@@ -148,15 +124,3 @@ def _accuracy(
             "recorded. The network is not released."
         )
     return {**said, "source": "recorded", "runtimes": recorded}, reduction.as_dict()
-
-
-def _score(weights: Weights, path: Path, split: Split, tell: Callable[[str], None]) -> Evaluation:
-    with open_runtime(JUDGE, path) as judge:
-        return evaluate(
-            judge,
-            split,
-            weights.normalization,
-            ALL_MODELS[path.name].input,
-            classes=weights.network.dataset.classes,
-            progress=lambda done, total: tell(f"{done:,} of {total:,} images"),
-        )

@@ -20,6 +20,8 @@ from typing import Any, Protocol
 from ...data import Split, load_split
 from ...errors import Unavailable
 from ...networks.zoo import DATASETS, NetworkSpec, named
+from ...runtimes.threads import VARIABLE, asked_threads
+from ...system.processor import cores
 from ..required import NOTHING_MORE, Wanted
 from .own import Prepared
 
@@ -90,7 +92,7 @@ def _in_processes(
     jobs: Sequence[Job], processes: int, progress: Progress
 ) -> Generator[tuple[Job, dict[str, Any]], None, None]:
     spawn = multiprocessing.get_context("spawn")  # a fork of a process in which torch has threads may hang
-    threads = max(1, _cores() // processes)
+    threads = max(1, cores() // processes)
     before = multiprocessing.active_children()
     pool = ProcessPoolExecutor(processes, spawn, initializer=_start, initargs=(threads,))
     try:
@@ -111,19 +113,14 @@ def _in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _start(threads: int) -> None:
     """Begin a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends this process
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.join,), daemon=True).start()
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    threads = min(threads, int(asked)) if asked.isdecimal() and int(asked) else threads
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # for ONNX Runtime, and for the processes that parity starts
+    threads = min(threads, asked_threads() or threads)
+    os.environ[VARIABLE] = str(threads)  # for ONNX Runtime, and for the processes that parity starts
     import torch
 
     torch.set_num_threads(threads)  # it was imported when this function arrived, and reads the variable no more

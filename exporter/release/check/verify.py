@@ -493,9 +493,9 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("it is nested too deep") from None
 
 
-def is_schema(document: Mapping[str, Any], schema: int) -> bool:
-    """Whether it is of that schema: the whole number, neither `true` nor `1.0`, which are equal to 1 in Python."""
-    return type(document.get("schema")) is int and document["schema"] == schema
+def is_schema(document: Mapping[str, Any], schemas: tuple[int, ...]) -> bool:
+    """Whether it is of one of them: the whole number, neither `true` nor `1.0`, which are equal to 1 in Python."""
+    return type(document.get("schema")) is int and document["schema"] in schemas
 
 
 def _document(files: Mapping[str, _File], name: str, problems: _Problems) -> dict[str, Any] | None:
@@ -509,7 +509,7 @@ def _document(files: Mapping[str, _File], name: str, problems: _Problems) -> dic
         problems.add(name, f"not a JSON document: {shown(error)}")
         return None
     known = SCHEMAS[name.rpartition("/")[2]]
-    if not isinstance(document, dict) or not any(is_schema(document, schema) for schema in known):
+    if not isinstance(document, dict) or not is_schema(document, known):
         problems.add(name, f"not of schema {' or '.join(map(str, known))}. A newer verify may know it")
         return None
     return document

@@ -21,12 +21,13 @@ from cifar_export.quantization.document import recorded_accuracy
 from cifar_export.release.archive import write_archive
 from cifar_export.release.build import reduced
 from cifar_export.release.build.assemble import Origin, assemble
+from cifar_export.release.build.gate import gate_parity
 from cifar_export.release.build.network import build_network
 from cifar_export.release.build.own import Own, prepare
 from cifar_export.release.check.deep import check_deep
 from cifar_export.release.check.verify import verify
 from cifar_export.release.layout import DEFAULT_EPOCH, GOLDEN, MODELS, REDUCED
-from cifar_export.release.required import REQUIRED, Wanted
+from cifar_export.release.required import JUDGE, REQUIRED, Wanted
 from cifar_export.release.sums import files_below
 from cifar_export.weights.index import bundled_entries
 from cifar_export.weights.seeded import random_weights
@@ -161,7 +162,7 @@ def test_a_wrong_file_does_not_pass_parity(release: Path, tmp_path: Path) -> Non
     swapped = edit("conv1.weight.scale", lambda scales: scales[::-1])
     plant(folder / "model-int8.onnx", tmp_path / "model-int8.onnx", swapped)
     with pytest.raises(GateFailed, match=r"cifar100_resnet8: parity failed in int8: onnxruntime-cpu"):
-        reduced._parity(weights, "int8", tmp_path / "model-int8.onnx", REQUIRED, lambda what: None)
+        gate_parity(weights, "uint8", {"onnx": tmp_path / "model-int8.onnx"}, [JUDGE], precision="int8")
 
 
 def test_more_than_the_budget_keeps_the_network_out_and_names_it(release: Path, tmp_path: Path) -> None:
