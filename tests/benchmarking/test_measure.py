@@ -157,6 +157,16 @@ def test_the_accuracy_is_measured_where_the_data_are(weights20, exported):
     assert 0 <= row.top1 <= 100
 
 
+def test_the_accuracy_is_measured_once_for_all_batches(weights20, exported):
+    file, told = exported("onnx", "uint8", 17).path, []
+    plan = Plan(("onnxruntime-cpu",), batches=(1, 2), time_limit_s=0.0)
+    asked = [Asked("a", weights20, file)]
+    rows = benchmark(asked, plan, split_of=lambda weights: noise(50), progress=told.append).rows
+    assert [row.top1_source for row in rows] == ["50 test images"] * 2
+    assert rows[0].top1 == rows[1].top1
+    assert [line for line in told if line.startswith("accuracy: ")] == [f"accuracy: {rows[0].key}"]
+
+
 def test_data_that_are_not_there_are_said(run, tmp_path):
     result = run("benchmark", "resnet8", "--weights", "random", *ORT, "--data-dir", tmp_path)
     assert (result.exit_code, "cifar-export data fetch" in result.stderr) == (3, True), result.stderr
