@@ -295,7 +295,7 @@ input_option = click.option(
 trust_option = click.option(
     "--trust-file",
     is_flag=True,
-    help="Run a TorchScript or .pt2 file even though no sidecar vouches for it. Such files contain code.",
+    help="Run a TorchScript, .pt2 or C file even though no sidecar vouches for it. Such files contain code.",
 )
 
 

@@ -1,4 +1,4 @@
-"""`cifar-export onnx`, `torchscript`, `torch-export` and `openvino`: one file each, proved before it appears."""
+"""`cifar-export onnx`, `torchscript`, `torch-export`, `openvino` and `c`: one file each, proved before it appears."""
 
 from __future__ import annotations
 
@@ -176,6 +176,20 @@ def openvino(**shared: Any) -> None:
     artifacts/exports/<dataset>_<model>[-uint8|-unit].openvino.zip.
     """
     _export("openvino", **shared)
+
+
+@click.command("c", cls=Command, examples=["cifar-export c resnet20 --input uint8 -o model.c"])
+@export_options("c")
+def c_source(**shared: Any) -> None:
+    """Export NETWORK to a C file, and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
+
+    The file is C99 without libraries: `void model(input, logits)` takes one image. It appears only after it was
+    compiled and has computed the same as PyTorch in float64. By default it is
+    artifacts/exports/<dataset>_<model>[-uint8|-unit].c.
+    """
+    _export("c", **shared)
 
 
 def _export(

@@ -23,6 +23,7 @@ from ..gate.inputs import few_of_each
 from ..gate.report import ParityReport
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant, NetworkSpec
+from ..runtimes import require_runtime
 from ..runtimes.pytorch import refuse_training_mode
 from ..system.files import require_utf8, sha256_file, staged_together
 from ..weights.core import Weights, build_network
@@ -115,11 +116,13 @@ def export(
     (`golden.golden_files`); it, the file and the sidecar appear together or not at all. `accept` is called with the
     finished file under another name, and refuses it by raising.
     Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
-    path, `Unavailable` where the disk is full.
+    path, `Unavailable` where the disk is full or what proves the file is not installed.
     """
     spec = FORMATS[format_name]
     path = output or default_path(weights.network, format_name, variant, choices.precision if choices else "float32")
     _check_name(path, spec)
+    if checked:
+        require_runtime(spec.gate)
     module = module if module is not None else with_input(build_network(weights), variant, weights.normalization).eval()
     refuse_training_mode(module)
     _tell(progress, f"exporting to {spec.title}")

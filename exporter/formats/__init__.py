@@ -99,6 +99,7 @@ FORMATS: dict[str, FormatSpec] = {
         FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript"),
         FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export"),
         FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir"),
+        FormatSpec("c", "C source", ".c", "c_source", "c"),
     )
 }
 

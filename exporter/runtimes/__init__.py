@@ -258,6 +258,17 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             library="openvino",
         ),
         RuntimeSpec(
+            "c",
+            "C, compiled here",
+            "c",
+            "c_source:open_cpu",
+            "c_source:missing_cpu",
+            by_default=False,
+            images=8,
+            precisions=FLOAT32,
+            threads=1,
+        ),
+        RuntimeSpec(
             "onnx-reference", "ONNX reference evaluator", "onnx", "onnx_reference:open_cpu", images=8, precisions=FLOATS
         ),
         RuntimeSpec(
