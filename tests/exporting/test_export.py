@@ -212,13 +212,13 @@ def test_a_full_disk_ends_with_3_and_leaves_the_older_file(weights20, tmp_path, 
 
 
 INTERRUPTED = """
-import os, signal, sys
+import signal, sys
 import cifar_export.__main__ as cli, cifar_export.exporting.artifact
 number = int(sys.argv.pop(1))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with it ignored
 def interrupt(*arguments, **options):
     print("checking", flush=True)
-    os.kill(os.getpid(), number)
+    signal.raise_signal(number)
     signal.pause()
 cifar_export.exporting.artifact.check = interrupt
 sys.argv[0] = "cifar-export"

@@ -101,7 +101,7 @@ def test_a_signal_waits_until_the_last_rename(tmp_path: Path, number: int) -> No
     before = signal.signal(number, lambda received, _: seen.append(received))
     try:
         with files.interrupts_held():
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             assert seen == []
         assert seen == [number]
     finally:

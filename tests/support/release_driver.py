@@ -59,7 +59,7 @@ def at(stage: str) -> None:
     if action == "kill":
         die()
     elif action in ("SIGINT", "SIGTERM"):
-        os.kill(os.getpid(), signal.Signals[action])
+        signal.raise_signal(signal.Signals[action])
     elif action == "end the parent":
         os.kill(os.getppid(), signal.SIGTERM)
         signal.pause()
