@@ -162,7 +162,7 @@ def train(
         with live() as progress:
             result = run.train(wanted, progress, lambda note: say(f"note: {note}"))
     except KeyboardInterrupt as error:
-        onward = "--resume continues after the last complete epoch."
+        onward = "--resume continues at the last checkpoint."
         early = "no epoch was complete, so there is nothing to resume."
         leave_interrupted(error, onward if wanted.checkpoint.exists() else early, as_json=as_json)
     if result is None:

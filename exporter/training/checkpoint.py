@@ -1,4 +1,4 @@
-"""The state between two epochs, in one file that is replaced atomically.
+"""The state between two epochs or two steps of one, in one file that is replaced atomically.
 
 All chance comes from (seed, epoch): beside network and optimizer there is only what earlier epochs or teachers said.
 """
@@ -74,14 +74,29 @@ def _short(value: Any) -> Any:
     return value[:8] if isinstance(value, str) and len(value) == 64 else value
 
 
+@dataclass
+class UnderWay:
+    """An epoch after `step` steps, in `seconds`, on `seen` images; only what an epoch does not draw anew.
+
+    `totals` are the summed loss and the right answers, float64 (2,); `fresh` the losses of this epoch, float32
+    (images,), NaN for those that were not seen yet.
+    """
+
+    totals: Tensor
+    fresh: Tensor
+    step: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after `epochs_done` epochs.
+    """A run after `epochs_done` epochs, and `under_way` in the next one (None between two).
 
     `model`, `optimizer` and `average` (None without a weight average) are state dicts on the CPU; `losses` are the
     images' last ones, float32 (None where the recipe does not prune); `targets` are the teachers' answers, float32
     (images, classes) (None where it has no teachers); `events` are the lines of the log so far; `seconds` is the time
-    trained so far, over all interruptions.
+    trained so far, over all interruptions, without the epoch that is under way.
     """
 
     identity: Identity
@@ -93,6 +108,7 @@ class Checkpoint:
     losses: Tensor | None = None
     targets: Tensor | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
+    under_way: UnderWay | None = None
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -101,6 +117,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises `Unavailable` on a full disk and `InvalidInput` where `path` cannot be written.
     """
     content = {"format": FORMAT, **vars(checkpoint), "identity": {**vars(checkpoint.identity)}}
+    if checkpoint.under_way is not None:
+        content["under_way"] = {**vars(checkpoint.under_way)}
     # By way of memory (at most some 30 MB): torch's own writer turns a full disk into a RuntimeError without errno.
     buffer = io.BytesIO()
     torch.save(content, buffer)
@@ -126,6 +144,8 @@ def load(path: Path) -> Checkpoint:
             raise TypeError("the log is not of these epochs")
         identity = Identity(**content.pop("identity"))
         identity = replace(identity, recipe=recipes.from_dict(identity.recipe).as_dict())
+        if content.get("under_way") is not None:
+            content["under_way"] = UnderWay(**content["under_way"])
         return Checkpoint(identity=identity, **content)
     except (KeyError, TypeError, IndexError, AttributeError, InvalidInput) as error:
         raise InvalidInput(refusal) from error

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from ..networks.zoo import DATASETS, NetworkSpec
 from ..system.torch_state import full_float32
 from ..weights.core import Weights
 from . import augment, environment, initial, teachers
-from .checkpoint import REMOVE, Checkpoint, Identity
+from .checkpoint import REMOVE, Checkpoint, Identity, UnderWay
 from .distributed import Processes
 from .recipe import Recipe
 
@@ -121,6 +121,7 @@ class Trainer:
         # once, for it costs as much as some layers do: what holds the state stays the same tensors
         self._averaged = _Averaged(self.average, self.network) if self.average is not None else None
         self.epochs_done = 0
+        self.under_way: UnderWay | None = None
         self.images_seen = 0  # by all processes since they began, for their speed
         self.images_an_epoch = len(job.train.images)  # of the latest one: pruning leaves some out
         self.seconds = 0.0
@@ -181,23 +182,52 @@ class Trainer:
             if saved.targets is not None:
                 shape = (len(self._labels), self.job.network.dataset.classes)
                 self._targets = saved.targets.to(self._labels.device).reshape(shape)
+            if saved.under_way is not None:
+                self.under_way = self._continued(saved.under_way)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidInput(f"the checkpoint is damaged: a part of it does not fit this run. {REMOVE}") from error
         self.epochs_done, self.seconds = saved.epochs_done, saved.seconds
 
+    def _continued(self, saved: UnderWay) -> UnderWay:
+        """`saved` on this process, which shares what comes; what was, the first one adds up.
+
+        Raises `ValueError` or `TypeError` for a damaged one.
+        """
+        if saved.step < 1 or saved.seen < 1:
+            raise ValueError("an epoch that was not begun")
+        whole = self._begun()
+        if self.processes.is_first:
+            whole.totals.copy_(saved.totals.reshape(2))
+            whole.fresh.copy_(saved.fresh.reshape(len(whole.fresh)))
+        return replace(whole, step=saved.step, seen=saved.seen, seconds=float(saved.seconds))
+
+    def _begun(self) -> UnderWay:
+        """An epoch before its first step."""
+        totals = torch.zeros(2, dtype=torch.float64, device=self._losses.device)
+        return UnderWay(totals, torch.full_like(self._losses, torch.nan))
+
+    def is_finite(self) -> bool:
+        """Whether loss and weights are finite numbers so far; waits for the device."""
+        begun = self.under_way is None or bool(torch.isfinite(self.under_way.totals).all())
+        return begun and _all_finite(self.network)
+
     def checkpoint(self, events: list[dict[str, Any]]) -> Checkpoint:
-        """Copy the state after the last complete epoch, with the log's lines so far."""
+        """Copy the state as it is, with the log's lines so far; within an epoch for one process alone.
+
+        With more, each has its own part of `under_way`.
+        """
         average = None if self.average is None else _on_cpu(self.average.state_dict())
         model, optimizer = _on_cpu(self.network.state_dict()), _on_cpu(self.optimizer.state_dict())
         losses = _on_cpu(self._losses) if self.job.recipe.prune else None
         targets = _on_cpu(self._targets)
+        begun = None if self.under_way is None else UnderWay(**_on_cpu(vars(self.under_way)))
         return Checkpoint(
-            self.identity, self.epochs_done, self.seconds, model, optimizer, average, losses, targets, events
+            self.identity, self.epochs_done, self.seconds, model, optimizer, average, losses, targets, events, begun
         )
 
     @full_float32()
     def train_epoch(self, on_step: Callable[[int, int], None]) -> dict[str, Any]:
-        """Train the next epoch; returns its log entry. `on_step` hears the steps done and to do.
+        """Train the next epoch, or the rest of it; returns its log entry. `on_step` hears the steps done and to do.
 
         Raises `GateFailed` when the loss or a weight is no longer a finite number.
         """
@@ -206,28 +236,29 @@ class Trainer:
         draws = augment.draw_epoch(recipe, self._losses.cpu(), job.seed, epoch).to(device)
         self.images_an_epoch = len(draws.order)
         steps = recipe.steps_per_epoch(self.images_an_epoch)
-        fresh = torch.full_like(self._losses, torch.nan)
-        totals = torch.zeros(2, dtype=torch.float64, device=device)  # loss, right
-        seen = 0
-        for step in range(steps):
+        under_way = self.under_way = self.under_way or self._begun()
+        seconds_before = under_way.seconds
+        for step in range(under_way.step, steps):
             batch = draws.order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             if len(batch) < self.processes.count:
                 continue  # a rest too small to be shared out
-            seen += len(batch)
+            under_way.seen += len(batch)
             self.images_seen += len(batch)
             for group in self.optimizer.param_groups:
                 group["lr"] = recipe.learning_rate(epoch * steps + step, steps)
-            self._step(epoch * steps + step, batch, draws, totals, fresh)
+            self._step(epoch * steps + step, batch, draws, under_way.totals, under_way.fresh)
+            under_way.step, under_way.seconds = step + 1, seconds_before + time.perf_counter() - started
             on_step(step + 1, steps)
-        loss, right = self.processes.sum(totals).tolist()
+        self.under_way, seen = None, under_way.seen
+        loss, right = self.processes.sum(under_way.totals).tolist()
         if not math.isfinite(loss) or not _all_finite(self.network):
             what = f"the loss became {loss / seen:g}" if not math.isfinite(loss) else "the weights became infinite"
             raise GateFailed(f"{what} in epoch {epoch + 1}.")
-        self._remember(fresh)
+        self._remember(under_way.fresh)
         self.epochs_done += 1
         if self._averaged is not None and (count := recipe.epochs_averaged(self.epochs_done)):
             self._averaged.move(1 / count)
-        seconds = time.perf_counter() - started
+        seconds = seconds_before + time.perf_counter() - started
         entry: dict[str, Any] = {
             "epoch": self.epochs_done,
             "loss": loss / seen,
@@ -239,7 +270,7 @@ class Trainer:
         due = self.epochs_done % job.evaluate_every == 0 or self.epochs_done == recipe.epochs
         if due and self.processes.is_first:
             entry |= self.evaluate()
-        spent = time.perf_counter() - started
+        spent = seconds_before + time.perf_counter() - started
         self.seconds += spent
         return entry | {"seconds": spent}
 

@@ -72,5 +72,5 @@ class Options:
 
     @property
     def checkpoint(self) -> Path:
-        """The file with the state after the last complete epoch, if there was one."""
+        """The file with the state that a run is continued from, if it got that far."""
         return self.folder / CHECKPOINT

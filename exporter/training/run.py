@@ -1,6 +1,6 @@
 """A run in one output folder: load or resume, train, keep checkpoint and log, write the weights.
 
-checkpoint.pt        the state after the last complete epoch, replaced atomically
+checkpoint.pt        the state after the last complete epoch or, in a long one, of minutes ago, replaced atomically
 log.jsonl            one line when the run starts or resumes, one per epoch, one at the end
 weights.safetensors  the last epoch's weights, or their average where the recipe keeps one, once the run is complete
 curve.png            loss and accuracy by epoch, likewise
@@ -37,6 +37,8 @@ from .result import TrainingResult, write_result
 from .sources import load_sources
 
 _STEPS_BETWEEN_REPORTS = 10
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+"""Within an epoch. On a CPU epochs take up to a quarter of an hour; a checkpoint takes a fraction of a second."""
 _DECISIVE = ("hardware", "processes", "threads", "precision", "versions")
 """Of what a log says of its circumstances, what decides the last bits of the weights."""
 
@@ -51,7 +53,7 @@ def train(
     `on_note` hears, in a line each, what a user should know about how the run begins or goes on. Under torchrun every
     process calls this; the first one writes, reports and gets the result, the others None. Raises `InvalidInput` for
     weights that may not be used (see `load_sources`), `Unavailable` without data or device and while another process
-    trains in the same folder, and what `fit` raises. Whatever interrupts it, the checkpoint of the last complete epoch
+    trains in the same folder, and what `fit` raises. Whatever interrupts it, the last checkpoint
     is there for `resume`.
     """
     _refuse_foreign(options.folder)
@@ -95,7 +97,7 @@ def train(
         except torch.OutOfMemoryError as error:
             raise Unavailable(
                 f"the memory of {environment.hardware(here.device, 1)} is full: {first_line(error)}\n"
-                "Stop what else uses it, or train with --device cpu. --resume continues after the last complete epoch."
+                "Stop what else uses it, or train with --device cpu. --resume continues at the last checkpoint."
             ) from error
         result = write_result(trainer, log) if here.is_first else None
         here.wait()  # others must not leave while the first still computes: their exit would end it
@@ -200,7 +202,7 @@ def _notes(trainer: Trainer, log: Log, output: Path) -> Iterator[str]:
     if not log.events:
         yield f"there is no checkpoint in {output}: the run begins anew."
         return
-    yield f"continuing after epoch {trainer.epochs_done} of {trainer.job.recipe.epochs}."
+    yield f"continuing {_where(trainer)} of {trainer.job.recipe.epochs}{_steps(trainer)}."
     here = environment.describe(trainer.processes.device, trainer.processes.count, trainer.job.recipe)
     starts = [event for event in log.events if event["event"] == "start"]
     for what in _DECISIVE:
@@ -210,6 +212,15 @@ def _notes(trainer: Trainer, log: Log, output: Path) -> Iterator[str]:
                 f"{what} so far: {', then '.join(before)}; now: {here[what]}. The weights will not be bit for bit "
                 "those of an uninterrupted run."
             )
+
+
+def _where(trainer: Trainer) -> str:
+    """After or in which epoch it is."""
+    return f"after epoch {trainer.epochs_done}" if trainer.under_way is None else f"in epoch {trainer.epochs_done + 1}"
+
+
+def _steps(trainer: Trainer) -> str:
+    return "" if trainer.under_way is None else f", after {trainer.under_way.step} of its steps"
 
 
 def _start_event(trainer: Trainer, log: Log) -> dict[str, Any]:
@@ -222,6 +233,7 @@ def _start_event(trainer: Trainer, log: Log) -> dict[str, Any]:
         "initial": _named(job.initial) or _at_the_beginning(log, "initial"),
         "teachers": [_named(teacher) for teacher in job.teachers] or _at_the_beginning(log, "teachers"),
         "resumed_after_epoch": trainer.epochs_done,
+        **({"resumed_after_step": trainer.under_way.step} if trainer.under_way else {}),
         "recipe": job.recipe.as_dict(),
         "normalization": job.network.dataset.normalization.as_dict(),
         "images": len(job.train.images),
@@ -254,7 +266,21 @@ def _asking(trainer: Trainer, on_progress: ProgressCallback) -> Callable[[int, i
 def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCallback) -> None:
     recipe, images = trainer.job.recipe, len(trainer.job.train.images)
     epochs = recipe.epochs
-    began = time.perf_counter()
+    began = kept_at = time.perf_counter()
+    kept = _where(trainer) if trainer.epochs_done or trainer.under_way else None
+
+    def keep() -> None:
+        nonlocal kept, kept_at
+        if trainer.processes.is_first:
+            checkpoint.save(saved_at, trainer.checkpoint(log.events))
+        kept, kept_at = _where(trainer), time.perf_counter()
+
+    def on_step(step: int, steps: int) -> None:
+        late = time.perf_counter() - kept_at >= _SECONDS_BETWEEN_CHECKPOINTS
+        # a checkpoint of broken weights would replace the last good one
+        if late and step < steps and trainer.processes.count == 1 and trainer.is_finite():
+            keep()
+        report(step, steps)
 
     def images_left(part_done: float) -> float:
         """Count the images still to see, if every pruned epoch uses as many as the latest one."""
@@ -280,15 +306,15 @@ def _train(trainer: Trainer, log: Log, saved_at: Path, on_progress: ProgressCall
 
     while trainer.epochs_done < epochs:
         try:
-            entry = trainer.train_epoch(report)
+            entry = trainer.train_epoch(on_step)
         except GateFailed as error:
-            good = f"The last good checkpoint is {saved_at}, after epoch {trainer.epochs_done}."
+            good = f"The last good checkpoint is {saved_at}, {kept}."
             raise GateFailed(
-                f"{error} {good if trainer.epochs_done else 'There is no checkpoint yet.'}\n"
+                f"{error} {good if kept else 'There is no checkpoint yet.'}\n"
                 "Try another --seed or --recipe; the same run would fail there again."
             ) from error
         log.events.append({"event": "epoch", **entry})
+        keep()
         if trainer.processes.is_first:
-            checkpoint.save(saved_at, trainer.checkpoint(log.events))
             log.write()
         report(1, 1, entry)

@@ -214,7 +214,7 @@ def test_ctrl_c_says_where_to_go_on(monkeypatch, tmp_path):
     (tmp_path / CHECKPOINT).touch()
     result = invoke(*given)
     assert result.exit_code == 130
-    assert result.stderr == "interrupted: --resume continues after the last complete epoch.\n"
+    assert result.stderr == "interrupted: --resume continues at the last checkpoint.\n"
 
 
 def test_a_diverged_run_is_an_error_of_one_or_two_lines(monkeypatch):

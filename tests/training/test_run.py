@@ -116,6 +116,96 @@ def test_an_average_of_epochs_survives_an_interruption_bit_by_bit(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def stopped_within_epoch_2(folder: Path, job: Job) -> None:
+    def stop(progress):
+        if (progress.epoch, progress.step) == (2, 3):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run.fit(job, folder, ALONE, on_progress=stop)
+
+
+LEARNING = replace(DISTILL, epochs=3, batch_size=8)
+WITHIN = {
+    "pruned and averaged": replace(JOB, recipe=replace(RECIPE, batch_size=8, prune=0.3)),
+    "averaged by epochs": replace(JOB, recipe=replace(RECIPE, batch_size=8, ema_decay=0.0, average_from=0.3)),
+    "distilled": replace(JOB, recipe=LEARNING, initial=TEACHER, teachers=(TEACHER,)),
+}
+
+
+@pytest.mark.parametrize("job", WITHIN.values(), ids=WITHIN)
+def test_a_run_continues_within_an_epoch_bit_by_bit(tmp_path, monkeypatch, job):
+    straight, straight_log = run.fit(job, tmp_path / "straight", ALONE)
+    monkeypatch.setattr(run, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    stopped_within_epoch_2(tmp_path / "run", job)
+    begun = checkpoint.load(tmp_path / "run" / "checkpoint.pt")
+    assert begun.epochs_done == 1
+    assert begun.under_way.step == 3
+    told = []
+    resumed, log = run.fit(job, tmp_path / "run", ALONE, resume=True, on_note=told.append)
+    assert told == ["continuing in epoch 2 of 3, after 3 of its steps."]
+    ours, theirs = (checkpoint.load(tmp_path / folder / "checkpoint.pt") for folder in ("run", "straight"))
+    for name, part in vars(theirs).items():
+        if name not in ("seconds", "events"):
+            torch.testing.assert_close(getattr(ours, name), part, rtol=0, atol=0, equal_nan=True, msg=name)
+    assert ours.under_way is None
+    assert torch.equal(resumed.result().state_dict()["fc.weight"], straight.result().state_dict()["fc.weight"])
+    starts = [event for event in log.events if event["event"] == "start"]
+    assert [event.get("resumed_after_step") for event in starts] == [None, 3]
+    exact = ("event", "epoch", "loss", "train_top1", "learning_rate", "images", "top1")
+    ours, theirs = (
+        [[event[name] for name in exact] for event in one.events if event["event"] == "epoch"]
+        for one in (log, straight_log)
+    )
+    assert ours == theirs
+
+
+def test_a_checkpoint_within_an_epoch_is_written_once_in_two_minutes(tmp_path, monkeypatch):
+    written, clock = [], iter(range(0, 100_000, 50))
+    real = checkpoint.save
+    monkeypatch.setattr(run.time, "perf_counter", lambda: float(next(clock)))  # 50 s pass from a look to the next
+    monkeypatch.setattr(checkpoint, "save", lambda path, state: (written.append(state), real(path, state)))
+    run.fit(replace(JOB, recipe=replace(RECIPE, epochs=1, batch_size=4, prune=0.0)), tmp_path, ALONE)
+    within = [state.under_way.step for state in written if state.under_way]
+    assert 1 < len(within) < 16
+    assert len(written) == len(within) + 1  # and the one at the epoch's end
+
+
+def test_what_diverged_replaces_no_good_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    recipe = replace(RECIPE, epochs=2, prune=0.0, schedule_unit="epoch", warmup=0.0, peak_lr=0.01, final_lr=1e30)
+    job = replace(JOB, recipe=replace(recipe, batch_size=8))
+    with pytest.raises(GateFailed, match=r"The last good checkpoint is \S+, in epoch 2\."):
+        run.fit(job, tmp_path, ALONE)
+    saved = checkpoint.load(tmp_path / "checkpoint.pt")
+    assert saved.epochs_done == 1
+    assert all(bool(tensor.isfinite().all()) for tensor in (*saved.model.values(), saved.under_way.totals))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("step", 0),
+        ("seen", -1),
+        ("step", "two"),
+        ("totals", torch.zeros(3)),
+        ("fresh", torch.zeros(3)),
+        ("fresh", None),
+        ("seconds", None),
+    ],
+)
+def test_a_checkpoint_whose_epoch_is_damaged_is_refused(tmp_path, monkeypatch, name, value):
+    monkeypatch.setattr(run, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    job = replace(JOB, recipe=replace(RECIPE, batch_size=8))
+    stopped_within_epoch_2(tmp_path, job)
+    path = tmp_path / "checkpoint.pt"
+    content = torch.load(path, weights_only=True)
+    content["under_way"][name] = value
+    torch.save(content, path)
+    with pytest.raises(InvalidInput, match=r"damaged(.|\n)*Remove it to start the run anew"):
+        run.fit(job, tmp_path, ALONE, resume=True)
+
+
 def test_two_processes_share_each_batch_and_agree(tmp_path):
     script = """
     from dataclasses import replace
