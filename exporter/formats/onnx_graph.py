@@ -155,6 +155,8 @@ class _Graph:
 
     def _dequantized(self, name: str, steps: NDArray[Any], scales: Any) -> str:
         read = [self.as_it_is(f"{name}.steps", steps), self.as_it_is(f"{name}.scale", scales)]
+        if steps.dtype == np.int8:  # ONNX Runtime 1.25 takes one for each scale or fails, though they are all 0
+            read.append(self.as_it_is(f"{name}.zero_point", np.zeros(scales.shape, np.int8)))
         axis: dict[str, Any] = {"axis": 0} if scales.ndim else {}
         self.nodes.append(helper.make_node("DequantizeLinear", read, [name], name=name, **axis))
         return name

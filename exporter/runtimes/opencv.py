@@ -28,6 +28,8 @@ class OpenCv(Runtime):
             self._network = cv2.dnn.readNetFromONNX(str(path))
         except cv2.error as error:
             raise unreadable(path, self.name, error) from error
+        # Winograd's convolutions, OpenCV 4's default, are four times as far from float64: the gate does not admit them
+        self._network.enableWinograd(False)
         self.provider = f"CPU, OpenCV {cv2.__version__}"
 
     def logits(self, images: Images) -> NDArray[np.float32]:

@@ -77,7 +77,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     try:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        with _stdout_on_stderr():
+            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     except (RuntimeError, ValueError) as error:  # nobody there, a port that is taken, a rank that is too high
         cause = f"the processes do not find each other: {first_line(error)}."
         raise Unavailable(
@@ -87,3 +88,15 @@ def processes(device: torch.device) -> Iterator[Processes]:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
     finally:
         torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _stdout_on_stderr() -> Iterator[None]:
+    """Let what libraries print on stdout stand on stderr: Gloo in torch 2.10 says there who is connected."""
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
