@@ -14,6 +14,7 @@ from ..networks.zoo import DATASETS, DatasetSpec
 from .console import together
 
 if TYPE_CHECKING:
+    from ..data import Split
     from ..networks.preprocess import Pixels
     from ..quantization.grids import Scheme
     from ..weights.core import Weights
@@ -70,12 +71,19 @@ def refuse_precision(precision: Precision | None, file: str) -> None:
 
 def training_pictures(dataset: DatasetSpec, folder: Path | None) -> Pixels | None:
     """512 training pictures of `dataset`, from its own folder or from `folder`; None where neither is known."""
+    from ..quantization.pictures import COUNT
+
+    split = training_split(dataset, folder)
+    return None if split is None else split.thinned(COUNT).images
+
+
+def training_split(dataset: DatasetSpec, folder: Path | None) -> Split | None:
+    """The training pictures of `dataset`, from its own folder or from `folder`; None where neither is known."""
     from ..data import load_split
     from ..data.named import dataset_named
-    from ..quantization.pictures import COUNT
 
     if folder is not None and dataset.name not in DATASETS:
         dataset = dataset_named(str(folder))
     if folder is None and dataset.folder is None:
         return None
-    return load_split(folder or Path(), dataset, "train").thinned(COUNT).images
+    return load_split(folder or Path(), dataset, "train")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from collections.abc import Callable
 from importlib import resources
 from typing import Any, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InvalidInput, Unavailable
 from .grids import LEVELS, SCHEMES, WEIGHT_BITS, Grid, Grids
@@ -16,6 +19,7 @@ from .grids import LEVELS, SCHEMES, WEIGHT_BITS, Grid, Grids
 FOLDER = "grids"
 """In this package: `<network>.json`, for the bundled weights."""
 Read = TypeVar("Read")
+_MOST_WEIGHTS = 2**20  # of a layer; the largest of the ResNets of CIFAR has 36,864
 
 
 def as_document(grids: Grids) -> dict[str, Any]:
@@ -24,7 +28,11 @@ def as_document(grids: Grids) -> dict[str, Any]:
         **grids.described(),
         "values": {name: [grid.scale, grid.zero] for name, grid in grids.values.items()},
         "layers": {
-            name: {"scales": grids.scales[name].tolist(), "biases": grids.biases[name].tolist()}
+            name: {
+                "scales": grids.scales[name].tolist(),
+                "biases": grids.biases[name].tolist(),
+                **({"moved": _packed(grids.moved[name])} if grids.moved else {}),
+            }
             for name in grids.scales
         },
         "sha256": grids.digest(),
@@ -43,10 +51,11 @@ def from_document(document: Any) -> Grids:
             name: np.array([_scale(one) for one in layer["scales"]], np.float32) for name, layer in layers.items()
         }
         biases = {name: np.array(layer["biases"], np.int32) for name, layer in layers.items()}
-        grids = Grids(values, scales, biases, bits, scheme, calibration)
+        moved = {name: _unpacked(layer["moved"]) for name, layer in layers.items() if "moved" in layer}
+        grids = Grids(values, scales, biases, bits, scheme, calibration, moved, document.get("finetuning"))
         if grids.digest() != document["sha256"]:
             raise ValueError("its sha256 is another")
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, zlib.error) as error:
         raise InvalidInput(f"the grids are damaged ({error}). Quantize the network again.") from error
     return grids
 
@@ -85,6 +94,19 @@ def _bundled(network: str, weights_sha256: str, read: Callable[[Any], Read]) -> 
         return read(document) if document["weights_sha256"] == weights_sha256 else None
     except (InvalidInput, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unavailable(f"{path} is damaged: {error}. Install cifar-export again.") from error
+
+
+def _packed(moved: NDArray[np.int8]) -> str:
+    """Steps as text: nearly all are 0, so that they take a tenth of their size."""
+    return base64.b64encode(zlib.compress(moved.tobytes(), 9)).decode()
+
+
+def _unpacked(text: str) -> NDArray[np.int8]:
+    unpacking = zlib.decompressobj()
+    data = unpacking.decompress(base64.b64decode(text, validate=True), _MOST_WEIGHTS)
+    if not unpacking.eof:
+        raise ValueError("the moved steps of a layer do not end")
+    return np.frombuffer(data, np.int8)
 
 
 def _scale(number: object) -> float:

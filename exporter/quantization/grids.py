@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -45,6 +45,9 @@ class Grids:
     (output channels,); with the scheme `per-tensor` all are one number. `biases`: int32 (output channels,), in steps of
     the scale of the layer's input times that of its weights. `calibration` says in words what the ranges were measured
     on. `power-of-two`: one scale for each output channel, all scales powers of two.
+
+    `moved`: how many steps each weight stands from where rounding would put it, int8 (weights,) by layer, in the order
+    of the weight tensor; empty where nothing was finetuned, else `finetuning` says in words how.
     """
 
     values: Mapping[str, Grid]
@@ -53,6 +56,8 @@ class Grids:
     weight_bits: int
     scheme: Scheme
     calibration: str
+    moved: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+    finetuning: str | None = None
 
     def digest(self) -> str:
         """The sha256 of everything in it."""
@@ -62,11 +67,16 @@ class Grids:
             "biases": {name: biases.tolist() for name, biases in self.biases.items()},
             **self.described(),
         }
+        if self.moved:
+            document["moved"] = {
+                name: hashlib.sha256(steps.tobytes()).hexdigest() for name, steps in self.moved.items()
+            }
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
     def described(self) -> dict[str, Any]:
         """How they were made, for JSON and for the metadata of files."""
-        return {"weight_bits": self.weight_bits, "scheme": self.scheme, "calibration": self.calibration}
+        tuned = {"finetuning": self.finetuning} if self.finetuning else {}
+        return {"weight_bits": self.weight_bits, "scheme": self.scheme, "calibration": self.calibration, **tuned}
 
 
 @dataclass(frozen=True)
@@ -130,5 +140,12 @@ def layers(network: ResNet, grids: Grids) -> dict[str, Layer]:
         weight, scale, bias = weights[f"{name}.weight"], grids.scales[name], grids.biases[name]
         if scale.shape != (len(weight),) or bias.shape != scale.shape or value not in grids.values:
             raise InvalidInput(f"the grids of {name} are those of another network. Calibrate this one.")
-        found[name] = Layer(integers(weight, scale, grids.weight_bits), scale, bias, grids.values[value])
+        steps = integers(weight, scale, grids.weight_bits)
+        if grids.moved:
+            moved = grids.moved.get(name, np.empty(0, np.int8))
+            if moved.size != steps.size:
+                raise InvalidInput(f"the grids of {name} are those of another network. Quantize this one.")
+            top = highest(grids.weight_bits)
+            steps = np.clip(steps + moved.reshape(steps.shape).astype(np.int16), -top, top).astype(np.int8)
+        found[name] = Layer(steps, scale, bias, grids.values[value])
     return found
