@@ -209,6 +209,80 @@ def test_quantize_keeps_what_is_there(run: Run, quantized: Path) -> None:
     assert "these weights are quantized already" in done.stderr
 
 
+def test_a_finetuned_network_is_proved_and_says_so(
+    run: Run, quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cifar_export.training import finetuning
+
+    monkeypatch.setattr(finetuning, "LEARNING_RATE", 0.02)  # in so few steps
+    pictures, output = quantized.parent / "shapes", tmp_path / "tuned"
+    arguments = ("quantize", *SMALL, "--dataset", pictures, "--finetune", "100", "--output", output)
+    done = run(*arguments, "--json")
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    before, after = (said["finetuning"][when] for when in ("before", "after"))
+    assert before["images"] == after["images"] == 20
+    assert said["finetuning"]["kept"] == (after["divergence"] < before["divergence"])
+    assert sorted(path.name for path in output.iterdir()) == ["weights.safetensors"]
+    assert said["finetuning"]["kept"]
+    assert said["quantization"]["finetuning"] == "100 epochs on 20 training pictures, seed 0"
+    file = tmp_path / "a.onnx"
+    done = run("onnx", output, "--precision", "int8", "--output", file, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["parity"]["passed"] is True
+    document = json.loads(file.with_name("a.onnx.json").read_text())
+    assert document["quantization"] == said["quantization"]
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert "is there already" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--resume",), 2, "--resume continues a finetuning. Add --finetune EPOCHS"),
+        (("--finetune", "0"), 2, "'--finetune'"),
+        (("--finetune", "1", "--data-dir", "nowhere"), 3, "nowhere"),
+    ],
+)
+def test_a_finetuning_that_cannot_be(run: Run, tmp_path: Path, options: tuple[str, ...], code: int, said: str) -> None:
+    done = run("quantize", *SMALL, *options, "--output", tmp_path / "q")
+    assert (done.exit_code, said in done.stderr) == (code, True), done.stderr
+    assert not (tmp_path / "q").exists()
+
+
+def test_ctrl_c_in_a_finetuning_says_where_it_goes_on(
+    run: Run, quantized: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cifar_export.training import finetuning
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = ("quantize", *SMALL, "--dataset", quantized.parent / "shapes", "--finetune", "9", "-o", tmp_path / "q")
+    monkeypatch.setattr(finetuning, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    real = finetuning._distance
+    monkeypatch.setattr(finetuning, "_distance", interrupted)
+    done = run(*arguments)
+    assert done.exit_code == 130
+    assert "\ninterrupted: there was no checkpoint yet, so there is nothing to resume.\n" in done.stderr
+    assert not (tmp_path / "q").exists()
+    seen: list[object] = []
+
+    def once(*given: object) -> object:
+        seen.append(given)
+        return real(*given) if len(seen) == 1 else interrupted()
+
+    monkeypatch.setattr(finetuning, "_distance", once)
+    done = run(*arguments)
+    assert done.exit_code == 130
+    assert "\ninterrupted: --resume continues at the last checkpoint.\n" in done.stderr
+    monkeypatch.setattr(finetuning, "_distance", real)
+    done = run(*arguments, "--resume", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["finetuning"]["before"]["images"] == 20
+
+
 def test_quantized_weights_have_their_bits(run: Run, quantized: Path, tmp_path: Path) -> None:
     done = run("onnx", quantized, "--precision", "int8", "--weight-bits", "8", "--output", tmp_path / "a.onnx")
     assert done.exit_code == 2

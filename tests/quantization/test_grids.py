@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -131,6 +134,44 @@ def test_the_document_is_the_grids(grids: Grids) -> None:
     again = from_document(json.loads(json.dumps(as_document(grids))))
     assert again.digest() == grids.digest()
     assert again.values == dict(grids.values)
+
+
+@pytest.fixture(scope="module")
+def tuned(small: ResNet, grids: Grids) -> Grids:
+    """As finetuning leaves them: every second weight a step higher."""
+    moved = {name: (np.arange(layer.weight.size) % 2).astype(np.int8) for name, layer in layers(small, grids).items()}
+    return replace(grids, moved=moved, finetuning="by a test")
+
+
+def test_moved_steps_are_the_weights_and_stand_in_the_document(small: ResNet, grids: Grids, tuned: Grids) -> None:
+    before, after = layers(small, grids), layers(small, tuned)
+    for name, layer in after.items():
+        rounded = before[name].weight.reshape(-1).astype(int)
+        expected = np.clip(rounded + np.arange(rounded.size) % 2, -64, 64)
+        assert np.array_equal(layer.weight.reshape(-1), expected)
+    again = from_document(json.loads(json.dumps(as_document(tuned))))
+    assert again.digest() == tuned.digest() != grids.digest()
+    assert all(np.array_equal(layers(small, again)[name].weight, layer.weight) for name, layer in after.items())
+    assert "finetuning" not in as_document(grids)
+    assert tuned.described()["finetuning"] == "by a test"
+
+
+def test_steps_of_another_network_are_refused(small: ResNet, tuned: Grids) -> None:
+    for moved in ({**tuned.moved, "fc": np.zeros(3, np.int8)}, {"conv1": tuned.moved["conv1"]}):
+        with pytest.raises(InvalidInput, match="those of another network"):
+            layers(small, replace(tuned, moved=moved))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["?", "", 7, None, "AAAA", base64.b64encode(zlib.compress(b"\0" * 2**21)).decode()],
+    ids=["no base64", "empty", "number", "null", "not compressed", "endless"],
+)
+def test_damaged_steps_are_refused_in_one_line(tuned: Grids, text: object) -> None:
+    document = copy.deepcopy(as_document(tuned))
+    document["layers"]["fc"]["moved"] = text
+    with pytest.raises(InvalidInput, match=r"^the grids are damaged \(.*\)\. Quantize the network again\.$"):
+        from_document(document)
 
 
 @pytest.mark.parametrize(

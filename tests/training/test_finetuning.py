@@ -150,12 +150,12 @@ def test_a_finetuning_of_something_else_is_not_continued(
     monkeypatch.setattr(finetuning, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         finetune(weights, pictures, 4, tmp_path, on_step=stop_at(1))
-    for other, named in (
+    for other, differing in (
         ((weights, pictures, 5), "epochs"),
         ((weights, pictures[1:], 4), "images"),
         ((quantized(weights_without_grids(weights), pictures[:32]), pictures, 4), "grids"),
     ):
-        with pytest.raises(InvalidInput, match=f"is of another finetuning: its {named} differ"):
+        with pytest.raises(InvalidInput, match=f"is of another finetuning: its {differing} differ"):
             finetune(*other, tmp_path, resume=True)
 
 
