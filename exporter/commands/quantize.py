@@ -67,8 +67,8 @@ def quantize(
     The folder's weights.safetensors holds the float32 weights and the ranges; `onnx`, `evaluate` and `parity` take the
     folder in the place of a network, and write or prove the same int8 file on every machine.
 
-    With --finetune the weights' steps and the biases learn from the float32 network on all training pictures, with
-    --seed for their order. Labels are not looked at.
+    With --finetune the weights' steps and the biases learn from the float32 network on all training pictures.
+    Labels are not looked at.
     """
     wanted = asked(**network)
     if wanted.file is not None:

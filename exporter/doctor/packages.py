@@ -103,7 +103,7 @@ def check_onnxruntime() -> Check:
     names = ", ".join(f"{name} {version}" for name, version in found.items())
     if len(found) > 1:
         detail = f"{names} are installed side by side, in one folder: the later one has damaged the other"
-        fix = f"`pip uninstall {' '.join(found)}`, then `pip install onnxruntime-gpu[cuda,cudnn]`."
+        fix = f"`pip uninstall {' '.join(found)}`, then `pip install onnxruntime-gpu`."
         return Check("onnxruntime", "problem", detail, fix)
     missing = missing_cpu()
     if missing is not None:

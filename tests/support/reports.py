@@ -67,7 +67,7 @@ DIAGNOSIS = Diagnosis(
             "onnxruntime",
             "problem",
             "onnxruntime 1.25, onnxruntime-gpu 1.25 are installed side by side, in one folder",
-            "`pip uninstall onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu[cuda,cudnn]`.",
+            "`pip uninstall onnxruntime onnxruntime-gpu`, then `pip install onnxruntime-gpu`.",
         ),
         Check("gpu", "note", "no NVIDIA GPU", "Only the -cuda runtimes need one."),
         Check("runtime pytorch", "ok", "PyTorch eager, CPU"),
