@@ -57,7 +57,9 @@ def _write_commands() -> None:
         name = typed.replace(" ", "-")
         setattr(every, name, command)
         nested = "short" if command is main else "full"
-        page = f"{typed}\n{'=' * len(typed)}\n\n.. click:: every_command:{name}\n   :prog: {typed}\n   :nested: {nested}\n"
+        page = (
+            f"{typed}\n{'=' * len(typed)}\n\n.. click:: every_command:{name}\n   :prog: {typed}\n   :nested: {nested}\n"
+        )
         (DOCS / "commands" / f"{name}.rst").write_text(page)
 
 

@@ -1,6 +1,8 @@
 """A wheel carries all that the command needs, the bundled weights included."""
 
+import email
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -29,6 +31,18 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel):
     for entry in bundled_entries().values():
         assert f"cifar_export/bundled/{entry.file}" in inside
     assert not [name for name in inside if name.startswith("cifar_export/bundled/") and name.endswith(".png")]
+
+
+def test_what_an_index_of_packages_shows_leads_nowhere_but_to_the_web(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        text = next(archive.read(name) for name in archive.namelist() if name.endswith("/METADATA")).decode()
+    metadata = email.message_from_string(text)
+    links = re.findall(r"\]\(([^)]*)\)", metadata.get_payload())
+    assert links
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_all("Project-URL")
+    assert [line for line in metadata.get_all("Classifier") if "OS Independent" in line] == []
 
 
 def test_an_installed_wheel_exports_bundled_weights_away_from_the_checkout(wheel, tmp_path):
