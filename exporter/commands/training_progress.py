@@ -22,22 +22,21 @@ def _left(seconds: float) -> str:
 
 
 def epoch_line(progress: Progress, result: dict[str, Any]) -> str:
-    """Say in one line what a complete epoch brought; `result` is its log entry."""
+    """Say in one line of at most 80 cells what a complete epoch brought; `result` is its log entry."""
     parts = [
         f"epoch {progress.epoch:>3}/{progress.epochs}",
         f"loss {result['loss']:.3f}",
         f"training {result['train_top1']:5.2f} %",
     ]
-    if "top1" in result:
-        parts.append(f"top-1 {result['top1']:.2f} %, top-5 {result['top5']:.2f} %")
-    parts += [f"{result['images_per_second']:,.0f} images/s", f"{_left(progress.seconds_left)} left"]
+    speed = f"{result['images_per_second']:,.0f} images/s"
+    parts += [f"top-1 {result['top1']:.2f} %" if "top1" in result else speed, f"{_left(progress.seconds_left)} left"]
     return "  ".join(parts)
 
 
 def _trained(result: TrainingResult) -> str:
     """Say how long the run took on what; of one that was resumed elsewhere, of each part."""
     if not result.parts:
-        return f"{_left(result.seconds)} on {result.hardware}"
+        return f"{_left(result.seconds)} on {result.hardware}, in {result.precision}"
     return "; ".join(
         f"{part['epochs']} epochs in {_left(part['seconds'])} on {part['hardware']} in {part['precision']}"
         for part in result.parts

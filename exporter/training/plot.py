@@ -68,6 +68,8 @@ def _panel(draw: ImageDraw.ImageDraw, top: int, bottom: int, epochs: int, title:
         draw.line(spots, fill=color, width=2 * _SCALE, joint="curve")
         for x, y in spots if len(spots) < 60 else spots[-1:]:
             draw.ellipse((x - 3 * _SCALE, y - 3 * _SCALE, x + 3 * _SCALE, y + 3 * _SCALE), fill=color)
+        last = f"{curve.points[-1][1]:.4g}"
+        draw.text((spots[-1][0] - 6 * _SCALE, spots[-1][1] - 4 * _SCALE), last, fill=color, font=font, anchor="rb")
 
 
 def save_learning_curve(path: Path, epochs: Sequence[dict[str, Any]], title: str, reported: str) -> None:

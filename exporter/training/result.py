@@ -20,9 +20,9 @@ from .options import CURVE, WEIGHTS
 class TrainingResult:
     """A complete run. `top1` and `top5`: percent of the test images, or of the held-out ones with `holdout`.
 
-    `seconds`: time trained, over all interruptions. `hardware`: of the last part. `parts`: where a run was resumed
-    under other conditions, what trained each part (`log.parts`); else empty. `sha256` is that of `weights.safetensors`
-    in `output`.
+    `seconds`: time trained, over all interruptions. `hardware` and `precision`: of the last part. `parts`: where a run
+    was resumed under other conditions, what trained each part (`log.parts`); else empty. `sha256` is that of
+    `weights.safetensors` in `output`.
     """
 
     network: str
@@ -35,6 +35,7 @@ class TrainingResult:
     top5: float
     seconds: float
     hardware: str
+    precision: str
     parts: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -81,6 +82,7 @@ def write_result(trainer: Trainer, log: Log) -> TrainingResult:
         sha256=sha256,
         seconds=trainer.seconds,
         hardware=environment.hardware(trainer.processes.device, trainer.processes.count),
+        precision=environment.precision(job.recipe, trainer.processes.device),
         parts=tuple(parts) if differ(parts) else (),
         **metrics,
     )

@@ -2,10 +2,20 @@
 
 from functools import partial
 
+import pytest
 from rich.console import Console
 
 from cifar_export.commands import training_progress
 from cifar_export.training.loop import Progress
+
+
+@pytest.mark.parametrize("scored", [{}, {"top1": 100.0, "top5": 100.0}])
+def test_an_epoch_is_a_line_of_eighty_cells(scored):
+    result = {"loss": 9.345, "train_top1": 100.0, "images_per_second": 99_999.0, **scored}
+    line = training_progress.epoch_line(Progress(400, 400, 1, 1, 99_999.0, 86_400.0, result), result)
+    assert len(line) <= 80
+    assert ("top-1 100.00 %" if scored else "99,999 images/s") in line
+    assert line.endswith("24 h 00 min left")
 
 
 def test_a_terminal_sees_the_asking(capsys, monkeypatch):

@@ -19,6 +19,8 @@ def build_wheel(folder: Path) -> Path:
         shutil.copytree(ROOT / name, copy / name, ignore=ignore)
     for name in ("cli.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
+    (copy / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "package.md", copy / "docs")
     build = "import sys, setuptools.build_meta as b; print(b.build_wheel(sys.argv[1]))"
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     subprocess.run(
