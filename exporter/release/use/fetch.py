@@ -23,7 +23,7 @@ from ...system.files import (
 )
 from ...system.leftovers import clear_dead
 from ...system.locks import clear_lock, lock_beside
-from ..check.verify import extract, shown
+from ..check.verify import HUB_FILE, HUB_FOLDER, extract, hub_blobs, place, shown
 from ..signer import Signer
 from .source import Source, below, is_url, open_folder, open_url
 
@@ -140,7 +140,7 @@ def install(
                     )
                 remove_at_once(folder)
             if source.folder is not None:
-                _unpack(source.folder / archive, files, folder)
+                _unpack(source.folder / archive, files, folder, blobs=hub_blobs(source.folder))
                 return True
             url, digest = below(source.url, archive), source.digests[archive]
             if not replace and is_theirs(path) and _is_other(path, digest):
@@ -162,27 +162,34 @@ def _is_other(path: Path, sha256: str) -> bool:
     return sha256_file(path) != sha256
 
 
-def difference(folder: Path, files: Mapping[str, str]) -> str:
+def difference(folder: Path, files: Mapping[str, str], *, hub: bool = False) -> str:
     """Say what is wrong with `folder` as the folder of exactly `files` (sha256 by path); "" where nothing is.
 
-    Nothing is followed or opened that is no regular file.
+    Nothing is followed or opened that is no regular file. With `hub`, links to blobs of the Hugging Face Hub's cache
+    are files too, and what the Hub adds is left aside, as `verify` does.
     """
+    blobs = hub_blobs(folder) if hub else None
     try:
         if not stat.S_ISDIR(folder.lstat().st_mode):
             return "it is not a folder"
-        found = dict(_walk(folder))
+        found = {name: is_file for name, is_file in _walk(folder) if not (hub and _is_hubs(name))}
         for name in sorted(found.keys() | files.keys()):
+            path = place(folder / name, blobs)
             if name not in files:
                 return f"{shown(name)} does not belong there"
             if name not in found:
                 return f"{name} is missing"
-            if not found[name]:
+            if not found[name] and path == folder / name:
                 return f"{name} is not a regular file"
-            if sha256_file(folder / name) != files[name]:
+            if sha256_file(path) != files[name]:
                 return f"{name} differs"
     except OSError as error:
         return f"{error.filename or folder} cannot be read ({error.strerror or error})"
     return ""
+
+
+def _is_hubs(name: str) -> bool:
+    return name == HUB_FILE or name.startswith(f"{HUB_FOLDER}/")
 
 
 def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, bool]]:
@@ -197,10 +204,10 @@ def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, bool]]:
                 yield name, entry.is_file(follow_symlinks=False)
 
 
-def _unpack(archive: Path, files: Mapping[str, str], folder: Path) -> None:
+def _unpack(archive: Path, files: Mapping[str, str], folder: Path, *, blobs: Path | None = None) -> None:
     """Unpack `archive` as the new `folder`, which appears once it is found to hold exactly `files`."""
     with staged_folder(folder) as staging:
-        problems = extract(archive, staging)
+        problems = extract(archive, staging, blobs=blobs)
         if problems:
             raise GateFailed(f"{archive} is refused, and was not unpacked: {problems[0]}.")
         problem = difference(staging, files)

@@ -17,7 +17,7 @@ from ...system.download import read_url
 from ...system.files import sha256_bytes
 from ...system.http import NotFound, check_url, without_secrets
 from ..check.checked import check
-from ..check.verify import parse_sums
+from ..check.verify import hub_blobs, parse_sums, place
 from ..layout import SIGNATURE, SUMS
 from ..signer import Signer
 
@@ -116,18 +116,21 @@ def open_url(url: str, *, sha256: str | None = None, signer: Signer | None = Non
 
 
 def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | None = None) -> Source:
-    """Verify the release, or the one network's folder, in `folder`, as `cifar-export verify` does.
+    """Verify the release, or the one network's folder, in `folder`, as `cifar-export verify --hub` does.
 
     Raises `GateFailed` where it is not intact, or has another `sha256` of its SHA256SUMS, or no valid signature by
     `signer`; `InvalidInput` for what is no release at all.
     """
     expected = _digest(sha256)
-    path = folder / SUMS
+    blobs = hub_blobs(folder)
+    path = place(folder / SUMS, blobs)
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is not the folder of a release. Name one, or the URL of one.")
-    if not path.is_file() or path.is_symlink():
-        raise InvalidInput(f"{folder} is not a release: it has no {SUMS}.")
-    result = check(folder)
+    if not path.is_file() and not path.is_symlink():
+        snapshots = folder / "snapshots"  # of a repository in the Hub's cache
+        hint = f" Name one of the folders in {snapshots}." if snapshots.is_dir() else ""
+        raise InvalidInput(f"{folder} is not a release: it has no {SUMS}.{hint}")
+    result = check(folder, hub=True)
     if result.problems:
         more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
         raise GateFailed(f"{folder} is not what it claims to be: {result.problems[0]}{more}.")
@@ -142,7 +145,7 @@ def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | Non
             raise GateFailed(f"{path} has sha256 {found}, not {expected}. It is another release, or was changed.")
         vouched = ("sha256",)
     if signer is not None:
-        signed = _signed_sums(folder / SIGNATURE, signer, str(folder))
+        signed = _signed_sums(place(folder / SIGNATURE, blobs), signer, str(folder))
         if signed != found:
             raise GateFailed(f"{folder / SIGNATURE} is for a {SUMS} with sha256 {signed}, not {found}.")
         vouched = (*vouched, "signature")
