@@ -9,13 +9,20 @@ import click
 from .console import KEPT, Command, echo_json, json_option, leave_interrupted, signer_options
 
 
-@click.command(cls=Command, examples=["cifar-export fetch cifar100_resnet20 --release https://host/1.0.0 --sha256 HEX"])
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export fetch cifar100_resnet20 --release https://host/1.0.0 --sha256 HEX",
+        "cifar-export fetch cifar100_resnet20 --release hf://ORG/NAME@REVISION --sha256 HEX",
+    ],
+)
 @click.argument("network", metavar="NAME")
 @click.option(
     "--release",
     required=True,
     metavar="URL|PATH",
-    help="The release: its folder, or the address under which its SHA256SUMS is served.",
+    help="The release: its folder, the address under which its SHA256SUMS is served, or hf://ORG/NAME@REVISION, a "
+    "commit or a tag on the Hugging Face Hub.",
 )
 @click.option("--sha256", metavar="HEX", help="sha256 that the release's SHA256SUMS must have.")
 @signer_options
@@ -41,8 +48,9 @@ def fetch(
     """Download one network of a release, and check it.
 
     It appears as the folder DIR/NAME, where NAME is for instance cifar100_resnet20. A URL needs --sha256 or a signer
-    (--public-key, or --identity and --issuer), because nothing else tells the maker's files from anybody else's. A
-    network that is there already and intact stays as it is; a download that was cut off goes on.
+    (--public-key, or --identity and --issuer), because nothing else tells the maker's files from anybody else's; a
+    whole commit of the Hub names its files by itself. A network that is there already and intact stays as it is; a
+    download that was cut off goes on, but for the Hub's.
     """
     from ..release.signer import signer_of
     from ..release.use.fetch import fetch as fetch_network
