@@ -10,11 +10,12 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import CifarExportError, InvalidInput, Unavailable, first_line, from_os_error
+from ..errors import CifarExportError, GateFailed, InvalidInput, Unavailable, first_line, from_os_error, printable
 from .http import CHECK_NETWORK, NotFound
 
 SCHEME = "hf://"
@@ -124,10 +125,15 @@ def _translated(errors: Any, error: Exception, doing: str) -> CifarExportError:
             f"cannot {doing}: there is no such repository, or you may not do that (HTTP status {status}).\n"
             "Check its name; log in with `hf auth login`, or set HF_TOKEN."
         )
+    if status == 412:
+        return Unavailable(f"cannot {doing}: somebody else has changed it meanwhile. Run it again.")
     if status is not None:
         return Unavailable(f"cannot {doing}: HTTP status {status}. Run it again later.")
     if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
         return from_os_error(cause, doing)
+    if isinstance(cause, ValueError):  # of the library's own: what the Hub says of a card
+        said = " ".join(str(cause).split())[:200].rstrip(". ")
+        return GateFailed(f"cannot {doing}: {printable(said)}.")
     said = first_line(cause, named=True)
     return Unavailable(f"cannot {doing}: {said}.\n{CHECK_NETWORK}.")
 
@@ -145,9 +151,48 @@ def _quiet() -> Iterator[Any]:
             super().__init__(*arguments, **{**more, "disable": True})
 
     logger = logging.getLogger("huggingface_hub")
-    before = logger.level
+    before = logger.level, library().utils.are_progress_bars_disabled()
     logger.setLevel(logging.CRITICAL)
+    with warnings.catch_warnings(action="ignore"):  # where the environment wants them
+        library().utils.disable_progress_bars()
     try:
         yield Silent
     finally:
-        logger.setLevel(before)
+        logger.setLevel(before[0])
+        if not before[1]:
+            library().utils.enable_progress_bars()
+
+
+def put(
+    name: str, files: Mapping[str, Path], digests: Mapping[str, str], *, message: str, replace: bool = False
+) -> str:
+    """Upload `files`, by their paths in the repository `name`, as one commit on main; the commit.
+
+    Whoever's login the library knows makes it. Each of `digests`, sha256 by path, must be that of what is sent. Files
+    that are there already and are no others of the same names are an error, or removed by the same commit with
+    `replace`. Either all of it is in the repository then, or nothing has changed there.
+
+    Raises `InvalidInput` (files of others there), `GateFailed` (a file has changed, the Hub refuses what is in one) and
+    `Unavailable` (no login, no such repository, no permission, no network, an error of the Hub).
+    """
+    hub = library()
+    if not hub.get_token():
+        raise Unavailable("there is no login to the Hub. Run `hf auth login`, or set HF_TOKEN.")
+    with speaking_as_we_do(f"upload to {SCHEME}{name}"), _quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the Hub's advice on cards
+        api = hub.HfApi(endpoint=endpoint())
+        before = api.model_info(name)
+        others = {file.rfilename for file in before.siblings or ()} - files.keys() - {".gitattributes"}
+        if others and not replace:
+            some = ", ".join(printable(other) for other in sorted(others)[:3])
+            raise InvalidInput(
+                f"{name} holds files that are not of this release: {some}{', ...' if len(others) > 3 else ''}.\n"
+                "Name another repository, or add --replace: the new commit removes them then."
+            )
+        operations: list[Any] = [hub.CommitOperationAdd(path, str(file)) for path, file in files.items()]
+        for added in operations:
+            if added.upload_info.sha256.hex() != digests.get(added.path_in_repo, added.upload_info.sha256.hex()):
+                raise GateFailed(f"{added.path_in_repo} has changed since it was verified. Nothing was uploaded.")
+        operations += [hub.CommitOperationDelete(other, is_folder=False) for other in sorted(others)]
+        made = api.create_commit(name, operations, commit_message=message, parent_commit=before.sha)
+        return str(made.oid)

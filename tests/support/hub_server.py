@@ -88,8 +88,10 @@ def _verb(parts: list[str]) -> tuple[str, str]:
 
 def _write(hub: Hub, repo: str, verb: str, body: bytes) -> tuple[int, dict[str, str], Any]:
     if verb == "preupload":
-        asked = json.loads(body)["files"]
-        return 200, {}, {"files": [{"path": one["path"], "uploadMode": "regular", "oid": None} for one in asked]}
+        there = {name: _oid(data) for name, data in hub.files(repo).items()}
+        paths = [one["path"] for one in json.loads(body)["files"]]
+        plain = {"uploadMode": "regular", "shouldIgnore": False}
+        return 200, {}, {"files": [{**plain, "path": path, "oid": there.get(path)} for path in paths]}
     lines = [json.loads(line) for line in body.splitlines()]
     files = dict(hub.files(repo))
     for line in lines:
