@@ -20,7 +20,7 @@ from cifar_export.system.files import sha256_file
 from cifar_export.system.hub import put
 
 from support.hub_folders import ATTRIBUTES, as_local_dir, content
-from support.hub_server import Hub
+from support.hub_server import LARGE, Hub
 from support.releases import COMMIT, fake_network
 
 NAMES = ("cifar10_resnet20", "cifar100_resnet20")
@@ -78,6 +78,7 @@ def test_the_release_arrives_by_one_commit_and_comes_back(
     assert (document["sha256"], document["version"]) == (sha256_file(made / SUMS), "1.0.0")
     assert hub.files(repository) == {**content(made), **EMPTY}
     assert hub.messages == ["release 1.0.0"]
+    assert set(hub.blobs.values()) == {data for name, data in content(made).items() if name.endswith(LARGE)}
     assert TOKEN not in done.output
     release = f"hf://{repository}@{document['commit']}"
     assert run("fetch", NAME, "--release", release, "-o", tmp_path / "out").exit_code == 0
@@ -150,7 +151,7 @@ def test_the_same_release_again_changes_nothing(hub: Hub, repository: str, made:
     assert again["commit"] == first["commit"]
 
 
-@pytest.mark.parametrize("step", ["/api/models/org/name", "/preupload/", "/commit/"])
+@pytest.mark.parametrize("step", ["/api/models/org/name", "/preupload/", "/objects/batch", "/large/", "/commit/"])
 @pytest.mark.parametrize("status", [401, 403, 404, 412, 418])
 def test_an_error_of_the_hub_is_unavailable_and_changes_nothing(
     step: str, status: int, hub: Hub, repository: str, made: Path, run: Run
