@@ -129,13 +129,12 @@ def _translated(errors: Any, error: Exception, doing: str) -> CifarExportError:
         return Unavailable(f"cannot {doing}: somebody else has changed it meanwhile. Run it again.")
     if status is not None:
         return Unavailable(f"cannot {doing}: HTTP status {status}. Run it again later.")
-    if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
+    if isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ConnectionError | TimeoutError):
         return from_os_error(cause, doing)
-    if isinstance(cause, ValueError):  # of the library's own: what the Hub says of a card
-        said = " ".join(str(cause).split())[:200].rstrip(". ")
-        return GateFailed(f"cannot {doing}: {printable(said)}.")
-    said = first_line(cause, named=True)
-    return Unavailable(f"cannot {doing}: {said}.\n{CHECK_NETWORK}.")
+    said = printable(" ".join(str(cause).split())[:200]).rstrip(". ")
+    if isinstance(cause, ValueError) and said.startswith("Invalid metadata"):  # of a card, by the Hub's word
+        return GateFailed(f"cannot {doing}: {said}.")
+    return Unavailable(f"cannot {doing}: {type(cause).__name__}: {said}.\n{CHECK_NETWORK}.")
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -275,3 +276,31 @@ def test_load_keeps_what_it_brought(
     hub.put("org/one", content(made / NAME), "v1")
     single = cifar_export.load(NAME, "hf://org/one@v1", sha256=sha256_file(made / NAME / SUMS))
     np.testing.assert_array_equal(single.predict(IMAGES).probabilities, expected)
+
+
+def test_what_the_library_itself_downloads_is_verified_and_loaded(
+    hub: Hub, served: str, made: Path, tmp_path: Path, run: Run
+) -> None:
+    """Both of its layouts, made by itself: with its notes, locks and links."""
+    from huggingface_hub import snapshot_download
+
+    kept = Path(snapshot_download("org/name", revision="v1", cache_dir=tmp_path / "cache"))
+    local = Path(snapshot_download("org/name", revision="v1", local_dir=tmp_path / "local"))
+    assert (kept / SUMS).is_symlink()
+    assert (local / ".cache" / "huggingface").is_dir()
+    for folder in (kept, local):
+        done = run("verify", folder, "--hub")
+        assert (done.exit_code, "intact, origin not checked (release 1.0.0" in done.stdout) == (0, True), done.output
+        assert run("verify", folder).exit_code == 1
+        assert cifar_export.load(NAME, folder).predict(IMAGES).indices.shape == (2,)
+
+
+def test_a_full_disk_says_so(
+    hub: Hub, served: str, made: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", full)
+    trust = ("--sha256", sha256_file(made / SUMS))
+    refused(run, tmp_path / "out", 3, "No space left on device", "hf://org/name@v1", *trust)

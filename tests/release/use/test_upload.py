@@ -162,7 +162,9 @@ def test_an_error_of_the_hub_is_unavailable_and_changes_nothing(
 
 def test_a_card_that_the_hub_refuses_is_a_failed_check(hub: Hub, repository: str, made: Path, run: Run) -> None:
     hub.failing = {"/api/validate-yaml": 400}
-    refused(run, hub, 1, "cannot upload to hf://org/name: ", made / NAME, "--hub", repository)
+    refused(
+        run, hub, 1, "cannot upload to hf://org/name: Invalid metadata in README.md", made / NAME, "--hub", repository
+    )
 
 
 def test_without_login_or_repository_or_network(
