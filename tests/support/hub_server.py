@@ -30,6 +30,8 @@ class Hub:
     """Without it, in a header, nothing is shown or taken."""
     failing: dict[str, int] = field(default_factory=dict)
     """Answer requests whose path holds that text with this status."""
+    meanwhile: dict[str, bytes] = field(default_factory=dict)
+    """Files that somebody else commits just before the next commit."""
     lying_size: int | None = None
     """The size that is announced of every file."""
     blobs: dict[str, bytes] = field(default_factory=dict)
@@ -110,6 +112,11 @@ def _write(hub: Hub, repo: str, verb: str, body: bytes) -> tuple[int, dict[str, 
         answers = [{"path": path, "uploadMode": modes[path], "oid": there.get(path)} for path in paths]
         return 200, {}, {"files": [{**one, "shouldIgnore": False} for one in answers]}
     lines = [json.loads(line) for line in body.splitlines()]
+    if hub.meanwhile:
+        hub.put(repo, {**hub.files(repo), **hub.meanwhile})
+    parent = next(line["value"] for line in lines if line["key"] == "header").get("parentCommit")
+    if parent not in (None, hub.refs[repo, "main"]):
+        return 412, {}, {"error": "A commit has happened since"}
     files = dict(hub.files(repo))
     for line in lines:
         if line["key"] == "header":

@@ -194,6 +194,13 @@ def test_a_file_that_changes_after_it_was_verified_is_not_uploaded(
     refused(run, hub, 1, f"{NAME}/model.pt2 has changed since it was verified", release, "--hub", repository)
 
 
+def test_what_somebody_else_commits_meanwhile_stays(hub: Hub, repository: str, made: Path, run: Run) -> None:
+    hub.meanwhile = {"notes.md": b"theirs"}
+    done = run("publish", made, "--hub", repository, "--replace")
+    assert (done.exit_code, "somebody else has changed it meanwhile. Run it again" in done.stderr) == (3, True)
+    assert hub.files(repository) == {**EMPTY, **hub.meanwhile}
+
+
 @pytest.mark.parametrize("name", ["name", "org/name/more", "org/name@v1", "hf://org/name", "", "../x"])
 def test_what_is_no_name_of_a_repository_is_wrong_usage(name: str, hub: Hub, made: Path, run: Run) -> None:
     refused(run, hub, 2, "is no repository of the Hub. Write ORG/NAME", made, "--hub", name)
