@@ -80,17 +80,20 @@ def _check_origin(result: Result, signer: Signer, *, hub: bool) -> Result:
             result, problems=[f"model.sig: missing: only a whole release is signed, and this is one {result.kind}"]
         )
     folder = Path(result.path)
-    signature, found = _of_hub(folder) if hub else (None, None)
+    hubs = _of_hub(folder) if hub else {}
     key, identity, issuer = signer.public_key, signer.identity, signer.issuer
     try:
-        check_signature(folder, public_key=key, identity=identity, issuer=issuer, signature=signature, found=found)
+        check_signature(folder, public_key=key, identity=identity, issuer=issuer, **hubs)
     except GateFailed as error:
         return replace(result, problems=[f"model.sig: {shown(' '.join(str(error).split()))}"])
     return result
 
 
-def _of_hub(folder: Path) -> tuple[Path, dict[str, str]]:
+def _of_hub(folder: Path) -> dict[str, Any]:
     """Where the signature of an intact download of the Hub is, and what it must be over; the rest is the Hub's."""
     blobs = hub_blobs(folder)
     sums = read_regular(place(folder / SUMS, blobs))
-    return place(folder / SIGNATURE, blobs), {**parse_sums(sums)[0], SUMS: sha256_bytes(sums)}
+    return {
+        "signature": place(folder / SIGNATURE, blobs),
+        "found": {**parse_sums(sums)[0], SUMS: sha256_bytes(sums)},
+    }

@@ -149,6 +149,17 @@ def test_a_whole_commit_is_enough(served: str, made: Path, tmp_path: Path, run: 
     assert content(tmp_path / "out" / NAME) == content(made / NAME)
 
 
+def test_a_public_repository_is_a_server_like_others(
+    hub: Hub, served: str, made: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its URL, and without the Hub's library."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    release = ("--release", f"{hub.url}/org/name/resolve/v1", "--sha256", sha256_file(made / SUMS))
+    done = run("fetch", NAME, *release, "--output", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert content(tmp_path / "out" / NAME) == content(made / NAME)
+
+
 def test_a_tag_that_nothing_vouches_for_is_refused(hub: Hub, served: str, tmp_path: Path, run: Run) -> None:
     refused(run, tmp_path / "out", 2, "or name the whole commit, 40 hex digits", "hf://org/name@v1")
     assert not hub.requests
