@@ -54,6 +54,7 @@ def fetch(
     """
     from ..release.signer import signer_of
     from ..release.use.fetch import fetch as fetch_network
+    from ..system.hub import is_hub
     from .progress import bar
     from .tables import fields
 
@@ -62,7 +63,7 @@ def fetch(
         with bar(f"downloading {network}", quiet=as_json) as progress:
             done = fetch_network(network, release, sha256=sha256, signer=signer, output=output, progress=progress)
     except KeyboardInterrupt as error:
-        leave_interrupted(error, KEPT, as_json=as_json)
+        leave_interrupted(error, "nothing was left half-written." if is_hub(release) else KEPT, as_json=as_json)
     if as_json:
         echo_json(done.as_dict())
         return

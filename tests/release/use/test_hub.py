@@ -315,3 +315,19 @@ def test_a_full_disk_says_so(
     monkeypatch.setattr("huggingface_hub.snapshot_download", full)
     trust = ("--sha256", sha256_file(made / SUMS))
     refused(run, tmp_path / "out", 3, "No space left on device", "hf://org/name@v1", *trust)
+
+
+def test_an_interrupted_download_leaves_nothing(
+    hub: Hub, served: str, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    def cut(*arguments: object, **more: object) -> object:
+        found = snapshot_download(*arguments, **more)  # type: ignore[arg-type,call-overload]
+        if not more.get("dry_run") and more["allow_patterns"] != [SUMS]:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cut)
+    words = "interrupted: nothing was left half-written."
+    refused(run, tmp_path / "out", 130, words, f"hf://org/name@{served}")
