@@ -20,6 +20,7 @@ from .commands.models import models
 from .commands.package import merge, package
 from .commands.parity import parity
 from .commands.predict import predict
+from .commands.publish import publish
 from .commands.quantize import quantize
 from .commands.train import train
 from .commands.verify import verify
@@ -41,6 +42,7 @@ COMMANDS = (
     package,
     parity,
     predict,
+    publish,
     quantize,
     torch_export,
     torchscript,

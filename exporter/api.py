@@ -231,11 +231,14 @@ def verify(
     identity: str | None = None,
     issuer: str | None = None,
     deep: bool = False,
+    hub: bool = False,
 ) -> Examined:
     """Check that a release, a network's folder or its archive is intact, and who signed it if a signer is named.
 
     `public_key` is a PEM file; `identity` and `issuer` name a keyless signer. `deep` also runs each ONNX file on its
-    golden vectors. Raises `GateFailed` with a line for each thing that is wrong.
+    golden vectors. With `hub`, `path` may be a download of the Hugging Face Hub: files may be links into its cache's
+    blobs/, and .gitattributes and .cache/huggingface/ are left aside. Raises `GateFailed` with a
+    line for each thing that is wrong.
 
     >>> import cifar_export
     >>> cifar_export.verify("artifacts/releases/1.0.0").verdict
@@ -244,7 +247,7 @@ def verify(
     from .release.check.examine import examine
     from .release.signer import signer_of
 
-    found = examine(_required(path), signer=signer_of(_path(public_key), identity, issuer), deep=deep)
+    found = examine(_required(path), signer=signer_of(_path(public_key), identity, issuer), deep=deep, hub=hub)
     if not found.result.intact:
         raise GateFailed("\n".join(found.result.problems))
     return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from support.hub_server import Hub, serving_hub
 from support.web_server import Server, serving
 
 if TYPE_CHECKING:
@@ -58,6 +59,28 @@ def http_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ser
     root = tmp_path / "www"
     root.mkdir()
     with serving(root) as server:
+        yield server
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A stand-in for the Hugging Face Hub, which its library takes for the real one; it keeps nothing of the user's."""
+    pytest.importorskip("huggingface_hub", reason="needs the hub extra")
+    from cifar_export.system.hub import library
+
+    library()  # imported before its settings are changed
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with serving_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        # which the library reads when it is imported
+        template = f"{server.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)  # plain HTTP is all it speaks
+        monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
         yield server
 
 

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @signer_options
 @click.option("--deep", is_flag=True, help="Also run each ONNX file, and compare each archive with its folder.")
+@click.option(
+    "--hub",
+    is_flag=True,
+    help="PATH was downloaded from the Hugging Face Hub: files may be links into its cache's blobs/, and "
+    ".gitattributes and .cache/huggingface/ are left aside.",
+)
 @json_option
 def verify(
-    path: Path, public_key: Path | None, identity: str | None, issuer: str | None, deep: bool, as_json: bool
+    path: Path, public_key: Path | None, identity: str | None, issuer: str | None, deep: bool, hub: bool, as_json: bool
 ) -> None:
     """Check a release, a folder of one network or an archive.
 
@@ -39,7 +45,7 @@ def verify(
     from .progress import steps
 
     with steps(quiet=as_json or not deep) as progress:
-        found = examine(path, signer=signer_of(public_key, identity, issuer), deep=deep, progress=progress)
+        found = examine(path, signer=signer_of(public_key, identity, issuer), deep=deep, hub=hub, progress=progress)
     with verdict(0 if found.result.intact else 1):
         if as_json:
             echo_json(found.as_dict())

@@ -66,24 +66,24 @@ def sign_release(folder: Path, key: Path) -> None:
 
 
 def check_signature(
-    folder: Path, *, public_key: Path | None = None, identity: str | None = None, issuer: str | None = None
+    folder: Path,
+    *,
+    public_key: Path | None = None,
+    identity: str | None = None,
+    issuer: str | None = None,
+    signature: Path | None = None,
+    found: Mapping[str, str] | None = None,
 ) -> None:
     """Check that `folder`/model.sig is valid and that the folder has just the files it lists, each unchanged.
 
     Name the signer by `public_key` (PEM, P-256; works offline), or by the `identity` and OpenID Connect `issuer` that a
-    keyless signature's certificate must bear (asks Sigstore's servers for their current keys). Raises `GateFailed`
+    keyless signature's certificate must bear (asks Sigstore's servers for their current keys). The `signature` may lie
+    elsewhere, and what the folder has may be `found` already (sha256 by path). Raises `GateFailed`
     where the signature is missing, invalid or another's, or a file was changed, added, removed or is a link;
     `InvalidInput` for an unusable key; `Unavailable` without the `sign` extra or Sigstore's keys.
     """
-    signed = signed_digests(folder / SIGNATURE, public_key, identity=identity, issuer=issuer)
-    signing = _model_signing()
-    hashing = signing.hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
-    try:
-        found = _digests(hashing.hash(folder.resolve()))
-    except ValueError as error:  # a link or a special file
-        raise GateFailed(f"{folder} is not what was signed: {first_line(error)}.") from error
-    except OSError as error:
-        raise from_os_error(error, f"read {error.filename or folder}") from error
+    signed = signed_digests(signature or folder / SIGNATURE, public_key, identity=identity, issuer=issuer)
+    found = _hashed(folder) if found is None else found
     differences = {
         "changed": {name for name in signed.keys() & found.keys() if signed[name] != found[name]},
         "added": found.keys() - signed.keys(),
@@ -92,6 +92,18 @@ def check_signature(
     said = [f"{what}: {_some(names)}" for what, names in differences.items() if names]
     if said:
         raise GateFailed(f"{folder} is not what was signed ({'; '.join(said)}).")
+
+
+def _hashed(folder: Path) -> dict[str, str]:
+    """sha256 by path of all files below `folder` but the signature. Raises `GateFailed` for a link or special file."""
+    signing = _model_signing()
+    hashing = signing.hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
+    try:
+        return _digests(hashing.hash(folder.resolve()))
+    except ValueError as error:  # a link or a special file
+        raise GateFailed(f"{folder} is not what was signed: {first_line(error)}.") from error
+    except OSError as error:
+        raise from_os_error(error, f"read {error.filename or folder}") from error
 
 
 def signed_digests(

@@ -8,13 +8,15 @@ from ...errors import InvalidInput, Unavailable, from_os_error
 from .verify import Result, shown, verify
 
 
-def check(path: Path) -> Result:
+def check(path: Path, *, hub: bool = False) -> Result:
     """Verify the release, network's folder or archive at `path`; whether it is intact, the result says.
+
+    With `hub`, it may be a download of the Hugging Face Hub, as `verify` says.
 
     Raises `InvalidInput` (`Unavailable` where it is the machine's fault) for what is none of these or cannot be read.
     """
     try:
-        return verify(path)
+        return verify(path, hub=hub)
     except ValueError as error:
         raise InvalidInput(str(error)) from error
     except MemoryError as error:

@@ -73,17 +73,18 @@ class DeepReport:
         return {"models": [asdict(model) for model in self.models]}
 
 
-def check_deep(path: Path, kind: str, progress: Progress | None = None) -> DeepReport:
+def check_deep(path: Path, kind: str, progress: Progress | None = None, *, blobs: Path | None = None) -> DeepReport:
     """Try out the release, network folder or archive (`kind`, as `verify` says) at `path`, which is intact.
 
-    In a release each archive is unpacked and compared with its folder, too. Needs ONNX Runtime, on the CPU. Raises
+    In a release each archive is unpacked and compared with its folder, too; files may be links to blobs in `blobs`
+    (`hub_blob`). Needs ONNX Runtime, on the CPU. Raises
     OSError.
     """
     trial = _Trial()
     if kind == "archive":
         with tempfile.TemporaryDirectory(prefix="cifar-export-") as scratch:
             folder = Path(scratch) / "network"
-            trial.problems += extract(path, folder)
+            trial.problems += extract(path, folder, blobs=blobs)
             if not trial.problems:
                 trial.network(folder, "")
     elif kind == "network":
@@ -95,7 +96,7 @@ def check_deep(path: Path, kind: str, progress: Progress | None = None) -> DeepR
                 progress(f"trying {name}")
             trial.network(path / name, f"{name}/", entry["files"])
             archive = archive_name(name, index["version"])
-            trial.problems += [f"{archive}: {line}" for line in compare(path / archive, path / name)]
+            trial.problems += [f"{archive}: {line}" for line in compare(path / archive, path / name, blobs=blobs)]
     return DeepReport(tuple(trial.models), tuple(trial.problems))
 
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Is a release of cifar-export what its SHA256SUMS says it is? Needs nothing but Python 3.9 or newer.
 
-    python -I -S verify.py PATH [--json]
+    python -I -S verify.py PATH [--hub] [--json]
 
-PATH is a release's folder, a network's folder or a network's .tar.gz. This file imports nothing else of the project:
-a copy of it alone works. It runs nothing of what it checks, follows no symbolic link, opens no pipe or device, and
-writes nothing (only `extract` does). One line for each problem; exit codes: 0 intact, 1 anything is wrong, 2 wrong
-usage, 3 the machine failed (a disk that cannot be read, no memory).
+PATH is a release's folder, a network's folder or a network's .tar.gz. With --hub it was downloaded from the Hugging
+Face Hub: files may be links into `blobs/` of the same cache, and what the Hub adds is left aside. This file imports
+nothing else of the project: a copy of it alone works. It runs nothing of what it checks, follows no symbolic link (with
+--hub it opens the blob that one names), opens no pipe or device, and writes nothing (only `extract` does). One line for
+each problem; exit codes: 0 intact, 1 anything is wrong, 2 wrong usage, 3 the machine failed (a disk that cannot be
+read, no memory).
 
 "Intact, origin not checked" means: nothing was changed, added, removed or renamed since SHA256SUMS was written. Whoever
 can change the files can write a new SHA256SUMS too, so compare its sha256 with one from a place that you trust, or
@@ -27,7 +29,7 @@ import shutil
 import stat
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +38,9 @@ from typing import Any, BinaryIO
 SUMS, SIGNATURE, INDEX, CONFIG = "SHA256SUMS", "model.sig", "index.json", "config.json"
 SCHEMAS = {INDEX: (1,), CONFIG: (1, 2)}
 """Of the documents that are read. Others are refused: what this file does not know it cannot vouch for."""
+
+HUB_FILE, HUB_FOLDER = ".gitattributes", ".cache/huggingface"
+"""What the Hugging Face Hub adds at the top of a folder: every repository's own file, and notes on a download."""
 
 # Far above what a release holds (a network is about 20 MB in 15 files), far below what harms a machine.
 MAX_PROBLEMS = 100
@@ -48,6 +53,9 @@ MAX_FILES = 200
 MAX_UNPACKED_BYTES = 1 << 30
 MAX_RATIO = 100  # networks hardly compress; deflate can do a thousand
 _BLOCK = 1 << 18
+
+_LINK = "a symbolic link"
+_HUB = "`--hub` leaves it aside, as the Hugging Face Hub's own"
 
 # Names that mean the same on every system: no hidden file, no option of a command, nothing that a terminal or Windows
 # reads in a way of its own.
@@ -102,30 +110,37 @@ class Result:
         }
 
 
-def verify(path: str | os.PathLike[str], threads: int | None = None) -> Result:
+def verify(path: str | os.PathLike[str], threads: int | None = None, *, hub: bool = False) -> Result:
     """Check the release, network folder or network archive at `path`, hashing in `threads` (default: one a core).
+
+    With `hub`, the folder may be a download of the Hugging Face Hub: a file may be a link to a blob (`hub_blob`), and
+    at the top `HUB_FILE` and `HUB_FOLDER` are left aside.
 
     Whatever is wrong with it is in the result. Raises `ValueError` where `path` is none of the three, and OSError where
     there is nothing or the machine fails.
     """
     root = Path(path)
-    mode = os.lstat(root).st_mode
+    blobs = hub_blobs(root) if hub else None  # an archive may be a link to one
+    mode = os.lstat(place(root, blobs)).st_mode
     if stat.S_ISLNK(mode):
         raise ValueError(f"{shown(root)} is a symbolic link. Name what it points to.")
     if stat.S_ISDIR(mode):
-        return _verify_folder(root, threads or min(16, os.cpu_count() or 1))
+        return _verify_folder(root, threads or min(16, os.cpu_count() or 1), hub)
     if not stat.S_ISREG(mode) or not root.name.endswith((".tar.gz", ".tgz")):
         raise ValueError(
             f"{shown(root)} is neither a folder nor a .tar.gz. Name a release, a network's folder or its archive."
         )
     problems = _Problems()
-    packed = _read_archive(root, None, problems)
+    packed = _read_archive(root, None, problems, blobs)
     return _result(root, "archive", packed.files, _archive_version(packed, root, problems), problems)
 
 
-def extract(archive: str | os.PathLike[str], destination: str | os.PathLike[str]) -> list[str]:
+def extract(
+    archive: str | os.PathLike[str], destination: str | os.PathLike[str], *, blobs: Path | None = None
+) -> list[str]:
     """Unpack a network's .tar.gz as the new folder `destination`, verified while it is written. Returns the problems.
 
+    The archive may be a link to a blob in `blobs`, if that is given (`hub_blob`).
     `destination` becomes the network's folder itself. It appears by one rename, complete; with any problem, error or
     interruption nothing is left. Raises `FileExistsError` where something stands there, and OSError of the file system.
     """
@@ -136,7 +151,7 @@ def extract(archive: str | os.PathLike[str], destination: str | os.PathLike[str]
     problems = _Problems()
     staging.mkdir()
     try:
-        packed = _read_archive(Path(archive), staging, problems)
+        packed = _read_archive(Path(archive), staging, problems, blobs)
         _archive_version(packed, Path(archive), problems)
         if not problems:
             for name in packed.files:
@@ -148,18 +163,54 @@ def extract(archive: str | os.PathLike[str], destination: str | os.PathLike[str]
     return problems.lines()
 
 
-def compare(archive: str | os.PathLike[str], folder: str | os.PathLike[str]) -> list[str]:
-    """Problems of a network's .tar.gz, and what it holds otherwise than the verified `folder`. Raises OSError."""
+def compare(archive: str | os.PathLike[str], folder: str | os.PathLike[str], *, blobs: Path | None = None) -> list[str]:
+    """Problems of a network's .tar.gz, and what it holds otherwise than the verified `folder`. Raises OSError.
+
+    Both may have links to blobs in `blobs`, if that is given (`hub_blob`).
+    """
     problems = _Problems()
-    packed = _read_archive(Path(archive), None, problems)
+    packed = _read_archive(Path(archive), None, problems, blobs)
     if not problems:
-        sums = _read_file(Path(folder) / SUMS, SUMS)
+        sums = _read_file(place(Path(folder) / SUMS, blobs), SUMS)
         if packed.top != Path(folder).name:
             problems.add(packed.top, f"the folder in it should be called {shown(Path(folder).name)}")
         # both list their files in SHA256SUMS and hold just those, so these two say it all
         if sums.sha256 is None or packed.files[SUMS].sha256 != sums.sha256:
             problems.add(Path(archive).name, "holds other files than the folder")
     return problems.lines()
+
+
+def hub_blobs(path: str | os.PathLike[str]) -> Path | None:
+    """The folder `blobs/` of the Hugging Face Hub's cache in which `path` is a snapshot, or in one; None elsewhere.
+
+    A snapshot is `models--ORG--NAME/snapshots/REVISION` beside `models--ORG--NAME/blobs`.
+    """
+    # of which no part is a link; `path` itself may be one, an archive
+    above = Path(os.path.realpath(Path(path).absolute().parent))
+    for snapshots in (above, *above.parents):
+        if snapshots.name == "snapshots" and re.fullmatch(r"(models|datasets|spaces)--.+", snapshots.parent.name):
+            return snapshots.parent / "blobs"
+    return None
+
+
+def hub_blob(path: str | os.PathLike[str], blobs: Path) -> Path | None:
+    """The regular file right in `blobs` to which the link at `path` leads; None for anything else.
+
+    `blobs` is what `hub_blobs` gave. A blob that is a link itself leads elsewhere.
+    """
+    try:
+        leads_to = Path(os.path.realpath(Path(path).parent)) / Path(path).readlink()
+        blob = blobs / leads_to.name
+        # were `blobs` a link, its real path would be another
+        inside = os.path.realpath(leads_to.parent) == str(blobs) and _PART.fullmatch(leads_to.name)
+        return blob if inside and stat.S_ISREG(os.lstat(blob).st_mode) else None
+    except (OSError, ValueError):  # no link, nothing there, or bytes that no path has
+        return None
+
+
+def place(path: Path, blobs: Path | None) -> Path:
+    """Where the file at `path` is to be read: there, or where it is a link to a blob in `blobs`, that blob."""
+    return (blobs and hub_blob(path, blobs)) or path
 
 
 def shown(text: object) -> str:
@@ -303,7 +354,7 @@ def _read_file(path: Path, name: str) -> _File:
         if error.errno in _MACHINE_ERRNOS:
             raise
         swapped = error.errno == errno.ELOOP  # for a link since the look above
-        return _File(problem="a symbolic link" if swapped else f"can't be read: {error.strerror}")
+        return _File(problem=_LINK if swapped else f"can't be read: {error.strerror}")
 
 
 def _hashed(stream: io.RawIOBase) -> _File:
@@ -319,7 +370,7 @@ def _kind_problem(status: os.stat_result) -> str | None:
     """Why a file of that status is not read, or None."""
     mode = status.st_mode
     if stat.S_ISLNK(mode) or getattr(status, "st_reparse_tag", 0) == getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1):
-        return "a symbolic link"
+        return _LINK
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
         return f"a {kinds.get(stat.S_IFMT(mode), 'device')}, not a regular file"
@@ -364,14 +415,14 @@ def _inspected(name: str, content: bytes) -> _File:
     return _File(digest, len(content), None if _is_proto(name) else content, problem)
 
 
-def _read_all(root: Path, names: Iterable[str], threads: int) -> dict[str, _File]:
-    """Read files in `threads`: hashing leaves the interpreter's lock alone."""
-    listed = sorted(names)
+def _read_all(places: Mapping[str, Path], threads: int) -> dict[str, _File]:
+    """Read files, by name, in `threads`: hashing leaves the interpreter's lock alone."""
+    listed = sorted(places)
     if threads < 2:
-        return {name: _read_file(root / name, name) for name in listed}
+        return {name: _read_file(places[name], name) for name in listed}
     executor = ThreadPoolExecutor(threads)
     try:
-        return dict(executor.map(lambda name: (name, _read_file(root / name, name)), listed))
+        return dict(executor.map(lambda name: (name, _read_file(places[name], name)), listed))
     finally:
         executor.shutdown(cancel_futures=True)  # after Ctrl-C or an error nobody waits for the rest
 
@@ -379,11 +430,13 @@ def _read_all(root: Path, names: Iterable[str], threads: int) -> dict[str, _File
 # --- a folder ---------------------------------------------------------------------------------------------------------
 
 
-def _verify_folder(root: Path, threads: int) -> Result:
+def _verify_folder(root: Path, threads: int, hub: bool) -> Result:
     problems = _Problems()
-    sums = _read_file(root / SUMS, SUMS)
+    blobs = hub_blobs(root) if hub else None
+    sums = _read_file(place(root / SUMS, blobs), SUMS)
     if sums.content is None:
-        problems.add(SUMS, f"{sums.problem}: nothing here can be checked")
+        hint = f". {_about_links(root, hub, blobs)}" if sums.problem == _LINK else ""
+        problems.add(SUMS, f"{sums.problem}: nothing here can be checked{hint}")
         below = [path.name for path in root.iterdir() if re.fullmatch(_VERSION, path.name) and not path.is_symlink()]
         if below:
             problems.add(root.name, f"may hold releases. Name one of them, like {shown(max(below))}")
@@ -391,10 +444,10 @@ def _verify_folder(root: Path, threads: int) -> Result:
     digests, wrong = parse_sums(sums.content)
     for line in wrong:
         problems.add(SUMS, line)
-    here = _walk(root, digests, problems)
+    here = _walk(root, digests, problems, hub=hub, blobs=blobs)
     for name in sorted(digests.keys() - here.keys()):
         problems.add(name, "listed in SHA256SUMS, but missing")
-    files = _read_all(root, (name for name, usable in here.items() if usable), threads)
+    files = _read_all({name: where for name, where in here.items() if where}, threads)
     _compare(files, digests, problems)
     files[SUMS] = sums
     kind = "release" if INDEX in here or INDEX in digests or CONFIG not in digests else "network"
@@ -407,15 +460,29 @@ def _verify_folder(root: Path, threads: int) -> Result:
     return _result(root, kind, files, _check_release(files, digests, root.name, problems), problems)
 
 
-def _walk(root: Path, digests: Mapping[str, str], problems: _Problems) -> dict[str, bool]:
-    """The listed names that stand below `root`, and whether each is a regular file; all else is a problem.
+def _about_links(root: Path, hub: bool, blobs: Path | None) -> str:
+    """What to do where a link stands for a file that is listed."""
+    if blobs:
+        return "It leads to no file in `blobs/` of the same cache: download it again"
+    if not hub and hub_blobs(root):
+        return "It is in a cache of the Hugging Face Hub: verify with `--hub`"
+    return "Make a copy without links, `cp -rL FOLDER COPY`, and verify the copy"
 
-    Folders of which nothing is listed are not entered.
+
+def _walk(
+    root: Path, digests: Mapping[str, str], problems: _Problems, *, hub: bool, blobs: Path | None
+) -> dict[str, Path | None]:
+    """The listed names that stand below `root`, and where each is to be read, None for no file; else is a problem.
+
+    Folders of which nothing is listed are not entered. With `hub`, what the Hub adds is no problem, and with `blobs` no
+    link to a file in there.
     """
     expected = {
         "/".join(parts[:end]) for parts in (name.split("/") for name in digests) for end in range(1, len(parts))
     }
-    found: dict[str, bool] = {}
+    if hub:
+        expected.add(HUB_FOLDER.partition("/")[0])
+    found: dict[str, Path | None] = {}
     folders = [""]
     for folder in folders:
         try:
@@ -434,17 +501,25 @@ def _walk(root: Path, digests: Mapping[str, str], problems: _Problems) -> dict[s
                 continue
             status = entry.stat(follow_symlinks=False)
             is_folder = stat.S_ISDIR(status.st_mode)
+            where = place(root / name, blobs)
+            is_file = stat.S_ISREG(status.st_mode) or where != root / name
+            if hub and ((is_folder and name == HUB_FOLDER) or (is_file and name == HUB_FILE)):
+                continue
             if is_folder and name in expected:
                 folders.append(name)
             elif name in digests or name in (SUMS, SIGNATURE):
-                found[name] = stat.S_ISREG(status.st_mode)
-                if not found[name]:
-                    problems.add(name, _kind_problem(status) or "")
+                found[name] = where if is_file else None
+                if not is_file:
+                    problem = _kind_problem(status) or ""
+                    hint = f". {_about_links(root, hub, blobs)}" if problem == _LINK else ""
+                    problems.add(name, f"{problem}{hint}")
             elif is_folder:
-                problems.add(f"{name}/", "a folder of which SHA256SUMS lists nothing")
+                hint = f". {_HUB}" if f"{name}/" in HUB_FOLDER and not hub else ""
+                problems.add(f"{name}/", f"a folder of which SHA256SUMS lists nothing{hint}")
             else:
-                problems.add(name, _kind_problem(status) or "not listed in SHA256SUMS")
-    return {name: usable for name, usable in found.items() if name != SUMS}
+                hint = f". {_HUB}" if name == HUB_FILE and not hub else ""
+                problems.add(name, _kind_problem(status) or f"not listed in SHA256SUMS{hint}")
+    return {name: where for name, where in found.items() if name != SUMS}
 
 
 def _compare(files: dict[str, _File], digests: Mapping[str, str], problems: _Problems) -> None:
@@ -638,11 +713,11 @@ class _Refused(Exception):
     """An archive that is not read on, and why."""
 
 
-def _read_archive(path: Path, into: Path | None, problems: _Problems) -> _Packed:
+def _read_archive(path: Path, into: Path | None, problems: _Problems, blobs: Path | None = None) -> _Packed:
     """Read the archive at `path` once, checking it against the SHA256SUMS in it; write its files below `into`."""
     packed = _Packed()
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    with open(path, "rb", opener=lambda file, _: os.open(file, flags)) as stream:
+    with open(place(path, blobs), "rb", opener=lambda file, _: os.open(file, flags)) as stream:
         try:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise _Refused("not a regular file")
@@ -929,10 +1004,11 @@ def main(arguments: list[str] | None = None) -> int:
         "Exit codes: 0 intact, 1 anything is wrong, 2 wrong usage, 3 the machine failed.",
     )
     parser.add_argument("path", metavar="PATH", help="a release's folder, a network's folder or a network's .tar.gz")
+    parser.add_argument("--hub", action="store_true", help="the folder was downloaded from the Hugging Face Hub")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     options = parser.parse_args(arguments)
     try:
-        result = verify(options.path)
+        result = verify(options.path, hub=options.hub)
     except (OSError, ValueError, MemoryError) as error:
         return _failed(error, as_json=options.json)
     except KeyboardInterrupt:

@@ -49,11 +49,13 @@ def load(
 ) -> LoadedNetwork:
     """The network called `name` (`cifar100_resnet20`) of `release`, else with the weights of this installation.
 
-    `release` is a release's folder, the folder of one of its networks (what `cifar-export fetch` makes), or the URL of
-    a release that is served as plain files. Of a URL, `sha256` (that of the release's SHA256SUMS) or its signer is
-    needed: `public_key` (a PEM file), or `identity` and `issuer` for a keyless signature. What is downloaded is kept in
-    the user's cache folder, or where CIFAR_EXPORT_CACHE says: with `sha256` alone, later calls need no network; else
-    the signature is asked for anew. Everything is checked at each call; a damaged copy in the cache is replaced.
+    `release` is a release's folder, the folder of one of its networks (what `cifar-export fetch` makes), also as the
+    Hugging Face Hub's library downloads them, the URL of a release that is served as plain files, or
+    `hf://ORG/NAME@REVISION` on that Hub. Of a URL, `sha256` (that of the release's SHA256SUMS) or its signer is needed:
+    `public_key` (a PEM file), or `identity` and `issuer` for a keyless signature; a whole commit of the Hub needs none.
+    What is downloaded is kept in the user's cache folder, or where CIFAR_EXPORT_CACHE says: with `sha256` alone, later
+    calls need no network; else the signature is asked for anew. Everything is checked at each call; a damaged copy in
+    the cache is replaced.
     `progress` gets the bytes of a download so far, and in all or None.
 
     Raises `InvalidInput` (no such network, a URL that nothing vouches for), `GateFailed` (something differs from what
@@ -98,7 +100,7 @@ def _released(name: str, source: Source, folder: Path) -> ReleasedNetwork:
     """The network in `folder`, by its config.json. Raises `GateFailed` where that is none, or another network's."""
     files = source.files(name)
     folder = folder.absolute()  # it is read again when it is used: the current folder may be another then
-    problem = difference(folder, files)
+    problem = difference(folder, files, hub=source.folder is not None)
     if problem:
         raise GateFailed(f"{folder} is not what {source.location} says: {problem}.")
     if CONFIG not in files:

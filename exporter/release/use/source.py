@@ -6,6 +6,7 @@ Everything else follows from that one file: it names every other one with its di
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,11 @@ from ...networks.zoo import in_order
 from ...system.download import read_url
 from ...system.files import sha256_bytes
 from ...system.http import NotFound, check_url, without_secrets
+from ...system.hub import bring, is_hub, is_pinned
+from ...system.outside import read_regular
 from ..check.checked import check
-from ..check.verify import parse_sums
-from ..layout import SIGNATURE, SUMS
+from ..check.verify import hub_blobs, parse_sums, place
+from ..layout import CONFIG, INDEX, SIGNATURE, SUMS
 from ..signer import Signer
 
 MAX_SUMS = 1 << 20
@@ -26,6 +29,7 @@ MAX_SUMS = 1 << 20
 MAX_SIGNATURE = 1 << 22
 _ARCHIVE = re.compile(r"(?P<network>[A-Za-z0-9_-]+_resnet[0-9]+)-(?P<version>[^/]+)\.tar\.gz")
 _HINT = f"the address is that under which {SUMS} lies (on GitHub .../releases/download/<tag>)"
+_OR_COMMIT = ", or name the whole commit, 40 hex digits"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -87,16 +91,20 @@ def below(url: str, file: str) -> str:
 def open_url(url: str, *, sha256: str | None = None, signer: Signer | None = None, kept: Path | None = None) -> Source:
     """Read the SHA256SUMS of the release at `url`, and check it by its `sha256`, by the signature, or by both.
 
-    The signature is `url`/model.sig, and must be by `signer`. With `kept`, a folder, a SHA256SUMS of the digest
+    A whole commit of the Hugging Face Hub (`hf://ORG/NAME@COMMIT`) needs neither: it names one content, by the Hub's
+    word. The signature is `url`/model.sig, and must be by `signer`. With `kept`, a folder, a SHA256SUMS of the digest
     expected that lies in `kept`/<sha256> is taken without asking the server. Raises `InvalidInput` where neither is
     given, `GateFailed` where one does not hold or the signature is missing, `Unavailable` without a network.
     """
-    check_url(url)
+    pinned = is_hub(url) and is_pinned(url)
+    if not is_hub(url):
+        check_url(url)
     expected, place = _digest(sha256), without_secrets(url)
-    if expected is None and signer is None:
+    if expected is None and signer is None and not pinned:
         raise InvalidInput(
             f"refused to trust whatever answers at {place}.\nSay what you expect: the sha256 of the release's {SUMS} "
-            "(--sha256, in Python sha256=), or who signed it (--public-key, public_key=)."
+            f"(--sha256, in Python sha256=), or who signed it (--public-key, public_key=)"
+            f"{_OR_COMMIT if is_hub(url) else ''}."
         )
     vouched: tuple[str, ...] = ("sha256",) if expected else ()
     if signer is not None:
@@ -106,28 +114,35 @@ def open_url(url: str, *, sha256: str | None = None, signer: Signer | None = Non
         expected, vouched = signed, (*vouched, "signature")
     sums = kept_sums(kept, str(expected)) if kept else None
     if sums is None:
-        sums = read_url(below(url, SUMS), max_bytes=MAX_SUMS, hint=_HINT)
+        sums = _read(url, SUMS, MAX_SUMS)
+        expected = expected or sha256_bytes(sums)
         if (found := sha256_bytes(sums)) != expected:
             raise GateFailed(
                 f"{below(place, SUMS)} is not the expected file: sha256 {expected} expected, {found} found.\n"
                 "It may be another release, or was changed on the server or on the way. Nothing was written."
             )
-    return Source(place, None, sums, str(expected), _parse(sums), vouched, url=url)
+    digests = _parse(sums)
+    return Source(
+        place, None, sums, str(expected), digests, vouched, single=is_hub(url) and _is_single(digests), url=url
+    )
 
 
 def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | None = None) -> Source:
-    """Verify the release, or the one network's folder, in `folder`, as `cifar-export verify` does.
+    """Verify the release, or the one network's folder, in `folder`, as `cifar-export verify --hub` does.
 
     Raises `GateFailed` where it is not intact, or has another `sha256` of its SHA256SUMS, or no valid signature by
     `signer`; `InvalidInput` for what is no release at all.
     """
     expected = _digest(sha256)
-    path = folder / SUMS
+    blobs = hub_blobs(folder)
+    path = place(folder / SUMS, blobs)
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is not the folder of a release. Name one, or the URL of one.")
-    if not path.is_file() or path.is_symlink():
-        raise InvalidInput(f"{folder} is not a release: it has no {SUMS}.")
-    result = check(folder)
+    if not path.is_file() and not path.is_symlink():
+        snapshots = folder / "snapshots"  # of a repository in the Hub's cache
+        hint = f" Name one of the folders in {snapshots}." if snapshots.is_dir() else ""
+        raise InvalidInput(f"{folder} is not a release: it has no {SUMS}.{hint}")
+    result = check(folder, hub=True)
     if result.problems:
         more = f" (and {len(result.problems) - 1} more)" if len(result.problems) > 1 else ""
         raise GateFailed(f"{folder} is not what it claims to be: {result.problems[0]}{more}.")
@@ -142,7 +157,7 @@ def open_folder(folder: Path, *, sha256: str | None = None, signer: Signer | Non
             raise GateFailed(f"{path} has sha256 {found}, not {expected}. It is another release, or was changed.")
         vouched = ("sha256",)
     if signer is not None:
-        signed = _signed_sums(folder / SIGNATURE, signer, str(folder))
+        signed = _signed_sums(place(folder / SIGNATURE, blobs), signer, str(folder))
         if signed != found:
             raise GateFailed(f"{folder / SIGNATURE} is for a {SUMS} with sha256 {signed}, not {found}.")
         vouched = (*vouched, "signature")
@@ -176,9 +191,26 @@ def _parse(sums: bytes) -> dict[str, str]:
     return digests
 
 
+def _read(url: str, file: str, max_bytes: int) -> bytes:
+    """The small `file` of the release at `url`, over HTTP or from the Hub."""
+    if not is_hub(url):
+        return read_url(below(url, file), max_bytes=max_bytes, hint=_HINT)
+    try:
+        with tempfile.TemporaryDirectory(prefix="cifar-export-") as folder:
+            bring(url, [file], Path(folder), max_bytes=max_bytes)
+            return read_regular(Path(folder) / file, max_bytes)
+    except OSError as error:
+        raise from_os_error(error, f"download {url}") from error
+
+
+def _is_single(digests: Mapping[str, str]) -> bool:
+    """Whether that is the SHA256SUMS of one network's folder, not of a release."""
+    return CONFIG in digests and INDEX not in digests
+
+
 def _read_signature(url: str) -> bytes:
     try:
-        return read_url(below(url, SIGNATURE), max_bytes=MAX_SIGNATURE, hint=_HINT)
+        return _read(url, SIGNATURE, MAX_SIGNATURE)
     except NotFound as error:
         raise GateFailed(
             f"{without_secrets(url)} is not signed: it has no {SIGNATURE}. "
