@@ -28,20 +28,34 @@ class Unusable(Exception):
     """A file that cannot be served: one line."""
 
 
-class NotAPicture(Exception):
-    """Bytes that are no picture of a known format: one sentence, as in its children."""
+class Refused(Exception):
+    """A request that cannot be answered: one sentence, and the status for HTTP."""
+
+    status = 415  # no picture of a known format
 
 
-class Damaged(NotAPicture):
+class Damaged(Refused):
     """A picture that cannot be decoded."""
 
+    status = 422
 
-class TooLarge(NotAPicture):
+
+class TooLarge(Refused):
     """A picture of more pixels than are decoded."""
 
+    status = 413
 
-class Full(Exception):
-    """More pictures than there are places: one sentence."""
+
+class Full(Refused):
+    """More pictures than there are places."""
+
+    status = 503
+
+
+class Failed(Refused):
+    """A run of the network that went wrong."""
+
+    status = 500
 
 
 class Network:
@@ -116,7 +130,7 @@ class Batcher:
             self.accepted -= pictures
 
     async def logits(self, pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Logits (classes) of each of the pictures, uint8 (32, 32, 3) RGB. Raises what the network raised."""
+        """Logits (classes) of each of the pictures, uint8 (32, 32, 3) RGB. Raises `Failed`."""
         loop = asyncio.get_running_loop()
         answers: list[asyncio.Future[np.ndarray]] = [loop.create_future() for _ in pictures]
         for picture, answer in zip(pictures, answers, strict=True):
@@ -132,7 +146,7 @@ class Batcher:
                 try:
                     rows = await asyncio.get_running_loop().run_in_executor(thread, self.network.logits, images)
                 except Exception as error:  # noqa: BLE001 - whatever it is, those who wait get it
-                    rows = [error] * len(batch)
+                    rows = [Failed(f"the network failed: {_first_line(error)}")] * len(batch)
                 for answer, row in zip(answers, rows, strict=True):
                     if not answer.done():  # cancelled, with its request
                         (answer.set_exception if isinstance(row, Exception) else answer.set_result)(row)
@@ -155,17 +169,17 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 
 def read_picture(data: bytes, max_pixels: int) -> np.ndarray:
-    """A picture as uint8 (32, 32, 3) RGB, made as `cifar-export predict` does. Raises `NotAPicture`."""
+    """A picture as uint8 (32, 32, 3) RGB, made as `cifar-export predict` does. Raises `Refused`."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > max_pixels:  # as the header says, before anything is decoded
                 claimed = f"{image.width:,} x {image.height:,} pixels"
                 raise TooLarge(f"the picture has {claimed}, more than {max_pixels:,}; make it smaller")
             return np.asarray(_to_size(_to_rgb(ImageOps.exif_transpose(image))))
-    except NotAPicture:
+    except Refused:
         raise
     except UnidentifiedImageError:
-        raise NotAPicture("this is not a PNG, JPEG, WebP or PPM picture") from None
+        raise Refused("this is not a PNG, JPEG, WebP or PPM picture") from None
     except Image.DecompressionBombError:
         raise TooLarge(f"the picture has more than {max_pixels:,} pixels; make it smaller") from None
     except Exception as error:

@@ -24,7 +24,7 @@ try:
     from fastapi import FastAPI, HTTPException, Query, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
-    from network import Batcher, Damaged, Full, Network, NotAPicture, TooLarge, Unusable, probabilities, read_picture
+    from network import Batcher, Network, Refused, Unusable, probabilities, read_picture
     from pydantic import BaseModel, Field
     from starlette.datastructures import Headers
     from starlette.requests import ClientDisconnect
@@ -40,10 +40,10 @@ def _limit(default: Any, help: str) -> Any:
 class Limits:
     """What the service takes; each is an option of the command."""
 
-    max_bytes: int = _limit(8 << 20, "bytes of a body")
+    max_bytes: int = _limit(4 << 20, "bytes of a body")
     max_pixels: int = _limit(25_000_000, "pixels of a picture, before it is scaled")
-    max_pictures: int = _limit(64, "pictures of a form")
-    max_waiting: int = _limit(256, "pictures that are taken and not yet answered")
+    max_pictures: int = _limit(32, "pictures of a form")
+    max_waiting: int = _limit(128, "pictures that are taken and not yet answered")
     max_batch: int = _limit(32, "pictures in one run of the network; 1 turns batching off")
     wait_ms: float = _limit(2.0, "milliseconds that a picture waits for others to run with")
     patience: float = _limit(30.0, "seconds that a body may take to come, and the end for those in flight")
@@ -126,10 +126,9 @@ def _decode(pictures: list[tuple[str | None, bytes]], limits: Limits) -> list[np
     for number, (_, data) in enumerate(pictures, 1):
         try:
             decoded.append(read_picture(data, limits.max_pixels))
-        except NotAPicture as error:
-            status = {TooLarge: 413, Damaged: 422}.get(type(error), 415)
+        except Refused as error:
             where = f"picture {number} of {len(pictures)}: " if len(pictures) > 1 else ""
-            raise HTTPException(status, f"{where}{error}") from None
+            raise type(error)(f"{where}{error}") from None
     return decoded
 
 
@@ -148,6 +147,7 @@ PROBLEMS: dict[int | str, Any] = {
     413: {"model": Problem, "description": "too many bytes or pixels"},
     415: {"model": Problem, "description": "not a PNG, JPEG, WebP or PPM picture"},
     422: {"model": Problem, "description": "a damaged or missing picture, or a wrong parameter"},
+    500: {"model": Problem, "description": "the network failed"},
     503: {"model": Problem, "description": "too many wait already; Retry-After says when to ask again"},
 }
 Top = Annotated[int, Query(ge=1, le=1000, description="how many classes to answer")]
@@ -176,9 +176,10 @@ def application(network: Network, limits: Limits) -> FastAPI:
         first = error.errors()[0]
         return JSONResponse({"detail": f"{first['loc'][-1]}: {first['msg']}"}, 422)
 
-    @app.exception_handler(Full)
-    async def full(_: Request, error: Full) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "1"})
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> JSONResponse:
+        later = {"Retry-After": "1"} if error.status == 503 else {}
+        return JSONResponse({"detail": str(error)}, error.status, headers=later)
 
     async def answer(request: Request, top: int, most: int) -> list[Picture]:
         with batcher.places(1):
