@@ -83,7 +83,10 @@ class Problem(BaseModel):
 
 
 class BodyLimit:
-    """ASGI: refuses a body that says that it is too long unread, and others at the byte that is too much."""
+    """ASGI: refuses a body that says that it is too long unread, and others at the byte that is too much.
+
+    FastAPI's own max_body_size answers in plain text, and older versions take it and do nothing.
+    """
 
     def __init__(self, app: Any, largest: int) -> None:
         self.app, self.largest = app, largest
@@ -254,7 +257,8 @@ def main() -> None:
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        print(f"error: cannot listen on {host}, port {port} ({error.strerror}). Try --port 0.", file=sys.stderr)
+        cause = str(error.strerror).partition(" (")[0]  # without the address, said twice
+        print(f"error: cannot listen on {host}, port {port} ({cause}). Try --port 0.", file=sys.stderr)
         sys.exit(3)
     limits = Limits(**{one.name: given[one.name] for one in dataclasses.fields(Limits)})
     patience = math.ceil(limits.patience)  # on SIGTERM nothing new is taken, and what is in flight is answered
