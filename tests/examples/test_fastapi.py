@@ -495,6 +495,16 @@ def test_a_port_that_is_taken_is_exit_code_3(exported: Subject) -> None:
     assert done.stderr == f"error: cannot listen on 127.0.0.1, port {port} (Address already in use). Try --port 0.\n"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_answers_are_sent_without_waiting_for_more(host: str) -> None:
+    """Nagle's algorithm would hold the second half of each back until the client acknowledges the first, 40 ms."""
+    if host == "::1" and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with service.listen(host, 0) as listener, socket.create_connection(listener.getsockname()[:2]):
+        with listener.accept()[0] as connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize("package", ["fastapi", "onnxruntime", "PIL"])
 def test_without_a_package_it_says_what_to_install(package: str) -> None:
     done = run(sys.executable, "-c", LAUNCHER, EXAMPLES / "fastapi", package)
@@ -562,3 +572,13 @@ def test_the_process_answers_and_ends_on_sigterm_with_what_is_in_flight(
         stdout, stderr = running.communicate(timeout=PATIENCE_SECONDS)
         assert (running.returncode, stdout, stderr) == (-signal.SIGTERM, "", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_load_test_measures_every_side() -> None:
+    script = ROOT / "benchmarks" / "serving.py"
+    done = run(sys.executable, script, "--clients", "2", "--seconds", "0.1", "--rounds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert list(rows) == ["service", "service, `--wait-ms 0`", "service, batching off", "plain session"]
+    assert all(row["per_second"] > 0 and row["p99_ms"] >= row["p50_ms"] > 0 for row in rows.values())
+    assert rows["plain session"]["ratio"] == 1
