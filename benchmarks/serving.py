@@ -4,11 +4,12 @@
                                  [--threads 1] [--json]
 
 The service is a process of its own on loopback: with its own defaults, with batches of what came during the last run
-alone (`--wait-ms 0`), and with batching off (`--max-batch 1`). The clients are threads of this process, each with one connection that it keeps; each sends the next of 128 PNG pictures as soon as
-the last is answered, so that as many are in flight as there are clients. The plain session is a loop in this process
-that decodes the same pictures with Pillow and runs them one by one: no HTTP, no JSON. In every round each of the four has one
-turn of so many seconds, and another one begins. Throughput and the ratio to the plain session in the same
-round are medians over the rounds; p50 and p99 are of all latencies. Clients and service share the machine's cores.
+alone (`--wait-ms 0`), and with batching off (`--max-batch 1`). The clients are threads of this process, each with one
+connection that it keeps; each sends the next of 128 PNG pictures as soon as the last is answered, so that as many are
+in flight as there are clients. The plain session is a loop in this process that decodes the same pictures with Pillow
+and runs them one by one: no HTTP, no JSON. In every round each of the four has one turn of so many seconds, and another
+one begins. Throughput and the ratio to the plain session in the same round are medians over the rounds; p50 and p99 are
+of all latencies. Clients and service share the machine's cores.
 """
 
 from __future__ import annotations
