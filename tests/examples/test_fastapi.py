@@ -27,10 +27,12 @@ from PIL import Image
 
 from cifar_export.data.pictures import read_picture
 from cifar_export.exporting.artifact import export
+from cifar_export.exporting.precision import prepared
 from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.networks.zoo import network as zoo
 from cifar_export.prediction.classifier import softmax
 from cifar_export.weights.seeded import random_weights
+from cifar_export.weights.sources import load_weights
 
 from support.consumers import EXAMPLES, Subject, for_three, homeless, run, subject
 from support.paths import ROOT
@@ -112,9 +114,9 @@ def ask(network: loaded.Network, *requests: dict[str, Any], **limits: Any) -> li
     return asyncio.run(asyncio.wait_for(all_of_them(), PATIENCE_SECONDS))
 
 
-async def until(client: httpx.AsyncClient, **load: int) -> None:
-    """Wait until the service says that of its load, an empty document for one that is full."""
-    while (answer := await client.get("/readyz")).json() != load and (answer.status_code == 200 or load):
+async def until(client: httpx.AsyncClient, **said: Any) -> None:
+    """Wait until /readyz says that."""
+    while not said.items() <= (await client.get("/readyz")).json().items():
         await asyncio.sleep(0)  # lets the others go on
 
 
@@ -216,33 +218,44 @@ def test_a_full_queue_is_503_at_once_and_serves_again(network: loaded.Network, p
         raise AssertionError("the body was read")
         yield b""
 
-    async def five() -> None:
+    async def refusals(client: httpx.AsyncClient) -> None:
+        two = await client.post("/classify/batch", files=form(*pictures[:2]))
+        assert (two.status_code, two.headers["Retry-After"]) == (503, "1")
+        last = asyncio.create_task(client.post("/classify", content=pictures[0]))
+        await until(client, detail="4 of 4 places are taken; ask again in a second")
+        refused = await client.post("/classify", content=never())
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert refused.json() == {"detail": "4 of 4 places are taken; ask again in a second"}
+        assert (await client.get("/healthz")).status_code == 200
+        spy.gate.set()
+        assert (await last).status_code == 200
+
+    async def four() -> None:
         async with serving(network, max_waiting=4) as client:
-            four = [asyncio.create_task(client.post("/classify", content=pictures[0])) for _ in range(4)]
-            await until(client)
-            refused = await client.post("/classify", content=never())
-            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
-            assert refused.json() == {"detail": "4 of 4 places are taken; ask again in a second"}
-            assert (await client.get("/healthz")).status_code == 200
-            spy.gate.set()
-            assert {answer.status_code for answer in await asyncio.gather(*four)} == {200}
+            three = [asyncio.create_task(client.post("/classify", content=pictures[0])) for _ in range(3)]
+            await until(client, accepted=3)
+            try:
+                await refusals(client)
+            finally:
+                spy.gate.set()
+            assert {answer.status_code for answer in await asyncio.gather(*three)} == {200}
             again = await client.post("/classify/batch", files=form(*pictures[:4]))
             assert again.status_code == 200
             too_many = await client.post("/classify/batch", files=form(*pictures[:5]))
             assert too_many.status_code == 400
             assert (await client.get("/readyz")).json() == {"accepted": 0, "queued": 0}
 
-    asyncio.run(asyncio.wait_for(five(), PATIENCE_SECONDS))
+    asyncio.run(asyncio.wait_for(four(), PATIENCE_SECONDS))
 
 
 @pytest.mark.parametrize("said", [True, False], ids=["length said", "length unsaid"])
 def test_a_body_over_the_limit_is_not_read_to_its_end(network: loaded.Network, said: bool) -> None:
     read = 0
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def long() -> AsyncIterator[bytes]:
         nonlocal read
         start = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
-        while True:
+        for _ in range(50):
             read += 400
             yield start.ljust(400, b"a")
             start = b""
@@ -250,7 +263,7 @@ def test_a_body_over_the_limit_is_not_read_to_its_end(network: loaded.Network, s
     headers = {"Content-Length": "1000000000000"} if said else {}
     for kind in ("image/png", "multipart/form-data; boundary=x"):
         read = 0
-        request = {"content": endless(), "headers": {"Content-Type": kind, **headers}}
+        request = {"content": long(), "headers": {"Content-Type": kind, **headers}}
         (answer,) = ask(network, request, max_bytes=1000)
         assert (answer.status_code, answer.headers["Connection"]) == (413, "close")
         assert "more than 1,000 bytes" in answer.json()["detail"]
@@ -365,6 +378,18 @@ def test_every_input_variant_gets_what_it_takes(
     (answer,) = ask(loaded.Network(path), request)
     found = np.stack([shares(one["top"]) for one in answer.json()["pictures"]])
     assert np.abs(found - plain(exported.file("-uint8.onnx"), pixels)).max() < 1e-5
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_reduced_precision_gets_the_plain_sessions_bits(
+    pictures: list[bytes], pixels: np.ndarray, tmp_path: Path, precision: Any
+) -> None:
+    path = tmp_path / "model.onnx"
+    weights = prepared(load_weights(zoo("resnet20", "cifar10")), precision)
+    choices = OnnxChoices(precision=precision)
+    export(weights, "onnx", variant="uint8", choices=choices, output=path, checked=False)
+    (answer,) = ask(loaded.Network(path), {"content": pictures[0], "params": {"top": 10}})
+    assert np.array_equal(shares(answer.json()["top"], 10), plain(path, pixels[:1])[0])
 
 
 def test_a_file_for_three_images_always_gets_three(
