@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 try:
     import numpy as np
+    import python_multipart  # noqa: F401 - Starlette asks for it at the first form
     import uvicorn
     from fastapi import FastAPI, HTTPException, Query, Request
     from fastapi.exceptions import RequestValidationError

@@ -37,7 +37,7 @@ from cifar_export.weights.sources import load_weights
 from support.consumers import EXAMPLES, Subject, for_three, homeless, run, subject
 from support.paths import ROOT
 
-for package in ("fastapi", "multipart", "uvicorn"):
+for package in ("fastapi", "python_multipart", "uvicorn"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 with pytest.MonkeyPatch.context() as patch:
@@ -529,7 +529,7 @@ def test_answers_are_sent_without_waiting_for_more() -> None:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-@pytest.mark.parametrize("package", ["fastapi", "onnxruntime", "PIL"])
+@pytest.mark.parametrize("package", ["fastapi", "onnxruntime", "PIL", "python_multipart"])
 def test_without_a_package_it_says_what_to_install(package: str) -> None:
     done = run(sys.executable, "-c", LAUNCHER, EXAMPLES / "fastapi", package)
     assert done.returncode == 1
