@@ -29,7 +29,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the tests run the same examples
 
-from consumers import (
+from support.consumers import (
     EXAMPLES,
     Missing,
     Subject,

@@ -3,8 +3,8 @@
     python benchmarks/serving.py [--model resnet20] [--dataset cifar100] [--clients 16] [--seconds 3] [--rounds 5]
                                  [--threads 1] [--json]
 
-The service is a process of its own on loopback: with its own defaults, with batches of what came during the last run
-alone (`--wait-ms 0`), and with batching off (`--max-batch 1`). The clients are threads of this process, each with one
+The service is a process of its own on loopback: with its own defaults, waiting two milliseconds for company
+(`--wait-ms 2`), and with batching off (`--max-batch 1`). The clients are threads of this process, each with one
 connection that it keeps; each sends the next of 128 PNG pictures as soon as the last is answered, so that as many are
 in flight as there are clients. The plain session is a loop in this process that decodes the same pictures with Pillow
 and runs them one by one: no HTTP, no JSON. In every round each of the four has one turn of so many seconds, and another
@@ -43,7 +43,7 @@ from cifar_export.weights.sources import load_weights
 SERVICE = Path(__file__).resolve().parents[1] / "examples" / "fastapi" / "service.py"
 SERVICES = {
     "service": [],
-    "service, `--wait-ms 0`": ["--wait-ms", "0"],
+    "service, `--wait-ms 2`": ["--wait-ms", "2"],
     "service, batching off": ["--max-batch", "1"],
 }
 BASE = "plain session"

@@ -46,7 +46,7 @@ class Limits:
     max_pictures: int = _limit(32, "pictures of a form")
     max_waiting: int = _limit(128, "pictures that are taken and not yet answered")
     max_batch: int = _limit(32, "pictures in one run of the network; 1 turns batching off")
-    wait_ms: float = _limit(2.0, "milliseconds that a picture waits for others to run with")
+    wait_ms: float = _limit(0.0, "milliseconds that a picture waits for others to run with")
     patience: float = _limit(30.0, "seconds that a body may take to come, and the end for those in flight")
 
 
