@@ -29,6 +29,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the tests run the same examples
 
+from cifar_export.errors import CifarExportError
+from cifar_export.gate.inputs import bundled_images, input_sets
+from cifar_export.networks.zoo import NetworkSpec, network
+from cifar_export.weights.core import Weights
+from cifar_export.weights.seeded import random_weights
+from cifar_export.weights.sources import load_weights
+
 from support.consumers import (
     EXAMPLES,
     Missing,
@@ -47,13 +54,6 @@ from support.consumers import (
     subject,
     tool,
 )
-
-from cifar_export.errors import CifarExportError
-from cifar_export.gate.inputs import bundled_images, input_sets
-from cifar_export.networks.zoo import NetworkSpec, network
-from cifar_export.weights.core import Weights
-from cifar_export.weights.seeded import random_weights
-from cifar_export.weights.sources import load_weights
 
 RUNS, REPEAT, BROWSER_PICTURES = 5, 300, 12
 

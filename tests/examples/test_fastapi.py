@@ -603,6 +603,6 @@ def test_the_load_test_measures_every_side() -> None:
     done = run(sys.executable, script, "--clients", "2", "--seconds", "0.1", "--rounds", "1", "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)["rows"]
-    assert list(rows) == ["service", "service, `--wait-ms 0`", "service, batching off", "plain session"]
+    assert list(rows) == ["service", "service, `--wait-ms 2`", "service, batching off", "plain session"]
     assert all(row["per_second"] > 0 and row["p99_ms"] >= row["p50_ms"] > 0 for row in rows.values())
     assert rows["plain session"]["ratio"] == 1
