@@ -18,6 +18,7 @@ from .streams import say
 from .subjects import WEIGHTS as KNOWN
 
 if TYPE_CHECKING:
+    from ..networks.preprocess import Pixels
     from ..training.finetuning import Finetuned
     from ..weights.core import Weights
 
@@ -84,11 +85,14 @@ def quantize(
     folder = output or FOLDER / wanted.spec.name
     if (folder / WEIGHTS).exists():
         raise InvalidInput(f"{folder / WEIGHTS} is there already. Choose another --output, or remove it.")
+    images = None
     with steps(quiet=as_json) as progress:
         progress(f"loading {wanted.spec.name}")
         weights = wanted.load(quiet=as_json)
         if weights.grids is not None:
             raise InvalidInput("these weights are quantized already. Give the float32 weights.")
+        if finetune is not None:
+            images = _training_images(weights, data_dir, calibration)
         pixels = training_pictures(weights.network.dataset, calibration)
         ready = quantized(
             weights,
@@ -98,9 +102,8 @@ def quantize(
             progress=progress,
         )
     found = None
-    if finetune is not None:
-        source = data_dir if weights.network.dataset.name in DATASETS else calibration
-        found = _finetuned(ready, finetune, source, folder, resume=resume, as_json=as_json)
+    if finetune is not None and images is not None:
+        found = _finetuned(ready, images, finetune, folder, resume=resume, as_json=as_json)
         ready = found.weights
     sha256 = save_weights(folder / WEIGHTS, ready)
     (folder / FINETUNING).unlink(missing_ok=True)
@@ -124,20 +127,28 @@ def quantize(
     return None
 
 
-def _finetuned(
-    weights: Weights, epochs: int, source: Path | None, folder: Path, *, resume: bool, as_json: bool
-) -> Finetuned:
-    from ..system.locks import lock_in, only_one
-    from ..training.finetuning import finetune
+def _training_images(weights: Weights, data_dir: Path, calibration: Path | None) -> Pixels:
+    """All training pictures, of CIFAR in `data_dir`, of one's own data set in its folder or in `calibration`."""
     from .precision import training_split
-    from .progress import bar
 
-    split = training_split(weights.network.dataset, source)
+    split = training_split(
+        weights.network.dataset, data_dir if weights.network.dataset.name in DATASETS else calibration
+    )
     if split is None:
         raise InvalidInput(
             f"--finetune needs training pictures of {weights.network.dataset.name}.\n"
             "Name their folder with --dataset or --calibration."
         )
+    return split.images
+
+
+def _finetuned(
+    weights: Weights, images: Pixels, epochs: int, folder: Path, *, resume: bool, as_json: bool
+) -> Finetuned:
+    from ..system.locks import lock_in, only_one
+    from ..training.finetuning import finetune
+    from .progress import bar
+
     busy = Unavailable(f"another process finetunes in {folder}. Wait until it is done, or name another --output.")
     try:
         with (
@@ -145,7 +156,7 @@ def _finetuned(
             only_one(lock_in(folder), busy),
             bar("finetuning", quiet=as_json) as move,
         ):
-            return finetune(weights, split.images, epochs, folder, resume=resume, on_step=move)
+            return finetune(weights, images, epochs, folder, resume=resume, on_step=move)
     except OSError as error:
         raise from_os_error(error, f"write {folder}") from error
     except KeyboardInterrupt as error:
