@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,15 +76,20 @@ def standard(
     network = build_network(weights)
     everything = places(spec_of(YARDSTICK), inputs.pixels)
 
-    def reference(module: ResNet | Int8ResNet | Float16ResNet) -> Mapping[str, NDArray[np.float64]]:
+    def counting(what: str) -> Callable[[], None]:
+        tell(what)
+        batches = [len(batch) for cut in everything.values() for batch in cut]
+        done, total = accumulate(batches), sum(batches)
+        return lambda: tell(f"{what}, {next(done):,} of {total:,} images")
+
+    def reference(module: ResNet | Int8ResNet | Float16ResNet, what: str) -> Mapping[str, NDArray[np.float64]]:
         double = with_input(module.double(), variant, weights.normalization).eval()
-        return forward(Reference(double), inputs, everything)[0]
+        return forward(Reference(double), inputs, everything, counting(what))[0]
 
     if precision != "float32":
-        tell(f"float64 simulation of {precision}")
-        logits = reference(simulated(weights, precision))
+        logits = reference(simulated(weights, precision), f"float64 simulation of {precision}")
         if precision == "float16":
-            unrounded = reference(Float16ResNet(network, rounded=False))
+            unrounded = reference(Float16ResNet(network, rounded=False), "float64 reference")
             errors = {name: float(np.abs(logits[name] - unrounded[name]).max()) for name in logits}
             limits = {name: Bound(error, FLOAT16_MULTIPLE * error, True) for name, error in errors.items()}
             return Standard(precision, logits, limits)
@@ -91,14 +97,11 @@ def standard(
         return Standard(precision, logits, _in_units(units, spec_of("onnxruntime-cpu")), units=units)
 
     eager = with_input(network, variant, weights.normalization).eval()
-    tell("float64 reference")
-    logits = reference(copy.deepcopy(network))
-    tell(YARDSTICK)
-    own = {YARDSTICK: _measure(YARDSTICK, eager, inputs, everything)}
+    logits = reference(copy.deepcopy(network), "float64 reference")
+    own = {YARDSTICK: _measure(YARDSTICK, eager, inputs, everything, counting(YARDSTICK))}
     # TF32 and the GPU's own summation order make CUDA's float32 error another one: the larger of both counts there
     if any(spec_of(name).device == "cuda" for name in names) and why_missing(CUDA_YARDSTICK) is None:
-        tell(CUDA_YARDSTICK)
-        own[CUDA_YARDSTICK] = _measure(CUDA_YARDSTICK, eager, inputs, everything)
+        own[CUDA_YARDSTICK] = _measure(CUDA_YARDSTICK, eager, inputs, everything, counting(CUDA_YARDSTICK))
     return Standard(
         precision,
         logits,
@@ -134,7 +137,7 @@ def _in_units(units: Mapping[str, float], spec: RuntimeSpec) -> Mapping[str, Bou
     return {name: Bound(unit, largest * unit, True, mean * unit) for name, unit in units.items()}
 
 
-def _measure(yardstick: str, module: nn.Module, inputs: Inputs, where: Places) -> Answer:
+def _measure(yardstick: str, module: nn.Module, inputs: Inputs, where: Places, on_batch: Callable[[], None]) -> Answer:
     with open_runtime(yardstick, module) as runtime:
-        logits, seconds = forward(runtime, inputs, where)
+        logits, seconds = forward(runtime, inputs, where, on_batch)
         return Answer(runtime.provider, logits, seconds=seconds)
