@@ -1,6 +1,7 @@
 """The documentation says what the files say."""
 
 import re
+import shlex
 
 import pytest
 
@@ -9,6 +10,7 @@ from cifar_export.networks.zoo import NETWORKS
 from cifar_export.training.plans import evaluated
 from cifar_export.weights.index import bundled_entries
 
+from support.command_lines import problem
 from support.paths import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")]
@@ -69,3 +71,20 @@ def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
+
+
+def command_lines() -> list[tuple[str, list[str]]]:
+    """The commands that the pages of docs/ show, each with its page."""
+    found = []
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^(?:    |\$ )cifar-export (.*)", text, re.MULTILINE):
+            words = re.sub(r"[\[\]]", "", line.partition("  #")[0]).replace("…", "0.5,0.5,0.5")
+            found.append((page.name, shlex.split(words)))
+    return found
+
+
+def test_every_command_of_the_pages_is_understood():
+    commands = command_lines()
+    assert len(commands) > 50
+    assert [(page, words, wrong) for page, words in commands if (wrong := problem(words))] == []

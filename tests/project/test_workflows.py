@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import yaml
 
-from cifar_export.__main__ import main
 from cifar_export.networks.zoo import NETWORKS
 from cifar_export.release.layout import release_version
 from cifar_export.system.commit import source_commit
 
+from support.command_lines import problem
 from support.paths import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -146,18 +145,7 @@ def our_commands() -> Iterator[tuple[str, list[str]]]:
 def test_every_command_line_of_ours_parses() -> None:
     commands = list(our_commands())
     assert {words[0] for _, words in commands} == {"data", "package", "merge", "verify"}
-    for job, words in commands:
-        command: click.Command = main
-        context = click.Context(main, info_name="cifar-export")
-        while isinstance(command, click.Group):
-            name, *words = words
-            assert name in command.commands, f"{job}: no command {name}"
-            command = command.commands[name]
-            context = click.Context(command, context, name)
-        try:
-            command.parse_args(click.Context(command, context, command.name), list(words))
-        except click.ClickException as error:
-            pytest.fail(f"{job}: {command.name}: {error.format_message()}")
+    assert [(job, wrong) for job, words in commands if (wrong := problem(words))] == []
 
 
 def test_the_matrix_is_the_zoo() -> None:
