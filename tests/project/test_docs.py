@@ -12,6 +12,7 @@ from cifar_export.weights.index import bundled_entries
 
 from support.command_lines import problem
 from support.paths import ROOT
+from support.shapes import write_shapes
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")]
 
@@ -79,12 +80,23 @@ def command_lines() -> list[tuple[str, list[str]]]:
     for page in sorted((ROOT / "docs").glob("*.md")):
         text = page.read_text().replace("\\\n", " ")
         for line in re.findall(r"^(?:    |\$ )cifar-export (.*)", text, re.MULTILINE):
-            words = re.sub(r"[\[\]]", "", line.partition("  #")[0]).replace("…", "0.5,0.5,0.5")
+            words = re.sub(r"[\[\]]", " ", line.partition("  #")[0]).replace("…", "0.5,0.5,0.5").replace(" N ", " 2 ")
             found.append((page.name, shlex.split(words)))
     return found
 
 
-def test_every_command_of_the_pages_is_understood():
+def test_every_command_of_the_pages_is_understood(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_shapes(tmp_path / "shapes", train=1, test=1)  # what they name
+    for name in (
+        "run/weights.safetensors",
+        "quantized/weights.safetensors",
+        "model.onnx",
+        "theirs.onnx",
+        "shapes.onnx",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
     commands = command_lines()
     assert len(commands) > 50
     assert [(page, words, wrong) for page, words in commands if (wrong := problem(words))] == []
