@@ -10,6 +10,9 @@ import onnx
 import pytest
 from click.testing import Result
 
+from cifar_export.quantization.document import recorded_accuracy
+from cifar_export.weights.index import bundled_entries
+
 from support.paths import ROOT
 from support.shapes import write_shapes
 
@@ -290,11 +293,13 @@ def test_quantized_weights_have_their_bits(run: Run, quantized: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "top1"),
-    [("cifar10_resnet20", "int8", 92.58), ("cifar100_resnet20", "int8", 68.39), ("cifar10_resnet20", "float16", 92.63)],
+    ("name", "precision"),
+    [("cifar10_resnet20", "int8"), ("cifar100_resnet20", "int8"), ("cifar10_resnet20", "float16")],
 )
 @pytest.mark.slow
-def test_accuracy_stays(run: Run, cifar_data: Path, name: str, precision: str, top1: float) -> None:
+def test_the_accuracy_is_the_recorded_one(run: Run, cifar_data: Path, name: str, precision: str) -> None:
     done = run("evaluate", name, "--precision", precision, "--data-dir", cifar_data, "--json")
     assert done.exit_code == 0, done.stderr
-    assert json.loads(done.stdout)["top1"] >= top1  # at most 0.10 and 0.05 points below float32
+    recorded = recorded_accuracy(name, bundled_entries()[name].sha256, precision)["onnxruntime-cpu"]
+    # the summation order of another processor moves a few images over a tie
+    assert json.loads(done.stdout)["top1"] == pytest.approx(recorded["top1"], abs=0.05)
