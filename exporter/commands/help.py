@@ -12,7 +12,17 @@ LONG = 8
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Network": ("--dataset", "--only", "--weights", "--seed", "--labels", "--mean", "--std", "--key", "--shortcut"),
     "Training": (
-        *("--recipe", "--show-recipe", "--epochs", "--prune", "--limit", "--holdout", "--teacher", "--resume"),
+        *(
+            "--recipe",
+            "--show-recipe",
+            "--epochs",
+            "--prune",
+            "--limit",
+            "--holdout",
+            "--teacher",
+            "--finetune",
+            "--resume",
+        ),
         *("--initial-weights", "--initial-model", "--freeze-body"),
     ),
     "File": (
