@@ -12,18 +12,8 @@ LONG = 8
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Network": ("--dataset", "--only", "--weights", "--seed", "--labels", "--mean", "--std", "--key", "--shortcut"),
     "Training": (
-        *(
-            "--recipe",
-            "--show-recipe",
-            "--epochs",
-            "--prune",
-            "--limit",
-            "--holdout",
-            "--teacher",
-            "--finetune",
-            "--resume",
-        ),
-        *("--initial-weights", "--initial-model", "--freeze-body"),
+        *("--recipe", "--show-recipe", "--epochs", "--prune", "--limit", "--holdout", "--teacher", "--finetune"),
+        *("--resume", "--initial-weights", "--initial-model", "--freeze-body"),
     ),
     "File": (
         *("--file", "--trust-file", "--target", "--opset", "--batch", "--batch-norm", "--pooling", "--classifier"),
