@@ -26,7 +26,8 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir "$work/home" "$work/tmp" "$work/bin"
-python=$(command -v "${PYTHON:-python3}") || end 3 "there is no python3. Install it, or name one in PYTHON."
+python=$("${PYTHON:-python3}" -c 'import sys; print(sys.executable)' 2>/dev/null) ||
+    end 3 "there is no python3. Install it, or name one in PYTHON."
 printf '#!/bin/sh\nexec %q "$@"\n' "$python" >"$work/bin/python3" && chmod 755 "$work/bin/python3"
 for tool in git make sh env grep sed sort expand test touch ls cat mkdir rm cp ln uname tar; do
     place=$(type -P "$tool") || end 3 "there is no $tool. Install it."
@@ -52,7 +53,7 @@ checkout() {
 
 # install VENV COMMAND...: what it says is left out, unless it fails
 install() {
-    newcomer "$@" >"$work/log" 2>&1 || end 3 "\`${*:2}\` failed: $(tail -n 1 "$work/log")"
+    newcomer "$@" >"$work/log" 2>&1 || end 3 "\`${*:2}\` failed: $(grep -v '^make' "$work/log" | tail -n 1)"
 }
 
 code=0

@@ -28,6 +28,7 @@ NEEDS_DATA = ("data fetch", "evaluate", "train", "package", "verify", "fetch")
 _COMMAND = re.compile(r"^(?:\$ |    (?:\.venv/bin/)?)(cifar-export .*)$", re.MULTILINE)
 _PASSING = re.compile(r"[^\n]*\n?(?:\x1b\[\?25h)?\r?\x1b\[1A\x1b\[2K")  # a spinner or a bar, which its end wipes out
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_OF_THE_MACHINE = r"system|packages|torch(?:vision|-cuda)?|onnxruntime(?:-providers)?|float32|cuda-\S+|\w+-folder"
 _VARYING = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (re.compile(r"\b\d\.\de[-+]\d\d\b"), "#.#e-##"),
@@ -37,13 +38,7 @@ _VARYING = (
     (re.compile(r"^(openvino-default +)#.*$", re.MULTILINE), r"\1…"),
     (re.compile(r"^reported: openvino-default .*\n(?:  .*\n)*", re.MULTILINE), ""),
     # what doctor finds of the machine; the notes are its advice
-    (
-        re.compile(
-            r"^((?:system|packages|torch\S*|onnxruntime\S*|float32|cuda-\S+|cache-folder|output-folder) {2,})\S.*$",
-            re.MULTILINE,
-        ),
-        r"\1…",
-    ),
+    (re.compile(rf"^((?:{_OF_THE_MACHINE}) {{2,}})\S.*$", re.MULTILINE), r"\1…"),
 )
 
 
@@ -96,7 +91,7 @@ def normal(text: str, folder: Path) -> str:
 
 def _benchmark(text: str) -> str:
     """The answer of `benchmark`: the headings of its table and the sentences below it."""
-    about, title, rest = re.split(r"^(.*, batch \d+, threads) \d+$", text, maxsplit=1, flags=re.MULTILINE)
+    _, title, rest = re.split(r"^(.*, batch \d+, threads) \d+$", text, maxsplit=1, flags=re.MULTILINE)
     head, _, sentences = rest.strip().partition("\nA time is")
     names = [re.split(" {2,}", line) for line in head.splitlines() if "─" not in line]
     table = ["  ".join(names[0]), *(f"{row[0]}  {'  '.join('#' for _ in names[0][1:])}" for row in names[1:])]

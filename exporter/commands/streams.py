@@ -85,7 +85,7 @@ def say(line: str) -> None:
 
 
 def broken(line: str, width: int, indent: str = "", hanging: int = 2) -> str:
-    """`line` in lines of at most `width` letters where its words allow that; those after the first hang by `hanging`."""
+    """`line` in lines of at most `width` letters where its words allow that; after the first, `hanging` more deep."""
     return textwrap.fill(
         line,
         width,
