@@ -28,7 +28,8 @@ NEEDS_DATA = ("data fetch", "evaluate", "train", "package", "verify", "fetch")
 _COMMAND = re.compile(r"^(?:\$ |    (?:\.venv/bin/)?)(cifar-export .*)$", re.MULTILINE)
 _PASSING = re.compile(r"[^\n]*\n?(?:\x1b\[\?25h)?\r?\x1b\[1A\x1b\[2K")  # a spinner or a bar, which its end wipes out
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_OF_THE_MACHINE = r"system|packages|torch(?:vision|-cuda)?|onnxruntime(?:-providers)?|float32|cuda-\S+|\w+-folder"
+_OF_THE_MACHINE = r"system|packages|torch(?:vision)?|onnxruntime(?:-providers)?|float32|\w+-folder"
+_OF_ITS_TIMES = ("This is a noisy", "The time was over")  # sentences of `benchmark` that not every run has
 _VARYING = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (re.compile(r"\b\d\.\de[-+]\d\d\b"), "#.#e-##"),
@@ -37,7 +38,8 @@ _VARYING = (
     # whether it is reported, and how far it is off, is the processor's choice of precision
     (re.compile(r"^(openvino-default +)#.*$", re.MULTILINE), r"\1…"),
     (re.compile(r"^reported: openvino-default .*\n(?:  .*\n)*", re.MULTILINE), ""),
-    # what doctor finds of the machine; the notes are its advice
+    # what doctor finds of the machine, and of PyTorch's and ONNX Runtime's wheels
+    (re.compile(r"^(?:torch-cuda|cuda-versions) .*\n|^note: cuda-libraries .*\n(?:  .*\n)*", re.MULTILINE), ""),
     (re.compile(rf"^((?:{_OF_THE_MACHINE}) {{2,}})\S.*$", re.MULTILINE), r"\1…"),
 )
 
@@ -71,7 +73,7 @@ def on_terminal(command: str, folder: Path) -> tuple[str, int]:
 
 
 def settled(said: str) -> str:
-    """What is left on the screen: no progress, no styles, no blanks at the ends of lines."""
+    """What is left of `said` on the screen: no progress, no styles, no blanks at the ends of lines."""
     text = _PASSING.sub("", said.replace("\r\n", "\n"))
     lines = (_STYLE.sub("", line.rpartition("\x1b[2K")[2]).rstrip() for line in text.split("\n"))
     return "\n".join(lines).strip("\n") + "\n"
@@ -96,7 +98,7 @@ def _benchmark(text: str) -> str:
     names = [re.split(" {2,}", line) for line in head.splitlines() if "─" not in line]
     table = ["  ".join(names[0]), *(f"{row[0]}  {'  '.join('#' for _ in names[0][1:])}" for row in names[1:])]
     paragraphs = re.sub(r"\n {2,}", " ", f"A time is{sentences}").split("\n")
-    told = [re.sub(r"for \d+ s\b", "for # s", line) for line in paragraphs if not line.startswith("This is a noisy")]
+    told = [re.sub(r"for \d+ s\b", "for # s", line) for line in paragraphs if not line.startswith(_OF_ITS_TIMES)]
     lines = ["<processor, cores, system>", "<versions>", f"{title} #", *table]
     return "\n".join(lines + [textwrap.fill(line, COLUMNS, subsequent_indent="  ") for line in told]).rstrip() + "\n"
 
