@@ -95,9 +95,10 @@ def _benchmark(text: str) -> str:
     """The answer of `benchmark`: the headings of its table and the sentences below it."""
     _, title, rest = re.split(r"^(.*, batch \d+, threads) \d+$", text, maxsplit=1, flags=re.MULTILINE)
     head, _, sentences = rest.strip().partition("\nA time is")
+    head, remarks, missing = head.partition("\nnot run: ")
     names = [re.split(" {2,}", line) for line in head.splitlines() if "─" not in line]
     table = ["  ".join(names[0]), *(f"{row[0]}  {'  '.join('#' for _ in names[0][1:])}" for row in names[1:])]
-    paragraphs = re.sub(r"\n {2,}", " ", f"A time is{sentences}").split("\n")
+    paragraphs = re.sub(r"\n {2,}", " ", f"{remarks}{missing}\nA time is{sentences}".strip()).split("\n")
     told = [re.sub(r"for \d+ s\b", "for # s", line) for line in paragraphs if not line.startswith(_OF_ITS_TIMES)]
     lines = ["<processor, cores, system>", "<versions>", f"{title} #", *table]
     return "\n".join(lines + [textwrap.fill(line, COLUMNS, subsequent_indent="  ") for line in told]).rstrip() + "\n"
