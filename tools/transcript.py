@@ -18,10 +18,11 @@ import struct
 import subprocess
 import sys
 import termios
-import textwrap
 from pathlib import Path
 
 import click
+
+from cifar_export.commands.streams import broken
 
 ROWS, COLUMNS = 24, 80
 NEEDS_DATA = ("data fetch", "evaluate", "train", "package", "verify", "fetch")
@@ -101,7 +102,7 @@ def _benchmark(text: str) -> str:
     paragraphs = re.sub(r"\n {2,}", " ", f"{remarks}{missing}\nA time is{sentences}".strip()).split("\n")
     told = [re.sub(r"for \d+ s\b", "for # s", line) for line in paragraphs if not line.startswith(_OF_ITS_TIMES)]
     lines = ["<processor, cores, system>", "<versions>", f"{title} #", *table]
-    return "\n".join(lines + [textwrap.fill(line, COLUMNS, subsequent_indent="  ") for line in told]).rstrip() + "\n"
+    return "\n".join(lines + [broken(line, COLUMNS) for line in told]).rstrip() + "\n"
 
 
 @click.command(help=__doc__)
