@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 headers=build/examples/onnxruntime/include
+libraries=build/examples/onnxruntime/lib
 
 npm_packages() {
     for folder in examples/node examples/web tests/project/workflows; do
@@ -18,11 +19,57 @@ npm_packages() {
     done
 }
 
-# `--npm`: only what npm brings, nothing of the system; a machine without npm, or without its registry, does without.
+# The C++ library and its providers are in the onnxruntime wheel of the environment: they are linked as a release lays
+# them out. A library knows the API of its own version, <major>.<API>.<patch>, and of all before.
+wheel_library() {
+    local venv=${VENV:-.venv} find capi library version api name
+    [ -x "$venv/bin/python" ] || { echo "there is no $venv: \`make demo\` sets it up; then run this again"; return 1; }
+    find='import importlib.util as u; print(*u.find_spec("onnxruntime").submodule_search_locations)'
+    capi=$("$venv/bin/python" -c "$find" 2>/dev/null)/capi ||
+        { echo "$venv has no onnxruntime: \`make demo\` installs it; then run this again"; return 1; }
+    library=$(compgen -G "$capi/libonnxruntime.so.*" | head -n 1)
+    [ -n "$library" ] || { echo "$venv has an onnxruntime without libonnxruntime.so: set ORT_ROOT"; return 1; }
+    version=${library##*.so.}
+    api=$(sed -nE 's/^#define ORT_API_VERSION ([0-9]+).*/\1/p' "$headers/onnxruntime_c_api.h") || return 1
+    if [ "$api" -gt "$(cut -d. -f2 <<<"$version")" ]; then
+        echo "the headers are of API $api, newer than the library $version of $venv: upgrade that, or set ORT_ROOT"
+        return 1
+    fi
+    mkdir -p "$libraries"
+    for name in libonnxruntime.so "libonnxruntime.so.${version%%.*}"; do
+        linked "$library" "$libraries/$name"
+    done
+    for name in "$capi"/libonnxruntime_providers_*.so; do
+        [ ! -e "$name" ] || linked "$name" "$libraries/${name##*/}"
+    done
+}
+
+# linked TARGET LINK: by one rename, so that whoever builds with it meanwhile finds the one or the other
+linked() {
+    ln -s "$1" "$2.$$"
+    mv -fT "$2.$$" "$2"
+}
+
+# Nothing where there are no headers, or where ORT_ROOT names a release that has both.
+library_or_without() {
+    local why
+    if [ -z "${ORT_ROOT:-}" ] && [ -f "$headers/onnxruntime_c_api.h" ] && ! why=$(wheel_library); then
+        echo "no ONNX Runtime library in $libraries: $why." >&2
+        return 1
+    fi
+}
+
+# `--library`: only that, and exit code 1 without. `--npm`: that and what npm brings, nothing of the system; a machine
+# without npm, or without its registry, does without.
 npm_or_without() {
     npm_packages || echo "npm brought nothing: tests of Node.js, the web page and the workflows skip." >&2
 }
+if [ "${1:-}" = --library ]; then
+    library_or_without
+    exit
+fi
 if [ "${1:-}" = --npm ]; then
+    library_or_without || true
     npm_or_without
     exit 0
 fi
@@ -75,4 +122,5 @@ if [ -z "${ORT_ROOT:-}" ] && [ ! -f "$headers/onnxruntime_cxx_api.h" ]; then
     fi
 fi
 
+library_or_without || true
 npm_or_without

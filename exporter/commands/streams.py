@@ -84,13 +84,13 @@ def say(line: str) -> None:
         click.echo("\n".join(lines), err=True)
 
 
-def broken(line: str, width: int, indent: str = "") -> str:
-    """`line` in lines of at most `width` letters where its words allow that; those after the first are indented."""
+def broken(line: str, width: int, indent: str = "", hanging: int = 2) -> str:
+    """`line` in lines of at most `width` letters where its words allow that; after the first, `hanging` more deep."""
     return textwrap.fill(
         line,
         width,
         initial_indent=indent,
-        subsequent_indent=indent + "  ",
+        subsequent_indent=indent + " " * hanging,
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -131,9 +131,11 @@ def grouped(pairs: Iterable[tuple[Any, str]]) -> list[tuple[Any, list[str]]]:
 
 
 def fields(pairs: Sequence[tuple[str, Any]]) -> None:
-    """Print `name  value` lines to stdout, values aligned."""
-    for line in aligned(pairs):
-        print_line(line)
+    """Print `name  value` lines to stdout, values aligned; on a terminal a long value goes on below itself."""
+    hanging = max(len(name) for name, _ in pairs) + _GAP
+    for line in map(printable, aligned(pairs)):
+        text = broken(line, Console().width, hanging=hanging) if on_terminal() else line
+        Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
 def aligned(pairs: Sequence[tuple[str, Any]]) -> list[str]:

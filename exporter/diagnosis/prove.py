@@ -81,8 +81,9 @@ def prove(
         weights = prepared(weights, reduced, progress=progress)
     names = _able(names, reduced, named=bool(runtimes))
     with Subject(weights, chosen, file, progress, reduced) as subject:
-        formats = dict.fromkeys(spec_of(name).reads for name in names if spec_of(name).reads != "network")
-        files = {format_name: subject.file(format_name) for format_name in formats}
+        # a format whose runtimes are all missing may have no exporter here either: OpenVINO writes its own files
+        formats = dict.fromkeys(spec_of(name).reads for name in names if why_missing(name) is None)
+        files = {format_name: subject.file(format_name) for format_name in formats if format_name != "network"}
         report = check(
             weights,
             chosen,

@@ -21,7 +21,7 @@ from cifar_export.commands.reports import (
     predictions_table,
 )
 from cifar_export.commands.streams import say
-from cifar_export.commands.tables import Column, fitting
+from cifar_export.commands.tables import Column, fields, fitting
 from cifar_export.weights.catalog import catalog
 
 from support.reports import AGREEMENT, DIAGNOSIS, NO_GPU, PARITY, PREDICTIONS
@@ -118,6 +118,20 @@ def test_columns_fit_and_those_of_higher_rank_go_first(asked: list[tuple[int, in
     assert not dropped or max((columns[place].rank for place in shown), default=0) <= min(dropped)
     for place, width in shown.items():
         assert 1 <= width <= asked[place][0]
+
+
+def test_a_long_value_goes_on_below_itself_on_a_terminal(terminal: Callable[..., str]) -> None:
+    pairs = [("file", "a\nb.onnx"), ("mean / std", "words " * 20 + "end")]
+    lines = terminal(lambda: fields(pairs), 80).splitlines()
+    assert lines[0] == r"file        a\nb.onnx"
+    assert [line.partition("words")[0] for line in lines[1:]] == ["mean / std  ", " " * 12]
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines[1:]).split()) == f"mean / std {'words ' * 20}end"
+
+
+def test_a_value_in_a_pipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    fields([("mean / std", "words " * 20 + "end")])
+    assert capsys.readouterr().out == f"mean / std  {'words ' * 20}end\n"
 
 
 def test_errors_break_between_words_on_a_terminal_and_are_whole_in_a_log(

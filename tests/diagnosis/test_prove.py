@@ -157,6 +157,20 @@ def test_a_runtime_that_is_missing_is_a_row_but_one_that_was_named_is_an_error(w
         prove(weights20, file=file, runtimes=["openvino"])
 
 
+def test_without_openvino_the_other_formats_are_proved(weights20, monkeypatch):
+    """As after `pip install .`: the package that writes OpenVINO's files is not there either."""
+    from cifar_export.runtimes import openvino
+
+    monkeypatch.setattr(openvino, "missing_cpu", lambda: Missing("openvino is not installed", "Install it."))
+    few = {"real": input_sets()["real"][:4]}
+    monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", lambda: few)
+    report = prove(weights20)
+    states = {row.runtime: row.state for row in report.runtimes}
+    assert report.passed
+    assert (states["openvino-ir"], states["openvino"]) == ("not_run", "not_run")
+    assert states | dict.fromkeys(CPU[1:], "passed") == states
+
+
 def test_the_yardstick_alone_is_no_comparison(run, weights20_file):
     result = run("parity", "resnet20", "--weights", weights20_file, "--runtime", "pytorch")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

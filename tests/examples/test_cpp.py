@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,11 +30,14 @@ from support.consumers import (
     for_three,
     homeless,
     largest_error,
+    ort_root,
     reduced_subject,
+    reference,
     run,
     subject,
     tool,
 )
+from support.paths import ROOT
 
 MODELS = {"cpp-onnxruntime": "-uint8.onnx", "cpp-libtorch": "-uint8.torchscript.pt"}
 BUILDERS: dict[str, Callable[[], Path]] = {"cpp-onnxruntime": cpp_onnxruntime, "cpp-libtorch": cpp_libtorch}
@@ -188,6 +196,116 @@ def test_without_its_library_cmake_says_what_to_do(example: str, tmp_path: Path)
     done = run(cmake, "-S", EXAMPLES / example, "-B", tmp_path, f"-D{root}={tmp_path / 'nowhere'}")
     assert done.returncode == 1
     assert f"-D{root}=" in done.stderr
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Callable[[], str]:
+    """What CMake says, on one line, of the ONNX Runtime example and the folder `root`; its exit code is 1."""
+    try:
+        cmake = tool("cmake")
+        tool("g++")
+    except Missing as error:
+        pytest.skip(str(error))
+
+    def said() -> str:
+        source, root = EXAMPLES / "cpp-onnxruntime", tmp_path / "root"
+        done = run(cmake, "-S", source, "-B", tmp_path / "build", f"-DORT_ROOT={root}")
+        assert done.returncode == 1
+        return " ".join(done.stderr.split())
+
+    return said
+
+
+def onnxruntime_folder(root: Path, *, api: int | None = None, version: str | None = None) -> None:
+    """A folder with headers of that API, with a library of that version, or with both; they have no content."""
+    if api is not None:
+        (root / "include").mkdir(parents=True)
+        (root / "include" / "onnxruntime_cxx_api.h").touch()
+        (root / "include" / "onnxruntime_c_api.h").write_text(f"#pragma once\n#define ORT_API_VERSION {api}\n")
+    if version is not None:
+        (root / "lib").mkdir(parents=True)
+        (root / "lib" / f"libonnxruntime.so.{version}").touch()
+        (root / "lib" / "libonnxruntime.so").symlink_to(f"libonnxruntime.so.{version}")
+
+
+def test_cmake_says_which_half_is_missing_and_where_it_looked(configure: Callable[[], str], tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    headers, library = (
+        "the headers (onnxruntime_cxx_api.h, in include/)",
+        "the library (libonnxruntime, in lib/ or lib64/)",
+    )
+    assert f"not found: {headers} and {library}. Looked in {root}" in configure()
+    onnxruntime_folder(root, version="1.21.0")
+    assert f"not found: {headers}. Looked in {root}" in configure()
+    shutil.rmtree(root)
+    onnxruntime_folder(root, api=21)
+    shutil.rmtree(tmp_path / "build")
+    said = configure()
+    assert f"not found: {library}. Looked in {root}" in said
+    assert "`make examples-setup`" in said
+
+
+def test_cmake_refuses_headers_that_are_newer_than_the_library(configure: Callable[[], str], tmp_path: Path) -> None:
+    onnxruntime_folder(tmp_path / "root", api=22, version="1.21.9")
+    said = configure()
+    assert "are of API 22, newer than the library" in said
+    assert "which is of API 21" in said
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What the command of the example's README finds in a project's folder: sources, headers, this environment."""
+    try:
+        root = Path(ort_root())
+        tool("cmake")
+        tool("g++")
+    except Missing as error:
+        pytest.skip(str(error))
+    if os.environ.get("ORT_ROOT"):
+        pytest.skip("ORT_ROOT is set: `make examples-setup` leaves the library to it")
+    for name in ("cpp-onnxruntime", "cpp-common", "samples"):
+        shutil.copytree(EXAMPLES / name, tmp_path / "examples" / name, ignore=shutil.ignore_patterns("build"))
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "setup_examples.sh", tmp_path / "tools")
+    shutil.copytree(root / "include", tmp_path / "build" / "examples" / "onnxruntime" / "include")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    return tmp_path
+
+
+def set_up(project: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "VENV"}
+    return run(project / "tools" / "setup_examples.sh", "--library", env=environment)
+
+
+def test_the_readmes_own_command_works_after_the_setup(project: Path) -> None:
+    weights = random_weights(network("resnet20", "cifar10"), 3)
+    model = project / "artifacts" / "exports" / "cifar10_resnet20-uint8.onnx"
+    model.parent.mkdir(parents=True)
+    export(weights, "onnx", variant="uint8", output=model, checked=False)
+    done = set_up(project)
+    assert (done.returncode, done.stderr) == (0, "")
+    readme = (project / "examples" / "cpp-onnxruntime" / "README.md").read_text()
+    command = readme.partition("```sh\n")[2].partition("```")[0]
+    done = run("sh", "-c", command, cwd=project / "examples" / "cpp-onnxruntime")
+    assert done.returncode == 0, done.stderr
+    pixels = np.asarray(Image.open(EXAMPLES / "samples" / "ship.png").convert("RGB"))
+    found = answers(done.stdout[done.stdout.index("../samples/ship.ppm") :])
+    assert largest_error(found, {"ship": reference(weights, [pixels])[0]}) < TOLERANCE
+    # what links to it finds it by the name that it calls itself
+    assert (project / "build" / "examples" / "onnxruntime" / "lib" / "libonnxruntime.so.1").is_file()
+
+
+def test_the_setup_says_why_there_is_no_library(project: Path) -> None:
+    header = project / "build" / "examples" / "onnxruntime" / "include" / "onnxruntime_c_api.h"
+    header.write_text("#define ORT_API_VERSION 999\n")
+    done = set_up(project)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the headers are of API 999, newer than the library" in done.stderr
+    (project / ".venv").unlink()
+    done = set_up(project)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "there is no .venv: `make demo` sets it up" in done.stderr
+    assert not (header.parents[1] / "lib").exists()
 
 
 def test_the_sample_is_the_same_picture_in_both_forms() -> None:

@@ -8,12 +8,12 @@ import subprocess
 import pytest
 
 from cifar_export.weights.index import bundled_entries
+from tools.transcript import commands, needs_data
 
 from support.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
-COMMANDS = list(dict.fromkeys(re.findall(r"^(?:\$ |    (?:\.venv/bin/)?)(cifar-export .*)$", README, re.MULTILINE)))
-NEEDS_DATA = ("data fetch", "evaluate", "train", "package", "verify", "fetch")
+COMMANDS = commands(README)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_commands_run_in_the_order_of_the_page(run, folder, monkeypatch, request
     if "cifar100_resnet20" not in bundled_entries():
         pytest.skip("no weights of cifar100_resnet20 are bundled yet")
     for command in COMMANDS:
-        if any(f"cifar-export {name}" in command for name in NEEDS_DATA):
+        if needs_data(command):
             continue
         result = run(*shlex.split(command)[1:])
         assert result.exit_code == 0, (command, result.output)
@@ -52,7 +52,7 @@ def test_commands_that_need_data_run_where_it_is(run, folder, monkeypatch, cifar
         monkeypatch.setenv(name, str(folder / name))
     (folder / "data").symlink_to(cifar_data.resolve())
     for command in COMMANDS:
-        if any(f"cifar-export {name}" in command for name in NEEDS_DATA):
+        if needs_data(command):
             # half an hour of training is shown, not done
             shown = ["--show-recipe"] if "train" in command else []
             result = run(*shlex.split(command)[1:], *shown)

@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -229,7 +230,10 @@ def ort_root() -> str:
         root = str(BUILD / "onnxruntime")
         if not (BUILD / "onnxruntime" / "include").exists():
             raise Missing(f"the headers of ONNX Runtime are missing; {SETUP}")
-        _link_wheel_libraries(BUILD / "onnxruntime" / "lib")
+        environment = {**os.environ, "VENV": sys.prefix}
+        done = run(ROOT / "tools" / "setup_examples.sh", "--library", env=environment)
+        if done.returncode:
+            raise Missing(done.stderr.strip())
     return root
 
 
@@ -237,20 +241,6 @@ def ort_root() -> str:
 def cpp_libtorch() -> Path:
     """Build the libtorch example against the torch that is installed; its program."""
     return _cmake("cpp-libtorch", f"-DTORCH_ROOT={_package('torch')}")
-
-
-def _link_wheel_libraries(folder: Path) -> None:
-    """Lay the libraries of the onnxruntime wheel out as an official release does."""
-    folder.mkdir(exist_ok=True)
-    capi = _package("onnxruntime") / "capi"
-    versioned = next(iter(capi.glob("libonnxruntime.so.*")), None)
-    if versioned is None:
-        raise Missing("this onnxruntime brings no libonnxruntime.so: set ORT_ROOT to an unpacked release")
-    links = dict.fromkeys(("libonnxruntime.so", "libonnxruntime.so.1"), versioned)
-    links |= {library.name: library for library in capi.glob("libonnxruntime_providers_*.so")}
-    for name, target in links.items():
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(target)
 
 
 def _package(name: str) -> Path:
