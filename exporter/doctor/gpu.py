@@ -18,7 +18,7 @@ from .report import Check, Status
 
 _SMI_SECONDS = 20  # it takes a few when the driver was unloaded
 _MODULE_LOADED = Path("/proc/driver/nvidia/version")
-_INSTALL_ORT = "`pip install onnxruntime-gpu[cuda,cudnn]`."
+_INSTALL_ORT = "`pip install 'onnxruntime-gpu[cuda,cudnn]'`."
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ _LOADER = re.compile(r"^_Bool model_load\(.*?^\}\n\n", re.MULTILINE | re.DOTALL)
 def serialize(request: Request) -> bytes:
     """The whole file, metadata and labels in its first line. Raises `Unavailable` without emx-onnx-cgen."""
     if importlib.util.find_spec("emx_onnx_cgen") is None:
-        raise Unavailable("emx-onnx-cgen is not installed. `pip install cifar-export[c]`.")
+        raise Unavailable("emx-onnx-cgen is not installed. `pip install 'cifar-export[c]'`.")
     from emx_onnx_cgen.compiler import Compiler, CompilerOptions
     from onnx import ModelProto
 

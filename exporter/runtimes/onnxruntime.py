@@ -84,7 +84,7 @@ class Session(Runtime):
 
 
 _DOCTOR = "Run `cifar-export doctor` to see what is missing."
-_INSTALL = "`pip install onnxruntime-gpu[cuda,cudnn]`"
+_INSTALL = "`pip install 'onnxruntime-gpu[cuda,cudnn]'`"
 NO_DRIVER = Missing(
     "there is no NVIDIA GPU here, or no driver for one", "Run it on a machine where `nvidia-smi` works."
 )

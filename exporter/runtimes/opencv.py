@@ -47,5 +47,5 @@ def open_cpu(path: Path) -> OpenCv:
 def missing_cpu() -> Missing | None:
     """What is missing to run OpenCV here."""
     if importlib.util.find_spec("cv2") is None:
-        return Missing("opencv-python-headless is not installed", "`pip install cifar-export[opencv]`.")
+        return Missing("opencv-python-headless is not installed", "`pip install 'cifar-export[opencv]'`.")
     return None

@@ -74,5 +74,5 @@ def open_default(path: Path) -> OpenVino:
 def missing_cpu() -> Missing | None:
     """What is missing to run OpenVINO here."""
     if importlib.util.find_spec("openvino") is None:
-        return Missing("openvino is not installed", "`pip install cifar-export[openvino]`.")
+        return Missing("openvino is not installed", "`pip install 'cifar-export[openvino]'`.")
     return None

@@ -40,5 +40,5 @@ def open_cpu(path: Path) -> Tract:
 def missing_cpu() -> Missing | None:
     """What is missing to run tract here."""
     if importlib.util.find_spec("tract") is None:
-        return Missing("tract is not installed", "`pip install cifar-export[tract]`.")
+        return Missing("tract is not installed", "`pip install 'cifar-export[tract]'`.")
     return None

@@ -114,7 +114,7 @@ def test_the_table_has_each_fix(run: Callable[..., Result], gpu_here: None) -> N
     records = {line.split("\t")[0]: line.split("\t") for line in result.stdout.splitlines()}
     assert records["runtime onnxruntime-cuda"][1] == "problem"
     assert "`cifar-export data fetch --dataset cifar100 --data-dir elsewhere`" in records["data cifar100"][3]
-    assert "pip install onnxruntime-gpu[cuda,cudnn]" in result.stdout  # square brackets survive
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in result.stdout  # square brackets survive
     assert "problem" in result.stderr
 
 

@@ -149,7 +149,7 @@ def test_without_the_generator_nothing_is_written(run: Any, tmp_path: Path, monk
     monkeypatch.setattr("cifar_export.formats.c_source.importlib.util.find_spec", lambda name: None)
     result = run("c", "resnet8", "--weights", "random", "-o", tmp_path / "model.c")
     assert (result.exit_code, list(tmp_path.iterdir())) == (3, [])
-    assert "pip install cifar-export[c]" in result.stderr
+    assert "pip install 'cifar-export[c]'" in result.stderr
 
 
 def test_without_a_compiler_nothing_is_written(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_without_openvino_nothing_is_written(run: Any, tmp_path: Path, monkeypat
     monkeypatch.setattr("cifar_export.runtimes.openvino.importlib.util.find_spec", lambda name: None)
     result = run("openvino", "resnet8", "--weights", "random", "-o", tmp_path / "model.openvino.zip")
     assert (result.exit_code, list(tmp_path.iterdir())) == (3, [])
-    assert "pip install cifar-export[openvino]" in result.stderr
+    assert "pip install 'cifar-export[openvino]'" in result.stderr
 
 
 def test_formats_lists_every_format(run: Any) -> None:

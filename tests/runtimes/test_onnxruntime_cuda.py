@@ -152,7 +152,7 @@ def test_the_missing_library_is_named(session: type[StandIn], monkeypatch: pytes
     session.error = state.Fail("nodes ..., but fallback to CPU EP has been explicitly disabled by the user.")
     monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")
     monkeypatch.setattr(cuda_libraries, "loads", lambda name: "curand" not in name)
-    assert "for want of libcurand.so.10. `pip install onnxruntime-gpu[cuda,cudnn]`" in str(missing_cuda())
+    assert "for want of libcurand.so.10. `pip install 'onnxruntime-gpu[cuda,cudnn]'`" in str(missing_cuda())
 
 
 def test_a_second_build_that_removed_the_provider_is_named(

@@ -85,7 +85,7 @@ def test_what_is_missing_is_said_with_the_fix(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install cifar-export[opencv]" in why_missing("opencv").fix
+    assert "pip install 'cifar-export[opencv]'" in why_missing("opencv").fix
     assert why_missing("aotinductor").fix.startswith("Install g++")
     assert why_missing("onnxruntime-node").cause == "Node.js is not installed"
     with pytest.raises(Unavailable, match=r"^opencv cannot run here: opencv.* is not installed\. `pip install .*`\.$"):

@@ -41,7 +41,7 @@ PARITY = ParityReport(
         RuntimeResult("openvino", "CPU", "failed", "largest error 2.0e-01, allowed 4.2e-06", (_comparison(0.2),)),
         RuntimeResult("openvino-default", "CPU", "reported", REDUCED, (_comparison(4.3e-3),)),
         *(RuntimeResult(name, None, "not_run", NO_GPU) for name in GPU_RUNTIMES),
-        RuntimeResult("opencv", None, "not_run", "OpenCV is not installed. `pip install cifar-export[opencv]`."),
+        RuntimeResult("opencv", None, "not_run", "OpenCV is not installed. `pip install 'cifar-export[opencv]'`."),
     ),
 )
 AGREEMENT = Agreement(

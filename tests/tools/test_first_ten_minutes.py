@@ -117,7 +117,7 @@ runtime           p50 ms  ratio (95 %)
 onnxruntime-cpu    0.387  1.00
 openvino           0.387  1.00 (0.99–1.01)
 not run: opencv — it is not installed. `pip install
-  cifar-export[opencv]`.
+  'cifar-export[opencv]'`.
 A time is of one batch from a NumPy array (float32, normalized before) to logits
   in another: with the copies in and out, without decoding pictures.
 Rows took turns for 10 s after a warm-up, and no run was dropped.
@@ -132,7 +132,7 @@ model.onnx: float32 input, float32, batch 1, threads #
 runtime  p50 ms  ratio (95 %)
 onnxruntime-cpu  #  #
 openvino  #  #
-not run: opencv — it is not installed. `pip install cifar-export[opencv]`.
+not run: opencv — it is not installed. `pip install 'cifar-export[opencv]'`.
 A time is of one batch from a NumPy array (float32, normalized before) to logits
   in another: with the copies in and out, without decoding pictures.
 Rows took turns for # s after a warm-up, and no run was dropped.
