@@ -149,6 +149,8 @@ def _finetuned(
     from ..training.finetuning import finetune
     from .progress import bar
 
+    if resume and not (folder / FINETUNING).exists():
+        say(f"note: there is no checkpoint in {folder}: the finetuning begins anew.")
     busy = Unavailable(f"another process finetunes in {folder}. Wait until it is done, or name another --output.")
     try:
         with (

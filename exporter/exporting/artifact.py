@@ -143,7 +143,9 @@ def export(
                 progress=progress,
             )
             if not report.passed:
-                raise GateFailed(f"parity failed: {'; '.join(report.failures)}. Nothing was written to {path}.")
+                raise GateFailed(
+                    f"parity failed: {'; '.join(report.failures).rstrip('.')}. Nothing was written to {path}."
+                )
         if accept is not None:
             accept(temporary)
         size, sha256 = temporary.stat().st_size, sha256_file(temporary)

@@ -45,7 +45,9 @@ class CompiledC(Runtime):
             command = [*compiler, *_FLAGS, "-o", str(built), str(path.absolute()), "-lm"]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE_S)
             if done.returncode:
-                raise ValueError(_cause(done.stderr) or f"the compiler ended with exit code {done.returncode}")
+                raise ValueError(
+                    _cause(done.stderr) or f"`{compiler[0]}` compiles nothing here (exit code {done.returncode})"
+                )
             self._library = ctypes.CDLL(str(built))
             self._model = self._library.model
         except BaseException as error:

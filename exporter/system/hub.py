@@ -70,8 +70,11 @@ def library() -> Any:
 
 
 def endpoint() -> str | None:
-    """The address of the Hub where HF_ENDPOINT names another than the library's own."""
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    """The address of the Hub where HF_ENDPOINT names another than the library's own. Raises `InvalidInput` for none."""
+    named = os.environ.get("HF_ENDPOINT", "").rstrip("/")
+    if named and not re.match("https?://.", named):
+        raise InvalidInput(f"HF_ENDPOINT is {named!r}, which is no address of a Hub. Write https://HOST, or unset it.")
+    return named or None
 
 
 def bring(url: str, files: Sequence[str], folder: Path, *, max_bytes: int) -> None:
@@ -149,15 +152,15 @@ def _quiet() -> Iterator[Any]:
             more.pop("name", None)
             super().__init__(*arguments, **{**more, "disable": True})
 
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level, library().utils.are_progress_bars_disabled()
-    logger.setLevel(logging.CRITICAL)
+    voice: Any = library().utils.logging  # a level that `logging` sets is gone when the library's parts are imported
+    before = voice.get_verbosity(), library().utils.are_progress_bars_disabled()
+    voice.set_verbosity(logging.CRITICAL)
     with warnings.catch_warnings(action="ignore"):  # where the environment wants them
         library().utils.disable_progress_bars()
     try:
         yield Silent
     finally:
-        logger.setLevel(before[0])
+        voice.set_verbosity(before[0])
         if not before[1]:
             library().utils.enable_progress_bars()
 

@@ -286,6 +286,13 @@ def test_ctrl_c_in_a_finetuning_says_where_it_goes_on(
     assert json.loads(done.stdout)["finetuning"]["before"]["images"] == 20
 
 
+def test_who_resumes_what_is_not_there_is_told(run: Run, quantized: Path, tmp_path: Path) -> None:
+    arguments = ("quantize", *SMALL, "--dataset", quantized.parent / "shapes", "--finetune", "1", "-o", tmp_path / "q")
+    done = run(*arguments, "--resume")
+    assert done.exit_code == 0, done.stderr
+    assert f"note: there is no checkpoint in {tmp_path / 'q'}: the finetuning begins anew.\n" in done.stderr
+
+
 def test_quantized_weights_have_their_bits(run: Run, quantized: Path, tmp_path: Path) -> None:
     done = run("onnx", quantized, "--precision", "int8", "--weight-bits", "8", "--output", tmp_path / "a.onnx")
     assert done.exit_code == 2

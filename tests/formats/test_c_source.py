@@ -152,6 +152,15 @@ def test_without_the_generator_nothing_is_written(run: Any, tmp_path: Path, monk
     assert "pip install 'cifar-export[c]'" in result.stderr
 
 
+def test_a_compiler_that_compiles_nothing_is_named(run, weights20_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "false")
+    done = run("c", "resnet20", "--weights", weights20_file, "--output", tmp_path / "a.c")
+    assert done.exit_code == 1
+    assert "`false` compiles nothing here (exit code 1)" in done.stderr
+    assert ".." not in done.stderr.replace("...", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_a_compiler_nothing_is_written(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     command = ("c", "resnet8", "--weights", "random", "-o", tmp_path / "model.c", "--json")

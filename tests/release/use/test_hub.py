@@ -183,6 +183,14 @@ def test_other_addresses_are_wrong_usage(url: str, words: str, hub: Hub, tmp_pat
     assert not hub.requests
 
 
+@pytest.mark.parametrize("endpoint", ["nonsense", "ftp://hub", "https://"])
+def test_an_endpoint_that_is_none_is_named(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    refused(run, tmp_path / "out", 2, "which is no address of a Hub", "hf://org/name@v1", "--sha256", "0" * 64)
+
+
 def test_another_sha256_is_refused(served: str, tmp_path: Path, run: Run) -> None:
     refused(run, tmp_path / "out", 1, "is not the expected file", "hf://org/name@v1", "--sha256", "0" * 64)
     refused(run, tmp_path / "out", 1, "is not the expected file", f"hf://org/name@{served}", "--sha256", "0" * 64)
