@@ -116,13 +116,10 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises `Unavailable` on a full disk and `InvalidInput` where `path` cannot be written.
     """
-    content = {"format": FORMAT, **vars(checkpoint), "identity": {**vars(checkpoint.identity)}}
+    content = {**vars(checkpoint), "identity": {**vars(checkpoint.identity)}}
     if checkpoint.under_way is not None:
         content["under_way"] = {**vars(checkpoint.under_way)}
-    # By way of memory (at most some 30 MB): torch's own writer turns a full disk into a RuntimeError without errno.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(path, buffer.getvalue())
+    write(path, content)
 
 
 def load(path: Path) -> Checkpoint:
@@ -131,13 +128,7 @@ def load(path: Path) -> Checkpoint:
     What a recipe of an older version does not say is at its default, which is what that version did.
     """
     refusal = f"{path} is not a checkpoint that this version can read. {REMOVE}"
-    data = read_regular(path, MAX_BYTES)
-    try:
-        content = read_checkpoint(path, data)
-    except InvalidInput as error:
-        raise InvalidInput(refusal) from error
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-        raise InvalidInput(refusal)
+    content = read(path, refusal)
     try:
         epochs = [event["epoch"] for event in content["events"] if event["event"] == "epoch"]
         if content["events"][0]["event"] != "start" or epochs != list(range(1, content["epochs_done"] + 1)):
@@ -149,3 +140,23 @@ def load(path: Path) -> Checkpoint:
         return Checkpoint(identity=identity, **content)
     except (KeyError, TypeError, IndexError, AttributeError, InvalidInput) as error:
         raise InvalidInput(refusal) from error
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the parts of a checkpoint, tensors and plain values, and the format. Raises as `save` does."""
+    # By way of memory (at most some 30 MB): torch's own writer turns a full disk into a RuntimeError without errno.
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read(path: Path, refusal: str) -> dict[str, Any]:
+    """The parts that `write` wrote. Raises `InvalidInput`: `refusal`, or why `path` is no file that can be read."""
+    data = read_regular(path, MAX_BYTES)
+    try:
+        content = read_checkpoint(path, data)
+    except InvalidInput as error:
+        raise InvalidInput(refusal) from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise InvalidInput(refusal)
+    return content

@@ -7,7 +7,6 @@ holds the state between two steps; all chance comes from (SEED, epoch).
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,12 +22,10 @@ from ..errors import GateFailed, InvalidInput
 from ..networks.preprocess import Pixels
 from ..quantization.grids import Grids
 from ..quantization.trainable import TrainableInt8
-from ..system.files import sha256_bytes, write_atomically
-from ..system.outside import read_regular
+from ..system.files import sha256_bytes
 from ..system.torch_state import full_float32
 from ..weights.core import Weights, build_network
-from ..weights.reader import MAX_BYTES, read_checkpoint
-from . import augment, teachers
+from . import augment, checkpoint, teachers
 from .options import FINETUNING
 from .recipe import QUICK
 
@@ -40,7 +37,6 @@ SEED = 0
 COMPARED = 2_000
 """Training pictures, at most, on which the twin is held against its network before and after."""
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
-_FORMAT = 1
 _AUGMENTATION = replace(QUICK, batch_size=BATCH, prune=0.0)
 OnStep = Callable[[int, int], None]
 
@@ -152,10 +148,8 @@ def _distance(network: torch.nn.Module, twin: TrainableInt8, normalize: augment.
 
 
 def _save(path: Path, identity: dict[str, Any], step: int, twin: TrainableInt8, optimizer: torch.optim.Adam) -> None:
-    buffer = io.BytesIO()
     state = {"model": twin.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({"format": _FORMAT, "identity": identity, "step": step, **state}, buffer)
-    write_atomically(path, buffer.getvalue())
+    checkpoint.write(path, {"identity": identity, "step": step, **state})
 
 
 def _restored(
@@ -169,12 +163,7 @@ def _restored(
             f"{path.parent} holds a finetuning already. Continue it with --resume, or name another --output."
         )
     refusal = f"{path} is no checkpoint that this version can read. Remove it to start anew."
-    try:
-        content = read_checkpoint(path, read_regular(path, MAX_BYTES))
-    except InvalidInput as error:
-        raise InvalidInput(refusal) from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise InvalidInput(refusal)
+    content = checkpoint.read(path, refusal)
     wrong = [name for name, value in identity.items() if content.get("identity", {}).get(name) != value]
     if wrong:
         raise InvalidInput(

@@ -196,10 +196,11 @@ def _bring(source: Source, network: str, folder: Path) -> None:
 def _require_network(source: Source, network: str, folder: Path) -> None:
     """Raise `GateFailed` unless `folder` is what `source` says, `InvalidInput` where it is of another network."""
     problem = difference(folder, source.files(network), hub=True)
-    problem = problem or "".join(check(folder, hub=True).problems[:1])
+    checked = check(folder, hub=True)
+    problem = problem or "".join(checked.problems[:1])
     if problem:
         raise GateFailed(f"{source.location} is not what it claims to be: {problem}.")
-    (held,) = check(folder, hub=True).networks
+    (held,) = checked.networks
     if held != network:
         raise InvalidInput(f"{source.location} holds {held}, not {network}.")
 
