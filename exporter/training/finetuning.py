@@ -116,10 +116,6 @@ def finetune(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if not torch.isfinite(loss):
-            raise GateFailed(
-                f"the loss became {float(loss):g} in step {step + 1} of {total}. Quantize without --finetune."
-            )
         if time.perf_counter() - kept_at >= _SECONDS_BETWEEN_CHECKPOINTS:
             _save(saved_at, identity, step + 1, twin, optimizer)
             kept_at = time.perf_counter()
