@@ -64,7 +64,7 @@ def main(parts: Iterable[str], epochs: int, seeds: int, data_dir: Path, threads:
         for part in parts:
             if not any(line["part"] == part and line["seed"] == seed and _long(line, epochs) for line in results()):
                 _keep(_trained(part, epochs, seed, data_dir, threads))
-    print("\n".join(table(results(), epochs)))
+    sys.stdout.writelines(f"{line}\n" for line in table(results(), epochs))
 
 
 def results() -> list[dict[str, Any]]:
@@ -91,7 +91,8 @@ def table(lines: list[dict[str, Any]], epochs: int) -> Iterator[str]:
 
 
 def _long(line: dict[str, Any], epochs: int) -> bool:
-    return line["recipe"] == recipe_of(line["part"], epochs).as_dict()
+    same: bool = line["recipe"] == recipe_of(line["part"], epochs).as_dict()
+    return same
 
 
 def _trained(part: str, epochs: int, seed: int, data_dir: Path, threads: int | None) -> dict[str, Any]:
@@ -109,8 +110,10 @@ def _trained(part: str, epochs: int, seed: int, data_dir: Path, threads: int | N
         resume=True,
         teachers=(NamedWeights(str(teacher), NETWORK),) if part == "distillation" else (),
     )
-    print(f"{part}, seed {seed}: {options.recipe.epochs} epochs", file=sys.stderr)
-    result = train(options, on_note=lambda note: print(note, file=sys.stderr))
+    _say(f"{part}, seed {seed}: {options.recipe.epochs} epochs")
+    result = train(options, on_note=_say)
+    if result is None:
+        raise SystemExit("torchrun trains one network in several processes; this compares many. Leave it away.")
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     ended = [event for event in log if event["event"] == "epoch"]
     return {
@@ -127,6 +130,10 @@ def _trained(part: str, epochs: int, seed: int, data_dir: Path, threads: int | N
     }
 
 
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 def _keep(line: dict[str, Any]) -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     with RESULTS.open("a") as file:
@@ -135,7 +142,9 @@ def _keep(line: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", choices=[*PARTS, []], help="Parts to train; all by default.")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", choices=[*PARTS, []], help="Parts to train; all by default."
+    )
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--epochs", type=int, default=PLAIN.epochs)
     parser.add_argument("--seeds", type=int, default=1)

@@ -21,6 +21,7 @@ from ..networks.zoo import INPUT_VARIANTS, InputVariant
 from ..runtimes import RUNTIMES, require_precision, require_runtime, spec_of, why_missing
 from ..weights.core import Weights
 from .locate import locate
+from .locate_half import locate_half
 from .locate_int8 import locate_int8
 from .repro import save_repro
 
@@ -29,6 +30,7 @@ _SATURATES = (
     "each node of the file alone is right, but its weights have 8 bits, and processors without VNNI add their products "
     "in 16 bits that saturate. Export it with --weight-bits 7"
 )
+_SEARCHES = {"float32": locate, "float16": locate_half, "int8": locate_int8}
 _SEARCHED = 32  # images of each failing set: a wrong node is wrong on nearly all of them
 
 
@@ -116,8 +118,7 @@ def _located(
 ) -> ParityReport:
     """`report`, with the first node that diverges where a runtime of the ONNX file failed, or why it is not known."""
     failed = [row for row in report.runtimes if row.state == "failed" and spec_of(row.runtime).reads == "onnx"]
-    searched = {"float32": bool(failed) or (layers and "onnx" in files), "int8": bool(failed)}
-    wanted = searched.get(report.precision, False)
+    wanted = bool(failed) or (report.precision == "float32" and layers and "onnx" in files)
     if not wanted or why_missing("onnxruntime-cpu"):
         return report
     if progress is not None:
@@ -127,8 +128,7 @@ def _located(
     variant = next(known for known in INPUT_VARIANTS if known == report.input)
     try:
         with GraphIsolation() as room:
-            search = locate if report.precision == "float32" else locate_int8
-            located = search(weights, files["onnx"], variant, images, room.run)
+            located = _SEARCHES[report.precision](weights, files["onnx"], variant, images, room.run)
     except Exception as error:  # noqa: BLE001  a damaged graph breaks the search in any way; the verdict stands
         return dataclasses.replace(report, divergence_unknown=first_line(error))
     found = located.divergence if failed else None

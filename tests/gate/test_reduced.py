@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from cifar_export.diagnosis.locate_half import locate_half
 from cifar_export.diagnosis.locate_int8 import locate_int8
 from cifar_export.errors import InvalidInput
 from cifar_export.exporting.precision import prepared, quantized
@@ -115,16 +116,19 @@ def test_a_file_as_it_is_written_passes(precision: Precision, trained: Weights, 
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "node"),
     [
-        _constant("layer2.0.conv1.weight", lambda a: _bfloat16(a)),
-        _constant("layer3.2.conv2.bias", lambda a: a + np.float16(0.05)),
-        _constant("fc.weight", lambda a: a[::-1]),
+        (_constant("layer2.0.conv1.weight", lambda a: _bfloat16(a)), "layer2.0.conv1"),
+        (_constant("layer3.2.conv2.bias", lambda a: a + np.float16(0.05)), "layer3.2.conv2"),
+        (_constant("fc.weight", lambda a: a[::-1]), "fc"),
     ],
     ids=["bfloat16 weights", "a bias that moved", "rows in another order"],
 )
-def test_a_float16_file_with_a_fault_is_refused(change: Change, trained: Weights, tmp_path: Path) -> None:
+def test_a_float16_file_with_a_fault_is_refused(change: Change, node: str, trained: Weights, tmp_path: Path) -> None:
     assert not _judged(trained, "float16", tmp_path, change).passed
+    found = locate_half(trained, tmp_path / "model.onnx", "float32", few_of_each()["real"]).divergence
+    assert found is not None
+    assert (found.node, found.kind) == (node, "numbers")
 
 
 def test_kernels_that_saturate_are_refused(trained: Weights, tmp_path: Path) -> None:
