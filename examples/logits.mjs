@@ -3,7 +3,8 @@
 //     node logits.mjs onnxruntime-node|onnxruntime-web MODEL.onnx
 //
 // stdin and stdout carry frames: four bytes of length (little endian), then so many bytes. First comes a frame of JSON,
-// {"version", "input"}; then each frame of pixels or normalized images in is answered by one of float32 logits.
+// {"version", "input"}; then each frame of images in, of the type and layout that the model takes, is answered by one of
+// float32 logits.
 
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -30,6 +31,27 @@ async function* frames(stream) {
   }
 }
 
+// Bytes as what ONNX Runtime takes for that type: of a copy, because a frame may start anywhere in memory.
+function numbers(type, bytes) {
+  const copy = Uint8Array.from(bytes);
+  if (type === 'uint8') return copy;
+  const Halves = globalThis.Float16Array ?? Uint16Array; // older versions of Node.js have the bits alone
+  return type === 'float16' ? new Halves(copy.buffer) : new Float32Array(copy.buffer);
+}
+
+// float16 logits as float32 ones; bits are a sign, five of exponent, ten of fraction (IEEE 754, binary16).
+function widened({ type, data }) {
+  if (type !== 'float16') return data;
+  if (!(data instanceof Uint16Array)) return Float32Array.from(data);
+  return Float32Array.from(data, (bits) => {
+    const sign = bits & 0x8000 ? -1 : 1;
+    const exponent = (bits >> 10) & 31;
+    const fraction = bits & 1023;
+    if (exponent === 31) return fraction ? NaN : sign * Infinity;
+    return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24);
+  });
+}
+
 async function main(name, path) {
   if (!(name in FOLDERS) || !path) throw new Error('usage: node logits.mjs onnxruntime-node|onnxruntime-web MODEL.onnx');
   const require = createRequire(new URL(`${FOLDERS[name]}/package.json`, import.meta.url));
@@ -45,13 +67,13 @@ async function main(name, path) {
   const shape = input.shape.slice(1); // after the batch
   send(Buffer.from(JSON.stringify({ version: ort.env.versions.common, provider, input: input.type })));
   for await (const bytes of frames(process.stdin)) {
-    // a copy: a frame may start anywhere, and float32 wants a multiple of four
-    const data = input.type === 'uint8' ? Uint8Array.from(bytes) : new Float32Array(Uint8Array.from(bytes).buffer);
+    const data = numbers(input.type, bytes);
     const batch = data.length / shape.reduce((a, b) => a * b);
     const result = await session.run({ [input.name]: new ort.Tensor(input.type, data, [batch, ...shape]) });
     const logits = result[session.outputNames[0]];
-    if (logits.type !== 'float32') throw new Error(`logits are ${logits.type}, not float32`);
-    send(Buffer.from(logits.data.buffer, logits.data.byteOffset, logits.data.byteLength));
+    if (!['float32', 'float16'].includes(logits.type)) throw new Error(`logits are ${logits.type}, not float32`);
+    const wide = widened(logits);
+    send(Buffer.from(wide.buffer, wide.byteOffset, wide.byteLength));
   }
 }
 

@@ -44,6 +44,7 @@ def export(
     classifier: Literal["gemm", "matmul"] | None = None,
     layout: Literal["nchw", "nhwc"] | None = None,
     precision: Literal["float32", "float16", "int8"] | None = None,
+    io: Literal["float32", "float16"] | None = None,
     weights: str | Path = "bundled",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -76,7 +77,7 @@ def export(
     if format not in FORMATS:
         raise InvalidInput(f"no format {format!r}. Known: {', '.join(FORMATS)}.")
     asked: dict[str, Any] = {"opset": opset, "batch": batch, "batch_norm": batch_norm, "pooling": pooling}
-    asked |= {"classifier": classifier, "layout": layout, "precision": precision}
+    asked |= {"classifier": classifier, "layout": layout, "precision": precision, "io": io}
     given = {what: value for what, value in {"target": target, **asked}.items() if value is not None}
     if given and format != "onnx":
         what, value = next(iter(given.items()))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import CifarExportError
 from ..networks.preprocess import Pixels, as_variant
-from ..runtimes.feeding import fixed_batch_and_layout
+from ..runtimes.feeding import wanted_by
 from .candidates import Candidate
 from .document import Row
 from .machine import Clock, look, shares
@@ -82,8 +82,8 @@ class Group:
     def _process(self, row: Row, candidate: Candidate, file: Path) -> RowProcess:
         pixels = self._pixels[np.arange(row.key.batch) % len(self._pixels)]
         images = as_variant(pixels, candidate.variant, candidate.weights.normalization)
-        fed = fixed_batch_and_layout(file) if candidate.spec.reads == "onnx" else (None, False)
-        return RowProcess(candidate.spec, file, candidate.variant, images, row.key.threads, fed)
+        wanted = wanted_by(file) if candidate.spec.reads == "onnx" else None
+        return RowProcess(candidate.spec, file, candidate.variant, images, row.key.threads, wanted)
 
     def _finish(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..gate.isolation import Room, patience
 from ..networks.preprocess import Images
 from ..networks.zoo import InputVariant
 from ..runtimes import RuntimeSpec
+from ..runtimes.feeding import Wanted
 from ..runtimes.threads import VARIABLE
 from .document import StartUp
 
@@ -37,9 +39,8 @@ class Opened:
 class RowProcess:
     """The process that opens `file` in a runtime and times it on `images`, on so many threads. A context manager.
 
-    `fed`: the batch that the file is fixed to, and whether its images are channels last. Each method raises
-    `GateFailed` where the process dies or is silent for longer than the runtime's patience, and what the runtime
-    raises.
+    `wanted`: how an ONNX file takes its images. Each method raises `GateFailed` where the process dies or is silent
+    for longer than the runtime's patience, and what the runtime raises.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class RowProcess:
         variant: InputVariant,
         images: Images,
         threads: int,
-        fed: tuple[int | None, bool] = (None, False),
+        wanted: Wanted | None = None,
     ) -> None:
-        self._spec, self._file, self._variant, self._images, self._fed = spec, file.resolve(), variant, images, fed
+        self._spec, self._file, self._variant, self._images = spec, file.resolve(), variant, images
+        self._wanted = wanted
         self._room = Room("benchmarking.worker", {**os.environ, VARIABLE: str(threads)})
         self._runs = 1
         self._spent = 0.0
@@ -81,7 +83,7 @@ class RowProcess:
                 "subject": str(self._file),
                 "variant": self._variant,
                 "images": str(images),
-                "fed": list(self._fed),
+                "wanted": dataclasses.astuple(self._wanted) if self._wanted else None,
             },
             0.0,
         )

@@ -16,7 +16,7 @@ import numpy as np
 from ..gate.forward import Sign
 from ..gate.worker import failed, serve
 from ..runtimes import Runtime, TimesCopies, resolve
-from ..runtimes.feeding import Fed
+from ..runtimes.feeding import Wanted, as_wanted
 from .usage import usage
 
 
@@ -49,9 +49,8 @@ class Row:
         runtime: Runtime = resolve(job["open"])(subject)
         loaded = time.perf_counter()
         sign()
-        batch, channels_last = job["fed"]
-        if batch or channels_last:
-            runtime = Fed(runtime, batch, channels_last)
+        if job["wanted"]:
+            runtime = as_wanted(runtime, Wanted(*job["wanted"]))
         self._runtime = runtime
         first_began = time.perf_counter()
         logits = np.asarray(runtime.logits(self._images))

@@ -16,6 +16,7 @@ from ..formats.onnx_choices import (
     HIGHEST_BATCH,
     LAYOUTS,
     POOLINGS,
+    PORT_TYPES,
     TARGETS,
     OnnxChoices,
     chosen,
@@ -90,6 +91,11 @@ graph_options = together(
     click.option(
         "--layout", type=click.Choice(LAYOUTS), help="Layout of a float input: channels first or last.  [default: nchw]"
     ),
+    click.option(
+        "--io",
+        type=click.Choice(PORT_TYPES),
+        help="Type of normalized images and of logits in a float16 file.  [default: float32]",
+    ),
 )
 
 
@@ -114,6 +120,7 @@ def onnx(
     pooling: str | None,
     classifier: str | None,
     layout: str | None,
+    io: str | None,
     precision: str | None,
     **shared: Any,
 ) -> None:
@@ -133,6 +140,7 @@ def onnx(
         pooling=pooling,
         classifier=classifier,
         layout=layout,
+        io=io,
         precision=precision,
     )
     _export("onnx", choices=choices, variant=variant, **shared)

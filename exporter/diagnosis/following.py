@@ -101,11 +101,11 @@ def search(
         size = _BATCH
     images = images[: max(1, len(images) // size) * size]
     runnable, refusal = longest_beginning(model, run)
-    layout = read_choices(model).layout
+    choices = read_choices(model)
     worst: dict[str, NodeError] = {}
     for start in range(0, len(images), size):
         batch = images[start : start + size]
-        trail.actual, trail.errors = run(runnable, as_fed(batch, None, layout)), {}
+        trail.actual, trail.errors = run(runnable, as_fed(batch, None, choices.layout, choices.io)), {}
         Reference(module).logits(batch)
         for name, found in trail.errors.items():
             known = worst.get(name)

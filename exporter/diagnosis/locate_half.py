@@ -75,7 +75,9 @@ class _Following:
         if name in self._trail.actual:  # MatMul and Add, each of which rounds
             bias = self._exact.layer(name, part, torch.zeros_like(value.rounded))
             made = [product + bias for product in self._taken(name, [one - bias for one in made])]
-        return self._taken(OUTPUT, list(self._taken(f"{OUTPUT}.half", made)))
+        if f"{OUTPUT}.half" in self._trail.actual:  # the file gives them in float32
+            made = list(self._taken(f"{OUTPUT}.half", made))
+        return self._taken(OUTPUT, made)
 
     def relu(self, value: _Value) -> _Value:
         return _Value(*(one.clamp(min=0.0) for one in value))

@@ -72,8 +72,9 @@ def fitting_vectors(artifact: Artifact) -> tuple[Images, NDArray[np.float32]]:
     images, logits = golden_vectors(artifact.weights, artifact.input, artifact.precision)
     if artifact.choices is None:
         return images, logits
-    batch, layout = artifact.choices.batch, artifact.choices.layout
-    return as_fed(images, batch, layout), logits if batch is None else logits[np.arange(batch) % len(logits)]
+    choices = artifact.choices
+    logits = logits if choices.batch is None else logits[np.arange(choices.batch) % len(logits)]
+    return as_fed(images, choices.batch, choices.layout, choices.io), logits.astype(choices.io)
 
 
 def write_golden(artifact: Artifact, folder: Path) -> tuple[Path, ...]:

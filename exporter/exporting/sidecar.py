@@ -27,7 +27,7 @@ def sidecar_text(facts: FileFacts, classes: int, *, sha256: str, size: int) -> s
 
     `sha256` and `size` (bytes) are the file's own. Nothing in it is of this run: no folders' names, no time.
     """
-    shape = (facts.choices.batch, facts.choices.layout) if facts.choices else ()
+    shape = (facts.choices.batch, facts.choices.layout, facts.choices.io) if facts.choices else ()
     document = {
         **(facts.metadata or {}),
         "format": facts.format,

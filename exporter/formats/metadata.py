@@ -9,7 +9,7 @@
 | `mean`, `std` | three floats each, of pixels scaled to 0..1: what the weights were trained with |
 | `weights_sha256` | of the file that the weights came from |
 | `weights_changes` | what was taken of a foreign checkpoint and rewritten, in words; absent where nothing was |
-| `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout`, `precision` |
+| `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout`, `precision`; `io` of float16 |
 | `quantization` | of an int8 file: what `Grids.described` says, and the `sha256` of the grids; else absent |
 | `parity` | `passed`, or `not checked` where `--no-check` was given |
 | `tool`, `tool_version` | `cifar-export` and its version |

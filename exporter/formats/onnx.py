@@ -17,7 +17,7 @@ from ..system.outside import MAX_MODEL_BYTES, read_regular
 from ..system.version import __version__
 from . import FileFacts, Request
 from .metadata import contradictions, variant_of
-from .onnx_choices import LAYOUTS, Layout, OnnxChoices, require_choices
+from .onnx_choices import LAYOUTS, PORT_TYPES, Layout, OnnxChoices, PortType, require_choices
 from .onnx_graph import onnx_model, read_choices
 from .onnx_graph import serialize as to_bytes
 from .ports import BATCH, OUTPUT, input_port
@@ -30,6 +30,7 @@ IMAGE_METADATA = {
 }
 # https://github.com/onnx/onnx/blob/main/docs/DimensionDenotation.md, in NHWC order
 _DENOTATIONS = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
+_FLOATS = {"float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16}
 _JSON_KEYS = ("labels", "mean", "std", "schema", "choices", "weights_changes", "quantization")
 
 
@@ -80,10 +81,10 @@ def _check(model: onnx.ModelProto, request: Request, choices: OnnxChoices) -> No
     ]
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         problems.append("weights outside the file")
-    port = input_port(request.variant).signature(choices.batch, choices.layout)
+    port = input_port(request.variant).signature(choices.batch, choices.layout, choices.io)
     if len(model.graph.input) != 1 or _signature(model.graph.input[0]) != port:
         problems.append("another input than the contract's")
-    expected = (OUTPUT, onnx.TensorProto.FLOAT, (choices.batch or BATCH, request.classes))
+    expected = (OUTPUT, _FLOATS[choices.io], (choices.batch or BATCH, request.classes))
     if len(model.graph.output) != 1 or _signature(model.graph.output[0]) != expected:
         problems.append("another output than the contract's")
     problems += contradictions(_from_properties(model) or {}, request.metadata)
@@ -113,14 +114,15 @@ def _variant(model: onnx.ModelProto, metadata: dict[str, Any] | None) -> InputVa
         variant
         for variant in INPUT_VARIANTS
         for layout in LAYOUTS
-        if (elem_type, shape[1:]) == _type_and_image(variant, layout)
+        for io in PORT_TYPES
+        if (elem_type, shape[1:]) == _type_and_image(variant, layout, io)
     ]
     said = variant_of(metadata)
     return said if said in fitting else next(iter(fitting), None)
 
 
-def _type_and_image(variant: InputVariant, layout: Layout) -> tuple[int, tuple[int | str, ...]]:
-    _, elem_type, shape = input_port(variant).signature(layout="nchw" if variant == "uint8" else layout)
+def _type_and_image(variant: InputVariant, layout: Layout, io: PortType) -> tuple[int, tuple[int | str, ...]]:
+    _, elem_type, shape = input_port(variant).signature(layout="nchw" if variant == "uint8" else layout, io=io)
     return elem_type, shape[1:]
 
 

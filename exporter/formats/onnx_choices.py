@@ -19,6 +19,7 @@ Pooling = Literal["global", "average", "reduce-mean"]
 Classifier = Literal["gemm", "matmul"]
 Layout = Literal["nchw", "nhwc"]
 Precision = Literal["float32", "float16", "int8"]
+PortType = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class OnnxChoices:
     convolution before it, or nodes of its own. `pooling`: GlobalAveragePool, an AveragePool whose kernel is all that it
     gets, or ReduceMean. `classifier`: Gemm, or MatMul and Add. `layout`: of a float input, (batch, 3, 32, 32) or
     (batch, 32, 32, 3); pixels are always in the latter. `precision`: of weights and arithmetic, not of input and
-    logits; it changes what is computed, and how that is proved (docs/precision.md).
+    logits; it changes what is computed, and how that is proved (docs/precision.md). `io`: the type of normalized images
+    and of logits, float16 in float16 files alone.
     """
 
     opset: int = DEFAULT_OPSET
@@ -39,11 +41,14 @@ class OnnxChoices:
     classifier: Classifier = "gemm"
     layout: Layout = "nchw"
     precision: Precision = "float32"
+    io: PortType = "float32"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON and for the file's metadata: all but the opset, which the file states itself."""
         described = asdict(self) | {"batch": self.batch or "dynamic"}
         del described["opset"]
+        if self.io == "float32":  # as in all files from before there was a choice
+            del described["io"]
         return described
 
 
@@ -52,12 +57,14 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PORT_TYPES: tuple[PortType, ...] = get_args(PortType)
 _KNOWN = {
     "batch_norm": BATCH_NORMS,
     "pooling": POOLINGS,
     "classifier": CLASSIFIERS,
     "layout": LAYOUTS,
     "precision": PRECISIONS,
+    "io": PORT_TYPES,
 }
 
 
@@ -73,6 +80,11 @@ def require_choices(choices: OnnxChoices, variant: InputVariant) -> None:
         if getattr(choices, name) not in known:
             raise InvalidInput(f"no {name.replace('_', ' ')} {getattr(choices, name)!r}. Known: {', '.join(known)}.")
     _require_precision(choices)
+    if choices.io == "float16" and (choices.precision != "float16" or variant == "unit"):
+        raise InvalidInput(
+            "float16 input and logits are for --precision float16 with normalized images or pixels as input. "
+            "Leave --io away."
+        )
     if variant == "uint8" and choices.layout != "nchw":
         raise InvalidInput("a layout is for float inputs: pixels are (batch, 32, 32, 3) already. Leave it away.")
 

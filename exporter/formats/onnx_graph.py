@@ -33,16 +33,17 @@ from .ports import OUTPUT, input_port
 def onnx_model(module: nn.Module, name: str, choices: OnnxChoices, grids: Grids | None = None) -> onnx.ModelProto:
     """The model called `name` that computes what `module` (of `with_input`, in eval mode) computes.
 
-    It takes the port of that input variant and gives logits, float32 (batch, classes). Weights are folded in float64
-    and rounded once, to float32 or float16, or to whole numbers on `grids` with the precision int8, where every value
-    of a grid is rounded by QuantizeLinear and DequantizeLinear. The IR version is the lowest that knows the opset.
+    It takes the port of that input variant and gives logits, float32 or float16 (batch, classes). Weights are folded
+    in float64 and rounded once, to float32 or float16, or to whole numbers on `grids` with the precision int8, where
+    every value of a grid is rounded by QuantizeLinear and DequantizeLinear. The IR version is the lowest that knows
+    the opset.
     Raises `InvalidInput` for another module, `Unavailable` where the onnx that is installed does not know the opset.
     """
     network = module.network if isinstance(module, Normalizing) else module
     if not isinstance(network, ResNet):
         raise InvalidInput(f"{type(network).__name__} cannot be written as ONNX. Give a network of `build_network`.")
-    port, element, shape = input_port(_variant_of(module)).signature(choices.batch, choices.layout)
-    graph = _Graph(network, choices, grids)
+    port, element, shape = input_port(_variant_of(module)).signature(choices.batch, choices.layout, choices.io)
+    graph = _Graph(network, choices, grids, halves=element == TensorProto.FLOAT16)
     value = graph.settled("input", _normalized(graph, module, port))
     value = graph.relu("conv1.relu", graph.conv("conv1", network.conv1, value))
     for stage in ("layer1", "layer2", "layer3"):
@@ -53,7 +54,7 @@ def onnx_model(module: nn.Module, name: str, choices: OnnxChoices, grids: Grids 
 
     ports = (
         helper.make_tensor_value_info(port, element, shape),
-        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [shape[0], network.fc.out_features]),
+        helper.make_tensor_value_info(OUTPUT, _FLOATS[choices.io], [shape[0], network.fc.out_features]),
     )
     body = helper.make_graph(graph.nodes, name, ports[:1], ports[1:], graph.initializers)
     opsets = [helper.make_opsetid("", choices.opset)]
@@ -66,7 +67,7 @@ def read_choices(model: onnx.ModelProto) -> OnnxChoices:
     weights = {tensor.name for tensor in model.graph.initializer}
     port = next((value for value in model.graph.input if value.name not in weights), None)
     dims = list(port.type.tensor_type.shape.dim) if port is not None else []
-    is_float = port is not None and port.type.tensor_type.elem_type == TensorProto.FLOAT
+    is_float = port is not None and port.type.tensor_type.elem_type in _FLOATS.values()
     found = (pooling for pooling, operator in _POOLS.items() if operator in operators)
     return OnnxChoices(
         opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
@@ -76,7 +77,12 @@ def read_choices(model: onnx.ModelProto) -> OnnxChoices:
         classifier="gemm" if "Gemm" in operators or "MatMul" not in operators else "matmul",
         layout="nhwc" if is_float and len(dims) == 4 and dims[3].dim_value == 3 else "nchw",
         precision=_precision_of(model, operators),
+        io="float16" if _gives(model, TensorProto.FLOAT16) else "float32",
     )
+
+
+def _gives(model: onnx.ModelProto, element: int) -> bool:
+    return any(value.type.tensor_type.elem_type == element for value in model.graph.output)
 
 
 def _precision_of(model: onnx.ModelProto, operators: set[str]) -> Precision:
@@ -95,7 +101,8 @@ def serialize(model: onnx.ModelProto) -> bytes:
 class _Graph:
     """Nodes and initializers in the order in which they are added. Each method gives the value that it makes."""
 
-    def __init__(self, network: ResNet, choices: OnnxChoices, grids: Grids | None) -> None:
+    def __init__(self, network: ResNet, choices: OnnxChoices, grids: Grids | None, *, halves: bool = False) -> None:
+        self._takes_halves = halves
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.choices = choices
@@ -116,7 +123,7 @@ class _Graph:
 
     def settled(self, name: str, value: str, grid_of: str | None = None) -> str:
         """`value`, the one called `name`, as the precision wants it: on its grid, or that of another, if it has one."""
-        if name == "input" and self.choices.precision == "float16":
+        if name == "input" and self.choices.precision == "float16" and not self._takes_halves:
             return self.node("Cast", "half", [value], to=TensorProto.FLOAT16)
         grid = self._grids.get(grid_of or name)
         if grid is None:
@@ -224,6 +231,7 @@ def _normalized(graph: _Graph, module: nn.Module, value: str) -> str:
     return value
 
 
+_FLOATS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 # operator of each pooling
 _POOLS: dict[Pooling, str] = {"global": "GlobalAveragePool", "average": "AveragePool", "reduce-mean": "ReduceMean"}
 _POOLED = IMAGE_SIZE // 4  # height and width after the two stages that halve them
@@ -245,7 +253,7 @@ def _pooled(graph: _Graph, value: str) -> str:
 
 
 def _classifier(graph: _Graph, value: str) -> None:
-    half = graph.choices.precision == "float16"
+    half = graph.choices.precision == "float16" and graph.choices.io == "float32"
     output = f"{OUTPUT}.half" if half else OUTPUT
     if graph.choices.classifier == "gemm":
         graph.node("Gemm", "fc", [value, *graph.read("fc", "weight", "bias")], output, alpha=1.0, beta=1.0, transB=1)

@@ -6,7 +6,8 @@
 | `uint8` | `image` | uint8 (batch, 32, 32, 3) | RGB, 0..255 |
 | `unit` | `scaled_image` | float32 (batch, 3, 32, 32) | RGB, 0..1 |
 
-Output: `logits`, float32 (batch, classes). An ONNX file may have a fixed batch, and its float input channels last.
+Output: `logits`, float32 (batch, classes). An ONNX file may have a fixed batch, and its float input channels last; one
+in float16 may take normalized images and give logits in float16, too.
 """
 
 from __future__ import annotations
@@ -34,13 +35,20 @@ class Port:
     shape: tuple[int, ...]
     onnx_type: int
 
-    def signature(self, batch: int | None = None, layout: str = "nchw") -> tuple[str, int, tuple[int | str, ...]]:
+    def signature(
+        self, batch: int | None = None, layout: str = "nchw", io: str = "float32"
+    ) -> tuple[str, int, tuple[int | str, ...]]:
         """Name, ONNX element type and shape as an ONNX file states them, with that batch (None: any) and layout."""
         shape = _CHANNELS_LAST if layout == "nhwc" else self.shape
-        return self.name, self.onnx_type, (batch or BATCH, *shape)
+        return self.name, self.onnx_type_of(io), (batch or BATCH, *shape)
+
+    def onnx_type_of(self, io: str) -> int:
+        """ONNX's number for the type, where floats are of the type `io`."""
+        return _ONNX_FLOATS[io] if self.onnx_type == _ONNX_FLOATS["float32"] else self.onnx_type
 
 
 _CHANNELS_LAST = (IMAGE_SIZE, IMAGE_SIZE, 3)
+_ONNX_FLOATS = {"float32": 1, "float16": 10}  # TensorProto.FLOAT and FLOAT16
 _PORTS = {
     # 1 and 2 are TensorProto.FLOAT and TensorProto.UINT8
     "float32": Port("input", torch.float32, (3, IMAGE_SIZE, IMAGE_SIZE), 1),
@@ -55,19 +63,21 @@ def input_port(variant: InputVariant) -> Port:
 
 
 def described_ports(
-    variant: InputVariant, classes: int, batch: int | None = None, layout: str = "nchw"
+    variant: InputVariant, classes: int, batch: int | None = None, layout: str = "nchw", io: str = "float32"
 ) -> dict[str, Any]:
     """What goes in and out, for JSON: `inputs` and `outputs` with name, dtype and shape."""
     port = input_port(variant)
     name, _, shape = port.signature(batch, layout)
     return {
-        "inputs": [{"name": name, "dtype": str(port.dtype).removeprefix("torch."), "shape": list(shape)}],
-        "outputs": [{"name": OUTPUT, "dtype": "float32", "shape": [batch or BATCH, classes]}],
+        "inputs": [{"name": name, "dtype": "uint8" if variant == "uint8" else io, "shape": list(shape)}],
+        "outputs": [{"name": OUTPUT, "dtype": io, "shape": [batch or BATCH, classes]}],
     }
 
 
-def as_fed(images: Images, batch: int | None, layout: str) -> Images:
-    """`images`, of an input variant, in the shape that a file takes: repeated to a fixed batch, channels last."""
+def as_fed(images: Images, batch: int | None, layout: str, io: str = "float32") -> Any:
+    """`images`, of an input variant, as a file takes them: repeated to a fixed batch, channels last, floats in `io`."""
+    if images.dtype == np.float32:
+        images = images.astype(io)
     if batch is not None:
         images = images[np.arange(batch) % len(images)]
     if layout == "nchw":

@@ -29,6 +29,7 @@ from .threads import asked_threads
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # float32 in full: TF32 is on by default in this provider. HEURISTIC: the exhaustive search costs seconds per shape.
 CUDA_OPTIONS = {"device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+_TYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16}
 _FATAL = 4  # ONNX Runtime's log severity; its own lines on stderr would hide the one sentence of ours
 
 
@@ -181,7 +182,7 @@ def profiled_nodes(session: Any) -> list[Node]:
     """
     port = session.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in port.shape]
-    session.run(None, {port.name: np.zeros(shape, np.uint8 if port.type == "tensor(uint8)" else np.float32)})
+    session.run(None, {port.name: np.zeros(shape, _TYPES.get(port.type, np.float32))})
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ending = "_kernel_time"
     return [

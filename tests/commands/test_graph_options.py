@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 
 from cifar_export.formats.onnx_choices import TARGETS
+from cifar_export.gate.inputs import few_of_each
 
 Run = Callable[..., Result]
 
@@ -52,6 +53,26 @@ def test_evaluate_parity_and_predict_take_a_file_of_one_batch_and_channels_last(
     assert answers[0] == answers[1]
 
 
+def test_a_file_with_float16_ports_is_described_proved_and_run_as_such(
+    run: Run, weights20_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", few_of_each)
+    file, network = tmp_path / "a.onnx", ["resnet20", "--weights", weights20_file]
+    asked = ["--precision", "float16", "--io", "float16", "--golden", tmp_path / "golden"]
+    done = run("onnx", *network, *asked, "--output", file, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["choices"]["io"] == "float16"
+    sidecar = json.loads(file.with_name("a.onnx.json").read_text())
+    assert [port["dtype"] for port in (*sidecar["inputs"], *sidecar["outputs"])] == ["float16", "float16"]
+    golden = tmp_path / "golden" / "test_data_set_0"
+    halves = [onnx.load_tensor(golden / f"{name}_0.pb").data_type for name in ("input", "output")]
+    assert halves == [onnx.TensorProto.FLOAT16] * 2
+    proved = run("parity", *network, "--file", file, "--runtime", "onnxruntime-cpu", "--runtime", "openvino")
+    assert proved.exit_code == 0, proved.stdout + proved.stderr
+    timed = run("benchmark", file, "--weights", weights20_file, "--runtime", "onnxruntime-cpu", "--time-limit", "0.1")
+    assert timed.exit_code == 0, timed.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -61,6 +82,8 @@ def test_evaluate_parity_and_predict_take_a_file_of_one_batch_and_channels_last(
         (["--batch", "any"], "'any' is not a valid integer"),
         (["--layout", "nhwc", "--input", "uint8"], "a layout is for float inputs"),
         (["--target", "vn"], "'vn' is not one of 'onnxruntime', 'tensorrt'"),
+        (["--io", "float16"], "float16 input and logits are for --precision float16"),
+        (["--io", "bfloat16"], "'bfloat16' is not one of 'float32', 'float16'"),
         (["--pooling", "max"], "'max' is not one of 'global', 'average', 'reduce-mean'"),
         (["--target", "vnn", "--layout", "nhwc", "--input", "uint8"], "a layout is for float inputs"),
     ],

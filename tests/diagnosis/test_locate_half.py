@@ -53,6 +53,8 @@ def written(weights: Weights, folder: Path, variant: InputVariant = "float32", *
         ("float32", {"layout": "nhwc", "pooling": "average"}),
         ("uint8", {"opset": 13, "pooling": "reduce-mean", "classifier": "matmul"}),
         ("unit", {"batch": 3}),
+        ("float32", {"io": "float16"}),
+        ("uint8", {"io": "float16", "classifier": "matmul"}),
     ],
 )
 def test_a_file_as_it_is_written_diverges_nowhere(
