@@ -96,7 +96,8 @@ class RuntimeSpec:
     `patience_s`: seconds without a sign of life after which it counts as hung. `precisions`: of the files that it runs.
     `int8_units`: the largest error and the mean one that an int8 file may have in it, in units of `gate.standard`.
     `library`: the module that brings it, whose import `benchmark` times apart; None where it is no module of Python.
-    `threads`: it takes so many, whatever it is told; None where it obeys OMP_NUM_THREADS.
+    `threads`: it takes so many, whatever it is told; None where it obeys OMP_NUM_THREADS. `apart`: it runs in a process
+    of its own even on a file that was just written, because it prints what nobody asked for.
     """
 
     name: str
@@ -114,6 +115,7 @@ class RuntimeSpec:
     int8_units: tuple[float, float] = ROUNDS_AT_EVERY_GRID
     library: str | None = None
     threads: int | None = None
+    apart: bool = False
 
 
 RUNTIMES: dict[str, RuntimeSpec] = {
@@ -267,6 +269,29 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             images=8,
             precisions=FLOAT32,
             threads=1,
+        ),
+        RuntimeSpec(
+            "litert",
+            "LiteRT, CPU",
+            "litert",
+            "litert:open_cpu",
+            "litert:missing_cpu",
+            precisions=("float32", "int8"),
+            library="ai_edge_litert.interpreter",
+            apart=True,
+        ),
+        RuntimeSpec(
+            "litert-reference",
+            "LiteRT, CPU, its reference kernels",
+            "litert",
+            "litert:open_reference",
+            "litert:missing_cpu",
+            by_default=False,
+            precisions=("float32", "int8"),
+            int8_units=FOLDS_GRIDS_AWAY,
+            library="ai_edge_litert.interpreter",
+            threads=1,
+            apart=True,
         ),
         RuntimeSpec(
             "onnx-reference", "ONNX reference evaluator", "onnx", "onnx_reference:open_cpu", images=8, precisions=FLOATS
