@@ -57,8 +57,9 @@ def export(
     `cifar-export train` says it is of. `mean` and `std` (R, G, B, of pixels in 0..1) are what a checkpoint was trained
     with that does not state it. `key` is the state dict to take of several, and `shortcut` says where shortcuts without
     parameters pad channels (docs/checkpoints.md). `target` (a consumer of the table in docs/targets.md) and what
-    follows it, which beats it, are for ONNX alone, but that LiteRT takes a `batch` and a `precision`; `input` is float32 where neither says otherwise. int8 takes the
-    ranges that the weights have, or measures them on the CIFAR pictures that come along.
+    follows it, which beats it, are for ONNX alone, but `batch` and `precision` are for LiteRT, too; `input` is float32
+    where neither says otherwise. int8 takes the ranges that the weights have, or measures them on the CIFAR pictures
+    that come along.
 
     Raises `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands at
     `output`.
@@ -84,12 +85,9 @@ def export(
         raise InvalidInput(f"{unfit[0]} {given[unfit[0]]} for {format}, which has none. Leave it out.")
     if input is not None:
         require_variant(input)
-    if format == "litert":
-        choices: Choices | None = chosen_litert(**given)
-        variant: InputVariant = input or "float32"
-    else:
-        written, variant = chosen(target, input, **asked)
-        choices = written if format == "onnx" else None
+    written, variant = chosen(target, input, **({} if format == "litert" else asked))
+    of_format = {"onnx": written, "litert": chosen_litert(**given) if format == "litert" else None}
+    choices = of_format.get(format)
     return export_file(
         prepared(_weights(name, weights, mean, std, key, shortcut), choices.precision if choices else "float32"),
         format,

@@ -143,8 +143,8 @@ def compared(
 ) -> Reduction:
     """What the classes that a `reduced` file predicts cost against those of float32, all (N,), given the right ones.
 
-    Raises `GateFailed` where that is more than `budget` points of top-1; it names float16 if that is among `others`, the
-    precisions that the file could have.
+    Raises `GateFailed` where that is more than `budget` points of top-1; it names float16 if that is
+    among `others`, the precisions that the file could have.
     """
     right, still = full == labels, reduced == labels
     lost, gained = int((right & ~still).sum()), int((still & ~right).sum())

@@ -1,4 +1,4 @@
-"""`cifar-export onnx`, `torchscript`, `torch-export`, `openvino`, `c` and `litert`: one file each, proved before it appears."""
+"""`cifar-export onnx`, `torchscript` and so on, a command for each format: one file, proved before it appears."""
 
 from __future__ import annotations
 

@@ -111,8 +111,8 @@ def export(
 ) -> Artifact:
     """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
 
-    `output` must end with the format's suffix. `choices` are for ONNX and LiteRT alone, whose defaults they replace. `module`
-    replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
+    `output` must end with the format's suffix. `choices` are for ONNX and LiteRT alone, whose defaults they replace.
+    `module` replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
     themselves; parity holds it against `weights` all the same. `golden`: a folder that gets golden vectors
     (`golden.golden_files`); it, the file and the sidecar appear together or not at all. `accept` is called with the
     finished file under another name, and refuses it by raising.

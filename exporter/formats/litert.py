@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import GateFailed, InvalidInput, first_line
-from ..networks.zoo import INPUT_VARIANTS, IMAGE_SIZE, InputVariant
+from ..networks.zoo import IMAGE_SIZE, INPUT_VARIANTS, InputVariant
 from ..runtimes import require_runtime
 from ..system.outside import MAX_MODEL_BYTES, read_regular
 from . import FileFacts, Request
@@ -56,11 +56,14 @@ def inspect(path: Path) -> FileFacts:
     try:
         return _facts(data)
     except Exception as error:
-        raise InvalidInput(f"{path}: not a LiteRT file, or a damaged one ({first_line(error)}). Export it again.") from error
+        damage = f"not a LiteRT file, or a damaged one ({first_line(error)})"
+        raise InvalidInput(f"{path}: {damage}. Export it again.") from error
 
 
 def _facts(data: bytes) -> FileFacts:
-    from .litert_graph import IDENTIFIER, schema
+    from ai_edge_litert import schema_py_generated as schema
+
+    from .litert_graph import IDENTIFIER
 
     if data[4:8] != IDENTIFIER:
         raise ValueError("it does not begin as one")

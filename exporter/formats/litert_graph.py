@@ -1,12 +1,13 @@
 """The network as a LiteRT model, written operator by operator: a flatbuffer of the schema that LiteRT itself brings.
 
-Values are called as in the ONNX graph: `layer2.0.conv1.relu`. They are (batch, height, width, channels). ReLU is part of
-the operator before it. LiteRT's own padding of a convolution with stride 2 is not PyTorch's (nothing before and one
+Values are called as in the ONNX graph: `layer2.0.conv1.relu`. They are (batch, height, width, channels). ReLU is part
+of the operator before it. LiteRT's own padding of a convolution with stride 2 is not PyTorch's (nothing before and one
 after, where PyTorch has one on both sides), so that PAD stands before those.
 
-An int8 model computes on the grids of the ONNX file of that precision. A value's step is one of -128..127 here, 128 less
-than there; weights are symmetric, with a scale for each output channel. What stands before the first grid and after the
-last one is float32: the normalization of images, and the classifier, whose weights are whole numbers times their scales.
+An int8 model computes on the grids of the ONNX file of that precision. A value's step is one of -128..127 here, 128
+less than there; weights are symmetric, with a scale for each output channel. What stands before the first grid and
+after the last one is float32: the normalization of images, and the classifier, whose weights are whole numbers times
+their scales.
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ def litert_model(
     It takes the port of that input variant, channels last, and gives logits, float32 (batch, classes). `metadata`: what
     else the file holds, by name. Raises `InvalidInput` for another module, and for int8 without `grids`.
     """
-    network = module.network if isinstance(module, Normalizing) else module
-    _require_ours(network)
+    network = _ours(module.network if isinstance(module, Normalizing) else module)
     graph = _Graph(network, choices, grids)
     variant: InputVariant = "float32"
     if isinstance(module, Normalizing):
@@ -70,13 +70,15 @@ def litert_model(
     return graph.file(name, image, logits, metadata)
 
 
-def _require_ours(network: Any) -> None:
+def _ours(network: nn.Module) -> ResNet:
+    """The same network. Raises `InvalidInput` for one that is not built of our blocks."""
     if not isinstance(network, ResNet):
         raise InvalidInput(f"{type(network).__name__} cannot be written for LiteRT. Give a network of `build_network`.")
     for stage in (network.layer1, network.layer2, network.layer3):
         for block in stage:
             if not isinstance(block, BasicBlock):
                 raise InvalidInput(f"a {type(block).__name__} is not the network's block. It cannot be written.")
+    return network
 
 
 def _normalized(graph: _Graph, module: nn.Module, value: int) -> int:
@@ -181,18 +183,14 @@ class _Graph:
         """The mean of each channel, (batch, channels)."""
         axes = self.constant("avgpool.axes", np.array([1, 2], np.int32))
         batch, _, _, channels = self.shape(value)
-        return self.add_operator(
-            "MEAN", "mean", [value, axes], [batch, channels], self._kind, schema.ReducerOptionsT()
-        )
+        return self.add_operator("MEAN", "mean", [value, axes], [batch, channels], self._kind, schema.ReducerOptionsT())
 
     def settle(self, name: str, value: int) -> int:
         """The value called `name`; on its grid, if it has one."""
         grid = self._grids.get(name)
         if grid is not None and self._tensors[value].type == schema.TensorType.FLOAT32:
             name = f"{name}.steps"
-            value = self.add_operator(
-                "QUANTIZE", name, [value], self.shape(value), np.int8, schema.QuantizeOptionsT()
-            )
+            value = self.add_operator("QUANTIZE", name, [value], self.shape(value), np.int8, schema.QuantizeOptionsT())
         tensor = self._tensors[value]
         tensor.name = name
         if grid is not None:
@@ -227,9 +225,8 @@ class _Graph:
         return len(self._buffers) - 1
 
     def _conv(self, name: str, part: nn.Conv2d, value: int) -> int:
-        (stride, _), (padding, _), (kernel, _) = part.stride, part.padding, part.kernel_size
+        stride, around, kernel = part.stride[0], int(part.padding[0]), part.kernel_size[0]
         batch, height, width, _ = self.shape(value)
-        around = int(padding)
         same = stride == 1 and 2 * around == kernel - 1
         if around and not same:
             value = self._padded(name, value, around)

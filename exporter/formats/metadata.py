@@ -9,7 +9,7 @@
 | `mean`, `std` | three floats each, of pixels scaled to 0..1: what the weights were trained with |
 | `weights_sha256` | of the file that the weights came from |
 | `weights_changes` | what was taken of a foreign checkpoint and rewritten, in words; absent where nothing was |
-| `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout`, `precision`; of a LiteRT file: `batch`, `layout`, `precision` |
+| `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout`, `precision`; three of LiteRT |
 | `quantization` | of an int8 file: what `Grids.described` says, and the `sha256` of the grids; else absent |
 | `parity` | `passed`, or `not checked` where `--no-check` was given |
 | `tool`, `tool_version` | `cifar-export` and its version |
@@ -44,7 +44,10 @@ IDENTITY_KEYS = ("model", "dataset", "labels", "mean", "std", "weights_sha256")
 def describe(
     weights: Weights, variant: InputVariant, *, checked: bool, choices: Choices | None = None
 ) -> dict[str, Any]:
-    """The metadata document of an export of `weights` with that input variant; `choices` are those of an ONNX or LiteRT file."""
+    """The metadata document of an export of `weights` with that input variant.
+
+    `choices` are those of an ONNX or LiteRT file.
+    """
     return {
         "schema": SCHEMA,
         "model": weights.network.model.name,
