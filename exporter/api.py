@@ -32,7 +32,7 @@ __all__ = ["evaluate", "export", "load", "parity", "predict", "verify"]
 
 def export(
     name: str,
-    format: Literal["onnx", "torchscript", "torch-export", "openvino", "c"] = "onnx",
+    format: Literal["onnx", "torchscript", "torch-export", "openvino", "c", "litert"] = "onnx",
     *,
     output: str | Path | None = None,
     input: Literal["float32", "uint8", "unit"] | None = None,
@@ -58,8 +58,9 @@ def export(
     `cifar-export train` says it is of. `mean` and `std` (R, G, B, of pixels in 0..1) are what a checkpoint was trained
     with that does not state it. `key` is the state dict to take of several, and `shortcut` says where shortcuts without
     parameters pad channels (docs/checkpoints.md). `target` (a consumer of the table in docs/targets.md) and what
-    follows it, which beats it, are for ONNX alone; `input` is float32 where neither says otherwise. int8 takes the
-    ranges that the weights have, or measures them on the CIFAR pictures that come along.
+    follows it, which beats it, are for ONNX alone, but `batch` and `precision` are for LiteRT, too; `input` is float32
+    where neither says otherwise. int8 takes the ranges that the weights have, or measures them on the CIFAR pictures
+    that come along.
 
     Raises `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands at
     `output`.
@@ -72,6 +73,7 @@ def export(
     from .exporting.artifact import export as export_file
     from .exporting.precision import prepared
     from .formats import FORMATS
+    from .formats.litert_choices import chosen_litert
     from .formats.onnx_choices import chosen
 
     if format not in FORMATS:
@@ -79,19 +81,25 @@ def export(
     asked: dict[str, Any] = {"opset": opset, "batch": batch, "batch_norm": batch_norm, "pooling": pooling}
     asked |= {"classifier": classifier, "layout": layout, "precision": precision, "io": io}
     given = {what: value for what, value in {"target": target, **asked}.items() if value is not None}
-    if given and format != "onnx":
-        what, value = next(iter(given.items()))
-        raise InvalidInput(f"{what} {value} for {format}, which has none. Leave it out.")
+    unfit = [what for what in given if format != "onnx" and what not in _OPTIONS_OF.get(format, ())]
+    if unfit:
+        raise InvalidInput(f"{unfit[0]} {given[unfit[0]]} for {format}, which has none. Leave it out.")
     if input is not None:
         require_variant(input)
-    choices, variant = chosen(target, input, **asked)
+    written, variant = chosen(target, input, **({} if format == "litert" else asked))
+    of_format = {"onnx": written, "litert": chosen_litert(**given) if format == "litert" else None}
+    choices = of_format.get(format)
     return export_file(
-        prepared(_weights(name, weights, mean, std, key, shortcut), choices.precision),
+        prepared(_weights(name, weights, mean, std, key, shortcut), choices.precision if choices else "float32"),
         format,
         variant=variant,
-        choices=choices if format == "onnx" else None,
+        choices=choices,
         output=_path(output),
     )
+
+
+_OPTIONS_OF = {"litert": ("batch", "precision")}
+"""Those that formats other than ONNX take."""
 
 
 def parity(

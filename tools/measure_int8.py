@@ -23,16 +23,16 @@ sys.path.insert(0, str(ROOT))
 
 from cifar_export.exporting.artifact import write_file  # noqa: E402  # of this checkout
 from cifar_export.exporting.precision import quantized  # noqa: E402
-from cifar_export.formats.onnx_choices import OnnxChoices  # noqa: E402
+from cifar_export.formats import FORMATS, choices_for  # noqa: E402
 from cifar_export.gate.check import check  # noqa: E402
 from cifar_export.gate.inputs import bundled_images, few_of_each  # noqa: E402
 from cifar_export.gate.standard import int8_unit  # noqa: E402
 from cifar_export.networks.zoo import network  # noqa: E402
-from cifar_export.runtimes import why_missing  # noqa: E402
+from cifar_export.runtimes import spec_of, why_missing  # noqa: E402
 from cifar_export.weights.core import build_network  # noqa: E402
 from cifar_export.weights.seeded import random_weights  # noqa: E402
 
-RUNTIMES = ("onnxruntime-cpu", "openvino", "tract")
+RUNTIMES = ("onnxruntime-cpu", "openvino", "tract", "litert", "litert-reference")
 DEPTHS = (8, 8, 8, 14, 8, 8, 8, 20)
 QUANTILES = (0.5, 0.9, 0.99, 0.999, 1.0)
 
@@ -43,19 +43,22 @@ def main(files: int, first: int) -> None:
     everything: dict[str, list[list[float]]] = {name: [] for name in runtimes}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(first, first + files):
-            found = _measure(seed, runtimes, Path(folder) / "model.onnx")
+            found = _measure(seed, runtimes, Path(folder))
             for name, sets in found.items():
                 everything[name] += sets
             _say({"seed": seed, **found})
     _say({name: _quantiles(sets) for name, sets in everything.items() if sets})
 
 
-def _measure(seed: int, runtimes: list[str], file: Path) -> dict[str, list[list[float]]]:
+def _measure(seed: int, runtimes: list[str], folder: Path) -> dict[str, list[list[float]]]:
     spec = network(f"resnet{DEPTHS[seed % len(DEPTHS)]}", ("cifar10", "cifar100")[seed // len(DEPTHS) % 2])
     weights = quantized(random_weights(spec, seed), bundled_images()[:64])
-    choices = OnnxChoices(precision="int8")
-    write_file(file, weights, "onnx", "float32", build_network(weights), choices=choices, checked=False)
-    report = check(weights, "float32", {"onnx": file}, runtimes, few_of_each(), precision="int8")
+    module, files = build_network(weights), {}
+    for name in dict.fromkeys(spec_of(runtime).reads for runtime in runtimes):
+        files[name] = folder / f"model{FORMATS[name].suffix}"
+        choices = choices_for(name, "int8")
+        write_file(files[name], weights, name, "float32", module, choices=choices, checked=False)
+    report = check(weights, "float32", files, runtimes, few_of_each(), precision="int8")
     unit = int8_unit(weights)
     return {
         row.runtime: [[round(c.max_abs_error / unit, 3), round(c.mean_abs_error / unit, 4)] for c in row.comparisons]

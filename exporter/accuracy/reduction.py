@@ -8,7 +8,7 @@ whether a difference is more than chance; whether it is too much, the budget say
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ..data import Split
 from ..errors import GateFailed
-from ..formats.onnx_choices import Precision
+from ..formats import format_of
+from ..formats.onnx_choices import PRECISIONS, Precision
 from ..gate.inputs import bundled_images
 from ..networks.zoo import InputVariant
 from ..weights.core import Weights
@@ -112,7 +113,9 @@ def against_float32(
     why_not: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Reduction:
-    """Compare the exported ONNX `file` with the float32 network of `weights`, both in ONNX Runtime on the CPU.
+    """Compare the exported `file` with the float32 network of `weights`, which ONNX Runtime runs on the CPU.
+
+    A LiteRT file is run by LiteRT, an ONNX file by the same runtime.
 
     On the test pictures of `split`, or on the bundled ones where there is none: `why_not` says why. Raises `GateFailed`
     where the file loses more than `budget` points of top-1.
@@ -122,11 +125,12 @@ def against_float32(
     if progress is not None:
         progress(f"{precision} and float32 on {len(images):,} {'bundled' if split is None else 'test'} pictures")
     full = score(weights, shown, JUDGE, variant=variant).predictions
-    reduced = score(weights, shown, JUDGE, file=file).predictions
+    spec = format_of(file)
+    reduced = score(weights, shown, spec.gate, file=file).predictions
     if split is None:
         said = f"{NOT_CHECKED}: {why_not}" if why_not else NOT_CHECKED
         return Reduction(precision, len(images), int((full == reduced).sum()), reason=said)
-    return compared(precision, full, reduced, split.labels, budget)
+    return compared(precision, full, reduced, split.labels, budget, others=spec.precisions)
 
 
 def compared(
@@ -135,10 +139,12 @@ def compared(
     reduced: NDArray[np.int64],
     labels: NDArray[np.int64],
     budget: float = BUDGET,
+    others: Sequence[Precision] = PRECISIONS,
 ) -> Reduction:
     """What the classes that a `reduced` file predicts cost against those of float32, all (N,), given the right ones.
 
-    Raises `GateFailed` where that is more than `budget` points of top-1.
+    Raises `GateFailed` where that is more than `budget` points of top-1; it names float16 if that is
+    among `others`, the precisions that the file could have.
     """
     right, still = full == labels, reduced == labels
     lost, gained = int((right & ~still).sum()), int((still & ~right).sum())
@@ -148,7 +154,7 @@ def compared(
     )
     found = Reduction(precision, len(labels), int((full == reduced).sum()), accuracies)
     if not accuracies.passed:
-        instead = " or use float16" if precision == "int8" else ""
+        instead = " or use float16" if precision == "int8" and "float16" in others else ""
         raise GateFailed(
             f"{precision} loses {-accuracies.points:.2f} points of top-1, not {budget:.2f} or less ({found}). "
             f"Nothing was written.\nAccept it with a larger --accuracy-budget{instead}."

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..data import Split
 from ..errors import GateFailed
 from ..exporting.subject import facts_of_export, opened, precision_of, require_reader
+from ..formats import format_of
 from ..formats.onnx_choices import Precision
 from ..gate.isolated import IsolatedFile
 from ..networks.zoo import InputVariant, Normalization
@@ -86,8 +87,8 @@ def score_file(
 def require_top1(
     weights: Weights, split: Split, file: Path, percent: float, progress: Progress | None = None
 ) -> Evaluation:
-    """The accuracy of the exported ONNX `file` in ONNX Runtime on the CPU. Raises `GateFailed` below `percent`."""
-    result = score(weights, split, "onnxruntime-cpu", file=file, progress=progress)
+    """The accuracy of the exported `file` in the runtime that gates its format. Raises `GateFailed` below `percent`."""
+    result = score(weights, split, format_of(file).gate, file=file, progress=progress)
     if round(result.top1, 4) < round(percent, 4):
         figure = f"{result.top1:.2f} % on {result.images:,} images"
         raise GateFailed(

@@ -18,7 +18,7 @@ from ..gate.inputs import input_sets
 from ..gate.isolated import IsolatedFile
 from ..gate.report import RuntimeResult
 from ..networks.zoo import InputVariant
-from ..runtimes import RuntimeSpec, spec_of
+from ..runtimes import RuntimeSpec, spec_of, why_missing
 from ..weights.core import Weights
 from ..weights.native import save_weights
 from .document import Row
@@ -47,7 +47,7 @@ def candidates(wanted: Wanted, stack: contextlib.ExitStack, tell: Progress) -> l
         able = wanted.able(precision)
         weights = prepared(wanted.asked.weights, precision, progress=tell)
         subject = stack.enter_context(Subject(weights, wanted.variant, wanted.asked.file, tell, precision))
-        formats = dict.fromkeys(spec_of(name).reads for name in able)
+        formats = dict.fromkeys(spec_of(name).reads for name in able if why_missing(name) is None)
         files = {reads: subject.file(reads) for reads in formats if reads != "network"}
         sets = input_sets()
         report = check(weights, wanted.variant, files, able, sets, isolated=True, precision=precision, progress=tell)

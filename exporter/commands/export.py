@@ -1,4 +1,4 @@
-"""`cifar-export onnx`, `torchscript`, `torch-export`, `openvino` and `c`: one file each, proved before it appears."""
+"""`cifar-export onnx`, `torchscript` and so on, a command for each format: one file, proved before it appears."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from ..errors import InvalidInput
 from ..formats import FORMATS
+from ..formats.litert_choices import LITERT_PRECISIONS, Choices, chosen_litert
 from ..formats.onnx_choices import (
     BATCH_NORMS,
     CLASSIFIERS,
@@ -18,7 +19,6 @@ from ..formats.onnx_choices import (
     POOLINGS,
     PORT_TYPES,
     TARGETS,
-    OnnxChoices,
     chosen,
 )
 from ..networks.zoo import InputVariant
@@ -200,6 +200,42 @@ def c_source(**shared: Any) -> None:
     _export("c", **shared)
 
 
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export litert resnet20 --input uint8",
+        "cifar-export litert resnet20 --input uint8 --precision int8 -o model.tflite",
+    ],
+)
+@click.option(
+    "--batch",
+    metavar="N",
+    type=int,
+    default=1,
+    show_default=True,
+    help=f"Take batches of N images only, 1 to {HIGHEST_BATCH}; no file takes any size.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(LITERT_PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Precision of weights and arithmetic.",
+)
+@quantization_options
+@accuracy_options
+@export_options("litert")
+def litert(batch: int, precision: str, **shared: Any) -> None:
+    """Export NETWORK to a LiteRT file (TensorFlow Lite), and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
+
+    Images come channels last, pixels and floats. The file appears only after LiteRT has computed the same with it as
+    PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].tflite.
+    """
+    _export("litert", choices=chosen_litert(batch=batch, precision=precision), **shared)
+
+
 def _export(
     format_name: str,
     *,
@@ -208,7 +244,7 @@ def _export(
     no_check: bool,
     golden: Path | None,
     as_json: bool,
-    choices: OnnxChoices | None = None,
+    choices: Choices | None = None,
     check_accuracy: float | None = None,
     accuracy_budget: float | None = None,
     data_dir: Path | None = None,

@@ -15,7 +15,7 @@ from ..system.version import __version__
 from .report import Check
 
 _SHOWN = (
-    *("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tract"),
+    *("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tract", "ai-edge-litert"),
     *("numpy", "pillow", "safetensors", "click", "rich", "platformdirs", "urllib3", "filelock", "packaging"),
 )
 _PAIR = "Install the pair from one index: `pip install --force-reinstall torch torchvision`."

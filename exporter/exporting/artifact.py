@@ -14,7 +14,8 @@ from typing import Any
 from torch import nn
 
 from ..errors import GateFailed, InvalidInput
-from ..formats import FORMATS, FileFacts, FormatSpec, Request
+from ..formats import FORMATS, FileFacts, FormatSpec, Request, choices_for
+from ..formats.litert_choices import Choices
 from ..formats.metadata import describe
 from ..formats.onnx_choices import OnnxChoices, Precision
 from ..formats.test_data import FOLDER as DATA_SET
@@ -23,7 +24,7 @@ from ..gate.inputs import few_of_each
 from ..gate.report import ParityReport
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant, NetworkSpec
-from ..runtimes import require_runtime
+from ..runtimes import require_runtime, spec_of
 from ..runtimes.pytorch import refuse_training_mode
 from ..system.files import require_utf8, sha256_file, staged_together
 from ..weights.core import Weights, build_network
@@ -43,14 +44,14 @@ class Artifact:
     bytes: int
     input: InputVariant
     ir_version: int | None
-    choices: OnnxChoices | None
+    choices: Choices | None
     weights: Weights
     parity: ParityReport | None
 
     @property
     def opset(self) -> int | None:
         """The opset of an ONNX file."""
-        return self.choices.opset if self.choices else None
+        return self.choices.opset if isinstance(self.choices, OnnxChoices) else None
 
     @property
     def precision(self) -> Precision:
@@ -100,7 +101,7 @@ def export(
     format_name: str,
     *,
     variant: InputVariant = "float32",
-    choices: OnnxChoices | None = None,
+    choices: Choices | None = None,
     output: Path | None = None,
     checked: bool = True,
     module: nn.Module | None = None,
@@ -110,8 +111,8 @@ def export(
 ) -> Artifact:
     """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
 
-    `output` must end with the format's suffix. `choices` are for ONNX alone, whose defaults they replace. `module`
-    replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
+    `output` must end with the format's suffix. `choices` are for ONNX and LiteRT alone, whose defaults they replace.
+    `module` replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
     themselves; parity holds it against `weights` all the same. `golden`: a folder that gets golden vectors
     (`golden.golden_files`); it, the file and the sidecar appear together or not at all. `accept` is called with the
     finished file under another name, and refuses it by raising.
@@ -138,6 +139,7 @@ def export(
                 files,
                 [spec.gate],
                 few_of_each(),
+                isolated=spec_of(spec.gate).apart,
                 full_batch=True,
                 precision=facts.precision,
                 progress=progress,
@@ -169,7 +171,7 @@ def write_file(
     variant: InputVariant,
     module: nn.Module,
     *,
-    choices: OnnxChoices | None,
+    choices: Choices | None,
     checked: bool,
 ) -> FileFacts:
     """Write the one file of that format, without a sidecar and without parity, and read back what it says of itself.
@@ -177,8 +179,7 @@ def write_file(
     `checked` goes into its metadata: the caller, who gave it a name that nobody takes for a finished file, either
     proves it or removes it. Raises `GateFailed` where the file is not what was asked for, and OSError.
     """
-    if format_name == "onnx":
-        choices = choices or OnnxChoices()
+    choices = choices or choices_for(format_name)
     metadata = describe(weights, variant, checked=checked, choices=choices)
     module_of_format = FORMATS[format_name].load()
     path.write_bytes(

@@ -16,9 +16,9 @@ from typing import Self
 from torch import nn
 
 from ..errors import GateFailed, InvalidInput
-from ..formats import FORMATS, FileFacts, format_of
+from ..formats import FORMATS, FileFacts, choices_for, format_of
 from ..formats.metadata import contradictions, describe
-from ..formats.onnx_choices import OnnxChoices, Precision
+from ..formats.onnx_choices import Precision
 from ..gate.isolated import IsolatedFile
 from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
@@ -27,6 +27,8 @@ from ..system.files import require_file
 from ..weights.core import Weights, build_network
 from .artifact import export
 from .sidecar import require_vouched
+
+_DATA = ("onnx", "litert")  # formats whose files are no code
 
 
 class Subject:
@@ -45,7 +47,7 @@ class Subject:
         precision: Precision = "float32",
     ) -> None:
         self._weights, self._variant, self._file, self._progress = weights, variant, file, progress
-        self._choices = None if precision == "float32" else OnnxChoices(precision=precision)
+        self._precision = precision
         self._made: dict[str, Path] = {}
         self._stack = contextlib.ExitStack()
 
@@ -71,7 +73,7 @@ class Subject:
                 self._weights,
                 format_name,
                 variant=self._variant,
-                choices=self._choices if format_name == "onnx" else None,
+                choices=choices_for(format_name, self._precision),
                 output=output,
                 checked=False,
                 progress=self._progress,
@@ -82,8 +84,10 @@ class Subject:
     def open(self, runtime: str) -> Runtime:
         """Open it in `runtime`, to be closed by the caller. Raises what `open_runtime` raises."""
         require_runtime(runtime)
-        reads = spec_of(runtime).reads
-        return open_runtime(runtime, self.module if reads == "network" else self.file(reads))
+        spec = spec_of(runtime)
+        if spec.apart:
+            return IsolatedFile(runtime, self.file(spec.reads))
+        return open_runtime(runtime, self.module if spec.reads == "network" else self.file(spec.reads))
 
 
 @contextlib.contextmanager
@@ -123,11 +127,11 @@ def facts_of_export(file: Path, weights: Weights, variant: InputVariant | None, 
 def require_trusted(path: Path, *, trust: bool) -> None:
     """Refuse a file that cannot be read, or is code that neither its sidecar nor the user vouches for.
 
-    TorchScript is code, and loading a .pt2 may unpickle; an ONNX file is data. The sidecar protects against files
-    damaged, mixed up or replaced since the export, not against someone who can write both.
+    TorchScript is code, and loading a .pt2 may unpickle; ONNX and LiteRT files are data. The sidecar protects against
+    files damaged, mixed up or replaced since the export, not against someone who can write both.
     """
     require_file(path)
-    if not trust and format_of(path).name != "onnx":
+    if not trust and format_of(path).name not in _DATA:
         require_vouched(path)
 
 
@@ -143,10 +147,10 @@ def facts_of(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFa
     spec = format_of(file)
     require_trusted(file, trust=trust)
     facts = spec.load().inspect(file)
-    if facts.variant is None and spec.name != "onnx" and variant is not None:
+    if facts.variant is None and spec.name not in _DATA and variant is not None:
         return FileFacts(facts.format, variant, None)  # a foreign archive does not say; its user did
     if facts.variant is None:
-        hint = "Say which with --input."
+        hint = "Export it with such an input." if spec.name in _DATA else "Say which with --input."
         if spec.name == "onnx":
             hint = "Say --layout nchw or nhwc if it takes 32×32 images that way, else export it with such an input."
         raise InvalidInput(f"{file}: its input is not known to be images as documented. {hint}")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import InvalidInput
 from ..networks.zoo import InputVariant
 from ..system.files import require_utf8
+from .litert_choices import LITERT_PRECISIONS, Choices, LitertChoices
 from .onnx_choices import PRECISIONS, OnnxChoices, Precision
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # the table is read by --help, which stays instant
 class Request:
     """What to serialize: a network in eval mode behind one of the input variants.
 
-    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are for ONNX alone, `grids`
+    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are for ONNX and LiteRT alone, `grids`
     for an int8 file.
     """
 
@@ -35,7 +36,7 @@ class Request:
     variant: InputVariant
     classes: int
     metadata: dict[str, Any]
-    choices: OnnxChoices | None = None
+    choices: Choices | None = None
     grids: Grids | None = None
 
 
@@ -43,14 +44,14 @@ class Request:
 class FileFacts:
     """What an exported file says of itself. `metadata` is None where the file carries none of ours.
 
-    `ir_version` and `choices` are those of an ONNX file.
+    `ir_version` is that of an ONNX file, `choices` those of an ONNX or LiteRT file.
     """
 
     format: str
     variant: InputVariant | None
     metadata: dict[str, Any] | None
     ir_version: int | None = None
-    choices: OnnxChoices | None = None
+    choices: Choices | None = None
 
     @property
     def precision(self) -> Precision:
@@ -60,7 +61,7 @@ class FileFacts:
     @property
     def opset(self) -> int | None:
         """The opset of an ONNX file; None where it imports none."""
-        return (self.choices.opset or None) if self.choices else None
+        return (self.choices.opset or None) if isinstance(self.choices, OnnxChoices) else None
 
 
 class FormatModule(Protocol):
@@ -100,6 +101,7 @@ FORMATS: dict[str, FormatSpec] = {
         FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export"),
         FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir"),
         FormatSpec("c", "C source", ".c", "c_source", "c"),
+        FormatSpec("litert", "LiteRT", ".tflite", "litert", "litert", LITERT_PRECISIONS),
     )
 }
 
@@ -112,3 +114,18 @@ def format_of(path: Path) -> FormatSpec:
             return spec
     known = ", ".join(spec.suffix for spec in FORMATS.values())
     raise InvalidInput(f"{path}: not an exported file by its name. Known suffixes: {known}.")
+
+
+def choices_for(format_name: str, precision: Precision = "float32") -> Choices | None:
+    """How a file of that format is written where nothing but its precision is asked for; None where it has no choices.
+
+    Raises `InvalidInput` for a precision that the format does not have.
+    """
+    spec = FORMATS[format_name]
+    if precision not in spec.precisions:
+        raise InvalidInput(f"no {spec.title} files in {precision}. Known: {', '.join(spec.precisions)}.")
+    made: dict[str, Choices] = {
+        "onnx": OnnxChoices(precision=precision),
+        "litert": LitertChoices(precision=precision),
+    }
+    return made.get(format_name)

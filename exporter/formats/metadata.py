@@ -9,7 +9,7 @@
 | `mean`, `std` | three floats each, of pixels scaled to 0..1: what the weights were trained with |
 | `weights_sha256` | of the file that the weights came from |
 | `weights_changes` | what was taken of a foreign checkpoint and rewritten, in words; absent where nothing was |
-| `choices` | of an ONNX file: `batch`, `batch_norm`, `pooling`, `classifier`, `layout`, `precision`; `io` of float16 |
+| `choices` | how an ONNX file is written (docs/files.md), and one of another format where there is a choice |
 | `quantization` | of an int8 file: what `Grids.described` says, and the `sha256` of the grids; else absent |
 | `parity` | `passed`, or `not checked` where `--no-check` was given |
 | `tool`, `tool_version` | `cifar-export` and its version |
@@ -29,7 +29,7 @@ from ..networks.zoo import INPUT_VARIANTS, InputVariant
 from ..system.outside import MAX_MODEL_BYTES, read_regular
 from ..system.version import __version__
 from ..weights.core import Weights
-from .onnx_choices import OnnxChoices
+from .litert_choices import Choices
 
 SCHEMA = 1
 EXTRA_FILE = "metadata.json"
@@ -42,9 +42,12 @@ IDENTITY_KEYS = ("model", "dataset", "labels", "mean", "std", "weights_sha256")
 
 
 def describe(
-    weights: Weights, variant: InputVariant, *, checked: bool, choices: OnnxChoices | None = None
+    weights: Weights, variant: InputVariant, *, checked: bool, choices: Choices | None = None
 ) -> dict[str, Any]:
-    """The metadata document of an export of `weights` with that input variant; `choices` are those of an ONNX file."""
+    """The metadata document of an export of `weights` with that input variant.
+
+    `choices` are those of an ONNX or LiteRT file.
+    """
     return {
         "schema": SCHEMA,
         "model": weights.network.model.name,
@@ -62,7 +65,7 @@ def describe(
     }
 
 
-def _quantization(weights: Weights, choices: OnnxChoices | None) -> dict[str, Any]:
+def _quantization(weights: Weights, choices: Choices | None) -> dict[str, Any]:
     if choices is None or choices.precision != "int8" or weights.grids is None:
         return {}
     return {"quantization": {**weights.grids.described(), "sha256": weights.grids.digest()}}

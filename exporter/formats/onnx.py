@@ -36,7 +36,7 @@ _JSON_KEYS = ("labels", "mean", "std", "schema", "choices", "weights_changes", "
 
 def serialize(request: Request) -> bytes:
     """The whole file. Raises `GateFailed` where the result is not what was asked for."""
-    choices = request.choices or OnnxChoices()
+    choices = request.choices if isinstance(request.choices, OnnxChoices) else OnnxChoices()
     require_choices(choices, request.variant)
     name = f"{request.metadata['dataset']}_{request.metadata['model']}"
     model = onnx_model(request.module, name, choices, request.grids)

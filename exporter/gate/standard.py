@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import numpy as np
@@ -58,7 +58,10 @@ class Standard:
         """What `spec` is allowed on each input set."""
         if self.units:
             return _in_units(self.units, spec)
-        return self.cuda_bounds if spec.device == "cuda" and self.cuda_bounds else self.bounds
+        bounds = self.cuda_bounds if spec.device == "cuda" and self.cuda_bounds else self.bounds
+        if self.precision != "float32" or spec.float32_slack == 1.0:
+            return bounds
+        return {name: replace(one, allowed=spec.float32_slack * one.allowed) for name, one in bounds.items()}
 
 
 def standard(

@@ -17,6 +17,7 @@ PACKAGES = (
     "opencv-python-headless",
     "opencv-python",
     "tract",
+    "ai-edge-litert",
 )
 
 

@@ -83,6 +83,8 @@ FLOAT32, FLOATS = ("float32",), ("float32", "float16")
 # twice and more of what correct runtimes were off by, docs/precision.md
 ROUNDS_AT_EVERY_GRID = (24.0, 2.0)
 FOLDS_GRIDS_AWAY = (104.0, 14.0)
+# and of what XNNPACK was, docs/parity.md
+ADDS_ONE_BY_ONE = 4.0
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,10 @@ class RuntimeSpec:
     it is held against. `images`: runs only so many of each input set. `larger_batches`: sizes beyond the usual ones.
     `patience_s`: seconds without a sign of life after which it counts as hung. `precisions`: of the files that it runs.
     `int8_units`: the largest error and the mean one that an int8 file may have in it, in units of `gate.standard`.
+    `float32_slack`: how many times the usual error a float32 file may have in it, because of how it sums.
     `library`: the module that brings it, whose import `benchmark` times apart; None where it is no module of Python.
-    `threads`: it takes so many, whatever it is told; None where it obeys OMP_NUM_THREADS.
+    `threads`: it takes so many, whatever it is told; None where it obeys OMP_NUM_THREADS. `apart`: it runs in a process
+    of its own even on a file that was just written, because it prints what nobody asked for.
     """
 
     name: str
@@ -112,8 +116,10 @@ class RuntimeSpec:
     patience_s: float = 120.0
     precisions: tuple[str, ...] = ALL_PRECISIONS
     int8_units: tuple[float, float] = ROUNDS_AT_EVERY_GRID
+    float32_slack: float = 1.0
     library: str | None = None
     threads: int | None = None
+    apart: bool = False
 
 
 RUNTIMES: dict[str, RuntimeSpec] = {
@@ -267,6 +273,30 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             images=8,
             precisions=FLOAT32,
             threads=1,
+        ),
+        RuntimeSpec(
+            "litert",
+            "LiteRT, CPU",
+            "litert",
+            "litert:open_cpu",
+            "litert:missing_cpu",
+            precisions=("float32", "int8"),
+            float32_slack=ADDS_ONE_BY_ONE,
+            library="ai_edge_litert.interpreter",
+            apart=True,
+        ),
+        RuntimeSpec(
+            "litert-reference",
+            "LiteRT, CPU, its reference kernels",
+            "litert",
+            "litert:open_reference",
+            "litert:missing_cpu",
+            by_default=False,
+            precisions=("float32", "int8"),
+            int8_units=FOLDS_GRIDS_AWAY,
+            library="ai_edge_litert.interpreter",
+            threads=1,
+            apart=True,
         ),
         RuntimeSpec(
             "onnx-reference", "ONNX reference evaluator", "onnx", "onnx_reference:open_cpu", images=8, precisions=FLOATS
