@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 from cifar_export.data import load_split  # noqa: E402  # of this checkout
 from cifar_export.exporting.artifact import export  # noqa: E402
 from cifar_export.exporting.precision import prepared  # noqa: E402
-from cifar_export.formats.onnx_choices import PRECISIONS, OnnxChoices  # noqa: E402
+from cifar_export.formats.onnx_choices import ONNX_PRECISIONS, OnnxChoices  # noqa: E402
 from cifar_export.networks.preprocess import as_variant  # noqa: E402
 from cifar_export.networks.zoo import named  # noqa: E402
 from cifar_export.runtimes import open_runtime, why_missing  # noqa: E402
@@ -45,7 +45,7 @@ def main() -> None:
     for name in options.only or list(bundled_entries()):
         rows += _measure(name, options.data_dir, options.runs)
         if not options.json:
-            for row in rows[-len(PRECISIONS) :]:
+            for row in rows[-len(ONNX_PRECISIONS) :]:
                 print(_line(row), flush=True)
     if options.json:
         print(json.dumps({"machine": machine(), "rows": rows}, indent=1))
@@ -69,7 +69,7 @@ def _measure(name: str, data_dir: Path, runs: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         files = {}
-        for precision in PRECISIONS:
+        for precision in ONNX_PRECISIONS:
             files[precision] = Path(folder) / f"{precision}.onnx"
             export(
                 prepared(weights, precision),

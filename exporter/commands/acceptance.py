@@ -31,7 +31,7 @@ accuracy_options = together(
         "--accuracy-budget",
         metavar="POINTS",
         type=click.FloatRange(0, 100),
-        help="Write an int8 or float16 file only if it loses at most so many points of top-1 on the test set.  "
+        help="Write a file in reduced precision only if it loses at most so many points of top-1 on the test set.  "
         "[default: 0.10, where --data-dir is given]",
     ),
     data_dir_option,
@@ -62,7 +62,7 @@ class Acceptance:
         self._split: Split | None = None
         self._why_not = "give --data-dir to have it checked"
         if precision == "float32" and budget is not None:
-            raise InvalidInput("--accuracy-budget is for --precision int8 and float16. Leave it away.")
+            raise InvalidInput("--accuracy-budget is for a reduced --precision. Leave it away.")
         source = _source_of_data() if data_dir is not None else None
         demanded = percent is not None or (
             precision != "float32" and (budget is not None or source == ParameterSource.COMMANDLINE)

@@ -16,15 +16,18 @@ from ..formats.onnx_choices import (
     CLASSIFIERS,
     HIGHEST_BATCH,
     LAYOUTS,
+    ONNX_PRECISIONS,
     POOLINGS,
     PORT_TYPES,
     TARGETS,
+    Precision,
     chosen,
 )
+from ..formats.torch_choices import TORCH_PRECISIONS, chosen_torch
 from ..networks.zoo import InputVariant
 from .acceptance import Acceptance, accuracy_options
 from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
-from .precision import made_ready, precision_option, quantization_options
+from .precision import made_ready, precision_option_of, quantization_options
 from .streams import say
 from .subjects import called
 
@@ -107,7 +110,7 @@ graph_options = together(
     ],
 )
 @graph_options
-@precision_option
+@precision_option_of(*ONNX_PRECISIONS)
 @quantization_options
 @accuracy_options
 @export_options("onnx")
@@ -146,30 +149,42 @@ def onnx(
     _export("onnx", choices=choices, variant=variant, **shared)
 
 
-@click.command(cls=Command, examples=["cifar-export torchscript resnet20 -o model.pt"])
+@click.command(
+    cls=Command,
+    examples=[
+        "cifar-export torchscript resnet20",
+        "cifar-export torchscript resnet20 --precision bfloat16 -o model.torchscript.pt",
+    ],
+)
+@precision_option_of(*TORCH_PRECISIONS)
+@accuracy_options
 @export_options("torchscript")
-def torchscript(**shared: Any) -> None:
+def torchscript(precision: Precision | None, **shared: Any) -> None:
     """Export NETWORK to a TorchScript file, and check its results.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
     C++ loads it by torch::jit::load. The file appears only after TorchScript has computed the same with it as PyTorch
-    in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].torchscript.pt.
+    in float64. By default it is
+    artifacts/exports/<dataset>_<model>[-uint8|-unit][-float16|-bfloat16].torchscript.pt.
     """
-    _export("torchscript", **shared)
+    _export("torchscript", choices=chosen_torch(precision or "float32"), **shared)
 
 
 @click.command("torch-export", cls=Command, examples=["cifar-export torch-export resnet20 -o model.pt2"])
+@precision_option_of(*TORCH_PRECISIONS)
+@accuracy_options
 @export_options("torch-export")
-def torch_export(**shared: Any) -> None:
+def torch_export(precision: Precision | None, **shared: Any) -> None:
     """Export NETWORK to a .pt2 file, and check its results.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
     The file holds a program of torch.export that takes batches of any size. It appears only after it has computed the
-    same as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].pt2.
+    same as PyTorch in float64. By default it is
+    artifacts/exports/<dataset>_<model>[-uint8|-unit][-float16|-bfloat16].pt2.
     """
-    _export("torch-export", **shared)
+    _export("torch-export", choices=chosen_torch(precision or "float32"), **shared)
 
 
 @click.command(cls=Command, examples=["cifar-export openvino resnet20 --input uint8 -o model.openvino.zip"])
@@ -215,17 +230,11 @@ def c_source(**shared: Any) -> None:
     show_default=True,
     help=f"Take batches of N images only, 1 to {HIGHEST_BATCH}; no file takes any size.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(LITERT_PRECISIONS),
-    default="float32",
-    show_default=True,
-    help="Precision of weights and arithmetic.",
-)
+@precision_option_of(*LITERT_PRECISIONS)
 @quantization_options
 @accuracy_options
 @export_options("litert")
-def litert(batch: int, precision: str, **shared: Any) -> None:
+def litert(batch: int, precision: Precision | None, **shared: Any) -> None:
     """Export NETWORK to a LiteRT file (TensorFlow Lite), and check its results.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
@@ -233,7 +242,7 @@ def litert(batch: int, precision: str, **shared: Any) -> None:
     Images come channels last, pixels and floats. The file appears only after LiteRT has computed the same with it as
     PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].tflite.
     """
-    _export("litert", choices=chosen_litert(batch=batch, precision=precision), **shared)
+    _export("litert", choices=chosen_litert(batch=batch, precision=precision or "float32"), **shared)
 
 
 def _export(

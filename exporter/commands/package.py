@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidInput, Unavailable
-from ..formats.onnx_choices import PRECISIONS, Precision
+from ..formats.onnx_choices import ONNX_PRECISIONS, Precision
 from ..networks.zoo import DATASETS, NETWORKS, DatasetSpec, find_model, find_network, in_order, network
 from ..release.required import Wanted
 from .console import (
@@ -102,7 +102,7 @@ weights_options = together(
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice([one for one in PRECISIONS if one != "float32"]),
+    type=click.Choice([one for one in ONNX_PRECISIONS if one != "float32"]),
     help="Release an ONNX file in this precision too; may be given several times.",
 )
 @click.option(

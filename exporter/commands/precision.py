@@ -11,7 +11,7 @@ import click
 from ..errors import InvalidInput
 from ..formats.onnx_choices import PRECISIONS, Precision
 from ..networks.zoo import DATASETS, DatasetSpec
-from .console import together
+from .console import F, together
 
 if TYPE_CHECKING:
     from ..data import Split
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from ..quantization.grids import Scheme
     from ..weights.core import Weights
 
-precision_option = click.option(
-    "--precision",
-    type=click.Choice(PRECISIONS),
-    help="Precision of weights and arithmetic in the ONNX file.  [default: float32]",
-)
+
+def precision_option_of(*known: Precision) -> Callable[[F], F]:
+    """The option that asks for one of these precisions."""
+    return click.option(
+        "--precision", type=click.Choice(known), help="Precision of weights and arithmetic.  [default: float32]"
+    )
+
+
+precision_option = precision_option_of(*PRECISIONS)
 quantization_options = together(
     click.option(
         "--weight-bits",

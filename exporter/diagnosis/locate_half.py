@@ -19,7 +19,7 @@ from ..gate.divergence import Located
 from ..gate.node_outputs import Run, run_all
 from ..networks.preprocess import Pixels
 from ..networks.zoo import InputVariant
-from ..quantization.half import Float16ResNet
+from ..quantization.half import HalfResNet
 from ..quantization.walk import walk
 from ..weights.core import Weights, build_network
 from .following import SUM_ULPS, Trail, search, ulp
@@ -53,7 +53,7 @@ class _Follower(nn.Module):
     def __init__(self, weights: Weights, trail: Trail) -> None:
         super().__init__()
         self._network, self._trail = build_network(weights), trail
-        self._exact = Float16ResNet(self._network, rounded=False)
+        self._exact = HalfResNet(self._network, rounded=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """The logits that the file should give, from its own numbers."""
@@ -64,7 +64,7 @@ class _Follower(nn.Module):
 class _Following:
     """Each value is what the file has, once it is compared with what its node should make of what it reads."""
 
-    def __init__(self, exact: Float16ResNet, trail: Trail) -> None:
+    def __init__(self, exact: HalfResNet, trail: Trail) -> None:
         self._exact, self._trail = exact, trail
         self._sums: list[Tensor] = []
 

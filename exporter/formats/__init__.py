@@ -8,6 +8,7 @@ back without running any code in it.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,7 +17,8 @@ from ..errors import InvalidInput
 from ..networks.zoo import InputVariant
 from ..system.files import require_utf8
 from .litert_choices import LITERT_PRECISIONS, Choices, LitertChoices
-from .onnx_choices import PRECISIONS, OnnxChoices, Precision
+from .onnx_choices import ONNX_PRECISIONS, OnnxChoices, Precision
+from .torch_choices import TORCH_PRECISIONS, chosen_torch
 
 if TYPE_CHECKING:  # the table is read by --help, which stays instant
     from torch import nn
@@ -28,7 +30,7 @@ if TYPE_CHECKING:  # the table is read by --help, which stays instant
 class Request:
     """What to serialize: a network in eval mode behind one of the input variants.
 
-    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are for ONNX and LiteRT alone, `grids`
+    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are None where the format has none, `grids`
     for an int8 file.
     """
 
@@ -44,7 +46,7 @@ class Request:
 class FileFacts:
     """What an exported file says of itself. `metadata` is None where the file carries none of ours.
 
-    `ir_version` is that of an ONNX file, `choices` those of an ONNX or LiteRT file.
+    `ir_version` is that of an ONNX file; `choices` are None where the format has none.
     """
 
     format: str
@@ -96,9 +98,9 @@ class FormatSpec:
 FORMATS: dict[str, FormatSpec] = {
     spec.name: spec
     for spec in (
-        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu", PRECISIONS),
-        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript"),
-        FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export"),
+        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu", ONNX_PRECISIONS),
+        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript", TORCH_PRECISIONS),
+        FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export", TORCH_PRECISIONS),
         FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir"),
         FormatSpec("c", "C source", ".c", "c_source", "c"),
         FormatSpec("litert", "LiteRT", ".tflite", "litert", "litert", LITERT_PRECISIONS),
@@ -124,8 +126,10 @@ def choices_for(format_name: str, precision: Precision = "float32") -> Choices |
     spec = FORMATS[format_name]
     if precision not in spec.precisions:
         raise InvalidInput(f"no {spec.title} files in {precision}. Known: {', '.join(spec.precisions)}.")
-    made: dict[str, Choices] = {
-        "onnx": OnnxChoices(precision=precision),
-        "litert": LitertChoices(precision=precision),
+    made: dict[str, Callable[[Precision], Choices | None]] = {
+        "onnx": lambda one: OnnxChoices(precision=one),
+        "litert": lambda one: LitertChoices(precision=one),
+        "torchscript": chosen_torch,
+        "torch-export": chosen_torch,
     }
-    return made.get(format_name)
+    return made[format_name](precision) if format_name in made else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InvalidInput
 from .onnx_choices import HIGHEST_BATCH, Layout, OnnxChoices, PortType, Precision
+from .torch_choices import TorchChoices
 
 LITERT_PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
@@ -33,8 +34,8 @@ class LitertChoices:
         return asdict(self)
 
 
-Choices = OnnxChoices | LitertChoices
-"""Of a file of either format."""
+Choices = OnnxChoices | LitertChoices | TorchChoices
+"""Of a file of any format that has some."""
 
 
 def chosen_litert(**options: Any) -> LitertChoices:

@@ -18,7 +18,7 @@ BatchNorm = Literal["folded", "separate"]
 Pooling = Literal["global", "average", "reduce-mean"]
 Classifier = Literal["gemm", "matmul"]
 Layout = Literal["nchw", "nhwc"]
-Precision = Literal["float32", "float16", "int8"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 PortType = Literal["float32", "float16"]
 
 
@@ -57,13 +57,14 @@ POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+ONNX_PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 PORT_TYPES: tuple[PortType, ...] = get_args(PortType)
 _KNOWN = {
     "batch_norm": BATCH_NORMS,
     "pooling": POOLINGS,
     "classifier": CLASSIFIERS,
     "layout": LAYOUTS,
-    "precision": PRECISIONS,
+    "precision": ONNX_PRECISIONS,
     "io": PORT_TYPES,
 }
 

@@ -13,6 +13,8 @@ from . import FileFacts, Request
 from .archive import canonical_archive
 from .metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
 from .ports import BATCH, example
+from .reduced_torch import in_precision
+from .torch_choices import read_torch_choices
 
 # What the graph's nodes remember of the source that made them: absolute paths, line numbers, object ids.
 _SOURCE_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn")
@@ -22,7 +24,7 @@ _SOURCE_KEYS = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node"
 def serialize(request: Request) -> bytes:
     """The whole file, metadata and labels inside as the extra file `metadata.json`."""
     program = torch.export.export(
-        request.module, (example(request.variant),), dynamic_shapes=({0: torch.export.Dim(BATCH)},)
+        in_precision(request), (example(request.variant),), dynamic_shapes=({0: torch.export.Dim(BATCH)},)
     )
     for module in program.graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
@@ -39,4 +41,4 @@ def serialize(request: Request) -> bytes:
 def inspect(path: Path) -> FileFacts:
     """What the file says of itself, read without loading it: a `.pt2` may hold pickles."""
     metadata = read_archive_metadata(path)
-    return FileFacts("torch-export", variant_of(metadata), metadata)
+    return FileFacts("torch-export", variant_of(metadata), metadata, choices=read_torch_choices(metadata))

@@ -18,6 +18,8 @@ from . import FileFacts, Request
 from .archive import canonical_archive
 from .metadata import EXTRA_FILE, dumps, read_archive_metadata, variant_of
 from .ports import example
+from .reduced_torch import in_precision
+from .torch_choices import read_torch_choices
 
 
 @tracing()
@@ -27,7 +29,7 @@ def serialize(request: Request) -> bytes:
     # no torch functions of Python's: with a mode of the caller's (a default device) a trace names values otherwise
     with torch.no_grad(), torch._C.DisableTorchFunction():
         # check_trace would run the trace once more; parity runs it far more thoroughly
-        traced = torch.jit.trace(request.module, (example(request.variant),), check_trace=False)
+        traced = torch.jit.trace(in_precision(request), (example(request.variant),), check_trace=False)
         _refuse_tf32(traced)
         torch.jit.save(traced, buffer, _extra_files={EXTRA_FILE: dumps(request.metadata)})
     return canonical_archive(buffer.getvalue())
@@ -45,4 +47,4 @@ def _refuse_tf32(traced: Any) -> None:
 def inspect(path: Path) -> FileFacts:
     """What the file says of itself, read without loading it: a TorchScript file is code."""
     metadata = read_archive_metadata(path)
-    return FileFacts("torchscript", variant_of(metadata), metadata)
+    return FileFacts("torchscript", variant_of(metadata), metadata, choices=read_torch_choices(metadata))

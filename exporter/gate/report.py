@@ -27,6 +27,7 @@ WORDS: dict[State, str] = {
 _REFERENCES = {
     "float32": "PyTorch float64, CPU",
     "float16": "float64 simulation of float16, CPU",
+    "bfloat16": "float64 simulation of bfloat16, CPU",
     "int8": "float64 simulation of int8, CPU",
 }
 

@@ -7,7 +7,7 @@ part of the error, and a runtime that computes something else is found as sharpl
 - int8: the unit is the change of a logit when one pooled value moves by a step of its grid. Correct runtimes differ by
   some of them, where a float32 factor decides a tie otherwise and the step is carried on; a runtime that does not round
   at every grid differs more. The bounds (`int8_units` of a runtime) were measured: docs/precision.md.
-- float16: the unit is what rounding at each operator costs the simulation itself.
+- float16 and bfloat16: the unit is what rounding at each operator costs the simulation itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ..formats.onnx_choices import Precision
 from ..networks.resnet import ResNet, with_input
 from ..networks.zoo import InputVariant
 from ..quantization.grids import Grids
-from ..quantization.half import Float16ResNet
+from ..quantization.half import HALVES, HalfResNet
 from ..quantization.simulation import Int8ResNet
 from ..runtimes import RuntimeSpec, open_runtime, spec_of, why_missing
 from ..runtimes.pytorch import Reference
@@ -35,8 +35,8 @@ from .compare import Bound, bound
 from .forward import Answer, Inputs, Places, forward, places
 
 YARDSTICK, CUDA_YARDSTICK = "pytorch", "pytorch-cuda"
-# Of the simulation's own error from the network whose weights alone are float16 (docs/precision.md).
-FLOAT16_MULTIPLE = 2.0
+# Of the simulation's own error from the network whose weights alone are rounded (docs/precision.md).
+HALF_MULTIPLE = 2.0
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,16 @@ def standard(
         done, total = accumulate(batches), sum(batches)
         return lambda: tell(f"{what}, {next(done):,} of {total:,} images")
 
-    def reference(module: ResNet | Int8ResNet | Float16ResNet, what: str) -> Mapping[str, NDArray[np.float64]]:
+    def reference(module: ResNet | Int8ResNet | HalfResNet, what: str) -> Mapping[str, NDArray[np.float64]]:
         double = with_input(module.double(), variant, weights.normalization).eval()
         return forward(Reference(double), inputs, everything, counting(what))[0]
 
     if precision != "float32":
         logits = reference(simulated(weights, precision), f"float64 simulation of {precision}")
-        if precision == "float16":
-            unrounded = reference(Float16ResNet(network, rounded=False), "float64 reference")
+        if precision in HALVES:
+            unrounded = reference(HalfResNet(network, precision, rounded=False), "float64 reference")
             errors = {name: float(np.abs(logits[name] - unrounded[name]).max()) for name in logits}
-            limits = {name: Bound(error, FLOAT16_MULTIPLE * error, True) for name, error in errors.items()}
+            limits = {name: Bound(error, HALF_MULTIPLE * error, True) for name, error in errors.items()}
             return Standard(precision, logits, limits)
         units = dict.fromkeys(logits, int8_unit(weights))
         return Standard(precision, logits, _in_units(units, spec_of("onnxruntime-cpu")), units=units)
@@ -114,10 +114,10 @@ def standard(
     )
 
 
-def simulated(weights: Weights, precision: Precision) -> Int8ResNet | Float16ResNet:
-    """The float64 simulation of an int8 or float16 file of `weights`. Raises `InvalidInput` for int8 without grids."""
-    if precision == "float16":
-        return Float16ResNet(build_network(weights))
+def simulated(weights: Weights, precision: Precision) -> Int8ResNet | HalfResNet:
+    """The float64 simulation of a reduced file of `weights`. Raises `InvalidInput` for int8 without grids."""
+    if precision in HALVES:
+        return HalfResNet(build_network(weights), precision)
     return Int8ResNet(build_network(weights), _grids(weights))
 
 

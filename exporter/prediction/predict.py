@@ -67,10 +67,11 @@ def classifier_of_weights(
 ) -> Iterator[Classifier]:
     """Yield `weights` in `runtime`, by default PyTorch; other runtimes run an export that lives as long as the block.
 
-    In reduced precision the default is the runtime that gates ONNX files, and int8 needs the grids. Raises
+    In reduced precision the default is what gates the first format that has it; int8 needs the grids. Raises
     `Unavailable` where the machine lacks the runtime, `InvalidInput` for one that does not run that precision.
     """
-    name = runtime or ("pytorch" if precision == "float32" else FORMATS["onnx"].gate)
+    able = (spec.gate for spec in FORMATS.values() if precision in spec.precisions)
+    name = runtime or ("pytorch" if precision == "float32" else next(able))
     require_precision(name, precision)
     with opened(weights, name, "uint8", precision=precision) as ready:
         yield Classifier(ready, weights.network.dataset.labels, "uint8", weights.normalization)

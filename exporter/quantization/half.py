@@ -1,7 +1,7 @@
-"""What a float16 file computes, in float64: the weights are float16 numbers, and so is the result of every operator.
+"""What a float16 or bfloat16 file computes, in float64: weights are such numbers, and so is what each operator gives.
 
 Sums inside of an operator are exact here. Runtimes add them up in float32, or compute all of it wider (a processor
-without float16 arithmetic): what they may differ by is a multiple of what float16 itself costs.
+without float16 arithmetic): what they may differ by is a multiple of what the precision itself costs.
 """
 
 from __future__ import annotations
@@ -15,20 +15,29 @@ from ..networks.folding import folded
 from ..networks.resnet import ResNet
 from .walk import walk
 
+HALVES: dict[str, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
-class Float16ResNet(nn.Module):
-    """`network` with its weights in float16: normalized images, float (batch, 3, 32, 32), to logits, float64.
 
-    With `rounded` every operator rounds its result to float16 (half to even), without it only the weights are rounded.
+def half_weights(network: ResNet, precision: str) -> dict[str, Tensor]:
+    """The weights of `network`, folded in float64 and rounded once, by name."""
+    rounded = {}
+    for name, numbers in folded(network).items():
+        # NumPy, for torch rounds to float32 in between
+        known = torch.from_numpy(numbers.astype(np.float16) if precision == "float16" else numbers)
+        rounded[name] = known.to(HALVES[precision])
+    return rounded
+
+
+class HalfResNet(nn.Module):
+    """`network` in a `precision` of 16 bits: normalized images, float (batch, 3, 32, 32), to logits, float64.
+
+    With `rounded` every operator rounds its result (half to even), without it only the weights are rounded.
     """
 
-    def __init__(self, network: ResNet, *, rounded: bool = True) -> None:
+    def __init__(self, network: ResNet, precision: str = "float16", *, rounded: bool = True) -> None:
         super().__init__()
-        self.network, self._rounded = network, rounded
-        self._weights = {
-            name: torch.from_numpy(numbers.astype(np.float16).astype(np.float64))
-            for name, numbers in folded(network).items()
-        }
+        self.network, self._rounded, self._dtype = network, rounded, HALVES[precision]
+        self._weights = {name: numbers.double() for name, numbers in half_weights(network, precision).items()}
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -59,4 +68,4 @@ class Float16ResNet(nn.Module):
         return self._half(value) if name == "input" else value
 
     def _half(self, value: Tensor) -> Tensor:
-        return value.half().to(value.dtype) if self._rounded else value
+        return value.to(self._dtype).to(value.dtype) if self._rounded else value

@@ -78,8 +78,8 @@ class TimesCopies(Protocol):
         """As `Runtime.logits`, and the seconds of copying images to the device and logits back."""
 
 
-ALL_PRECISIONS = ("float32", "float16", "int8")
-FLOAT32, FLOATS = ("float32",), ("float32", "float16")
+OF_ONNX = ("float32", "float16", "int8")
+FLOAT32, FLOATS, OF_TORCH = ("float32",), ("float32", "float16"), ("float32", "float16", "bfloat16")
 # twice and more of what correct runtimes were off by, docs/precision.md
 ROUNDS_AT_EVERY_GRID = (24.0, 2.0)
 FOLDS_GRIDS_AWAY = (104.0, 14.0)
@@ -114,7 +114,7 @@ class RuntimeSpec:
     images: int | None = None
     larger_batches: tuple[int, ...] = ()
     patience_s: float = 120.0
-    precisions: tuple[str, ...] = ALL_PRECISIONS
+    precisions: tuple[str, ...] = OF_ONNX
     int8_units: tuple[float, float] = ROUNDS_AT_EVERY_GRID
     float32_slack: float = 1.0
     library: str | None = None
@@ -150,7 +150,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "TorchScript, CPU",
             "torchscript",
             "torchscript:open_cpu",
-            precisions=FLOAT32,
+            precisions=OF_TORCH,
             library="torch",
         ),
         RuntimeSpec(
@@ -158,7 +158,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "torch.export, CPU",
             "torch-export",
             "torch_export:open_cpu",
-            precisions=FLOAT32,
+            precisions=OF_TORCH,
             library="torch",
         ),
         RuntimeSpec(

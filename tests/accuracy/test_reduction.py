@@ -141,4 +141,4 @@ def test_missing_data_of_the_environment_are_a_reason(monkeypatch: pytest.Monkey
 def test_float32_has_no_budget(run: Run, tmp_path: Path) -> None:
     done = run("onnx", "resnet20", "--accuracy-budget", "1", "--output", tmp_path / "a.onnx")
     assert done.exit_code == 2
-    assert "--accuracy-budget is for --precision int8 and float16. Leave it away." in done.stderr
+    assert "--accuracy-budget is for a reduced --precision. Leave it away." in done.stderr

@@ -20,7 +20,7 @@ from ...formats.ports import described_ports
 from ...gate.compare import MULTIPLE, ULPS, YARDSTICK_LIMIT_ULPS
 from ...gate.inputs import BATCH_SIZES, input_sets
 from ...gate.report import ParityReport
-from ...gate.standard import FLOAT16_MULTIPLE
+from ...gate.standard import HALF_MULTIPLE
 from ...networks.zoo import IMAGE_SIZE, RELEASED_VARIANTS, InputVariant, NetworkSpec
 from ...runtimes import spec_of
 from ...system.version import __version__
@@ -33,7 +33,7 @@ PARITY_SCHEMA = 2
 _LIBRARIES = ("torch", "onnx")
 _LARGEST, _MEAN = spec_of(JUDGE).int8_units
 _REDUCED_RULES: dict[Precision, dict[str, float]] = {  # docs/precision.md
-    "float16": {"multiple": FLOAT16_MULTIPLE},
+    "float16": {"multiple": HALF_MULTIPLE},
     "int8": {"largest_units": _LARGEST, "mean_units": _MEAN},
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ...errors import GateFailed, InvalidInput
-from ...formats.onnx_choices import PRECISIONS, OnnxChoices, Precision
+from ...formats.onnx_choices import ONNX_PRECISIONS, OnnxChoices, Precision
 from ...networks.zoo import (
     RELEASED_VARIANTS,
     DatasetSpec,
@@ -94,8 +94,8 @@ class LoadedNetwork(ABC):
         `InvalidInput` where it was not, `Unavailable` where the device asked for is not the one that would run it.
         """
         require_variant(variant, RELEASED_VARIANTS)
-        if precision not in PRECISIONS:
-            raise InvalidInput(f"no precision {precision!r}. Known: {', '.join(PRECISIONS)}.")
+        if precision not in ONNX_PRECISIONS:
+            raise InvalidInput(f"no precision {precision!r}. Known: {', '.join(ONNX_PRECISIONS)}.")
         return _open(*self._onnx(variant, precision), device).inference
 
     def predict(self, images: NDArray[np.uint8]) -> Predicted:
