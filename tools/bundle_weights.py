@@ -18,7 +18,8 @@ from typing import Any
 import click
 
 from cifar_export.accuracy.score import score
-from cifar_export.commands.console import Command, data_dir_option
+from cifar_export.commands.console import Command
+from cifar_export.commands.options import data_dir_option
 from cifar_export.data import load_split
 from cifar_export.errors import GateFailed, InvalidInput, from_os_error
 from cifar_export.networks.zoo import named

@@ -26,7 +26,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from cifar_export.commands.console import Command, echo_json, json_option
+from cifar_export.commands.console import Command, echo_json
+from cifar_export.commands.options import json_option
 from cifar_export.errors import GateFailed, Unavailable
 from cifar_export.exporting.artifact import export
 from cifar_export.networks.zoo import network

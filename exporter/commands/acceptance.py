@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from ..errors import InvalidInput, Unavailable
 from ..formats.onnx_choices import Precision
 from ..networks.zoo import InputVariant, NetworkSpec
-from .console import data_dir_option, together
+from .options import data_dir_option, together
 
 if TYPE_CHECKING:
     from ..accuracy.evaluation import Evaluation

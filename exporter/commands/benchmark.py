@@ -11,20 +11,9 @@ import click
 from ..errors import InvalidInput
 from ..formats.onnx_choices import PRECISIONS
 from ..networks.zoo import InputVariant
-from .console import (
-    SUBJECT,
-    Command,
-    Terminated,
-    asked,
-    echo_json,
-    input_option,
-    json_option,
-    refuse_guessing,
-    runtime_option,
-    trust_option,
-    weights_options,
-    wide_option,
-)
+from .asked import asked, refuse_guessing
+from .console import Command, Terminated, echo_json
+from .options import SUBJECT, input_option, json_option, runtime_option, trust_option, weights_options, wide_option
 from .precision import made_ready
 from .strangers import is_stranger
 from .streams import INTERRUPTED, say, verdict

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ..networks.zoo import DATASETS
-from .console import KEPT, Group, data_dir_option, echo_json, json_option, leave_interrupted
+from .console import KEPT, Group, echo_json, leave_interrupted
+from .options import data_dir_option, json_option
 from .streams import say, verdict
 
 

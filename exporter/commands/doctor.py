@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from ..errors import Unavailable
-from .console import Command, data_dir_option, echo_json, json_option, wide_option
+from .console import Command, echo_json
+from .options import data_dir_option, json_option, wide_option
 
 
 @click.command(cls=Command, examples=["cifar-export doctor", "cifar-export doctor --wide"])

@@ -11,18 +11,14 @@ import click
 
 from ..errors import InvalidInput
 from ..networks.zoo import DatasetSpec, InputVariant, Normalization
-from .console import (
-    Asked,
-    Command,
-    asked,
+from .asked import Asked, asked, refuse_guessing, refuse_trust_without_file
+from .console import Command, echo_json
+from .options import (
     data_dir_option,
-    echo_json,
     file_options,
     input_option,
     json_option,
     network_options,
-    refuse_guessing,
-    refuse_trust_without_file,
     runtime_option,
     wide_option,
 )

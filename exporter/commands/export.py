@@ -26,7 +26,9 @@ from ..formats.onnx_choices import (
 from ..formats.torch_choices import TORCH_PRECISIONS, chosen_torch
 from ..networks.zoo import InputVariant
 from .acceptance import Acceptance, accuracy_options
-from .console import Command, F, asked, echo_json, input_option, json_option, network_options, together
+from .asked import asked
+from .console import Command, echo_json
+from .options import F, input_option, json_option, network_options, together
 from .precision import made_ready, precision_option_of, quantization_options
 from .streams import say
 from .subjects import called

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .console import KEPT, Command, echo_json, json_option, leave_interrupted, signer_options
+from .console import KEPT, Command, echo_json, leave_interrupted
+from .options import json_option, signer_options
 
 
 @click.command(

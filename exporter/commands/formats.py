@@ -6,7 +6,8 @@ import click
 
 from ..formats import FORMATS
 from ..runtimes import spec_of, why_missing
-from .console import Command, echo_json, json_option
+from .console import Command, echo_json
+from .options import json_option
 
 
 @click.command(cls=Command, examples=["cifar-export formats", "cifar-export formats --json"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .console import MODEL, Command, echo_json, json_option, wide_option
+from .console import Command, echo_json
+from .options import MODEL, json_option, wide_option
 
 
 @click.command(cls=Command, examples=["cifar-export models", "cifar-export models resnet110 --json"])

@@ -12,14 +12,13 @@ from ..errors import InvalidInput, Unavailable
 from ..formats.onnx_choices import ONNX_PRECISIONS, Precision
 from ..networks.zoo import DATASETS, NETWORKS, DatasetSpec, find_model, find_network, in_order, network
 from ..release.required import Wanted
-from .console import (
+from .asked import asked
+from .console import Command, echo_json
+from .options import (
     NETWORK,
     SUBJECT,
-    Command,
     Dataset,
-    asked,
     data_dir_option,
-    echo_json,
     json_option,
     labels_option,
     reading_options,

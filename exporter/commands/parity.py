@@ -12,20 +12,9 @@ import click
 from ..errors import InvalidInput
 from ..networks.zoo import DATASETS, DatasetSpec, InputVariant
 from ..system.files import require_target
-from .console import (
-    Asked,
-    Command,
-    asked,
-    echo_json,
-    file_options,
-    input_option,
-    json_option,
-    network_options,
-    refuse_guessing,
-    refuse_trust_without_file,
-    runtime_option,
-    wide_option,
-)
+from .asked import Asked, asked, refuse_guessing, refuse_trust_without_file
+from .console import Command, echo_json
+from .options import file_options, input_option, json_option, network_options, runtime_option, wide_option
 from .precision import made_ready, precision_option, refuse_precision
 from .strangers import Stranger, as_laid_out, is_stranger, layout_option, name_of, refuse_two_files, stranger_of
 from .streams import say, verdict

@@ -11,7 +11,7 @@ import click
 from ..errors import InvalidInput
 from ..formats.onnx_choices import PRECISIONS, Precision
 from ..networks.zoo import DATASETS, DatasetSpec
-from .console import F, together
+from .options import F, together
 
 if TYPE_CHECKING:
     from ..data import Split

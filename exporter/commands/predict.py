@@ -12,12 +12,10 @@ from ..errors import InvalidInput
 from ..networks.labels import read_labels
 from ..networks.normalization import parse_normalization
 from ..networks.zoo import DATASETS, DatasetSpec
-from .console import (
-    Command,
-    asked,
-    dataset_of,
+from .asked import asked, dataset_of
+from .console import Command, echo_json
+from .options import (
     dataset_option,
-    echo_json,
     json_option,
     labels_option,
     reading_options,

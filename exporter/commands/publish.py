@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from .console import Command, echo_json, json_option
+from .console import Command, echo_json
+from .options import json_option
 
 
 @click.command(cls=Command, examples=["cifar-export publish artifacts/releases/1.0.0 --hub ORG/NAME --dry-run"])

@@ -12,7 +12,9 @@ from ..errors import InvalidInput, Unavailable, from_os_error
 from ..networks.zoo import DATASETS
 from ..system.files import no_empty_parents
 from ..training.options import FINETUNING, MOST_EPOCHS
-from .console import Command, asked, data_dir_option, echo_json, json_option, leave_interrupted, network_options
+from .asked import asked
+from .console import Command, echo_json, leave_interrupted
+from .options import data_dir_option, json_option, network_options
 from .precision import quantization_options
 from .streams import say
 from .subjects import WEIGHTS as KNOWN

@@ -15,7 +15,7 @@ from ..formats.onnx_choices import LAYOUTS
 from ..networks.labels import read_labels
 from ..networks.normalization import parse_normalization
 from ..networks.zoo import DATASETS, DatasetSpec, InputVariant, Normalization
-from .console import dataset_of
+from .asked import dataset_of
 from .subjects import called
 
 if TYPE_CHECKING:

@@ -12,18 +12,9 @@ from ..networks.normalization import parse_normalization
 from ..networks.zoo import DatasetSpec, Normalization, find_network, network
 from ..training.options import HIGHEST_SEED, MOST_EPOCHS, NamedWeights, Options
 from ..training.recipe import PRESETS, Recipe, preset
-from .console import (
-    MODEL,
-    MODEL_OR_NETWORK,
-    Command,
-    data_dir_option,
-    dataset_of,
-    dataset_option,
-    echo_json,
-    json_option,
-    leave_interrupted,
-    reading_options,
-)
+from .asked import dataset_of
+from .console import Command, echo_json, leave_interrupted
+from .options import MODEL, MODEL_OR_NETWORK, data_dir_option, dataset_option, json_option, reading_options
 from .streams import say
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .console import Command, echo_json, json_option, signer_options
+from .console import Command, echo_json
+from .options import json_option, signer_options
 from .streams import verdict
 
 if TYPE_CHECKING:

@@ -112,7 +112,8 @@ def test_a_process_that_is_ended_says_so_and_leaves_nothing(tmp_path: Path, numb
 import os, signal, sys
 from pathlib import Path
 import click
-from cifar_export.commands.console import Command, Group, end_on_termination, json_option
+from cifar_export.commands.console import Command, Group, end_on_termination
+from cifar_export.commands.options import json_option
 from cifar_export.system.files import staged
 
 @click.group(cls=Group)
