@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from ..weights.core import Weights
 
 CHECKPOINT, LOG, WEIGHTS, CURVE = "checkpoint.pt", "log.jsonl", "weights.safetensors", "curve.png"
+"""Names of the files of a run, in its folder."""
 FINETUNING = "finetuning.pt"
 """The checkpoint of a finetuning with rounded weights."""
-"""Names of the files of a run, in its folder."""
 RUNS = Path("artifacts/runs")
 HIGHEST_SEED = 2**32 - 1
 """What every generator of random numbers takes."""
