@@ -53,7 +53,9 @@ def precision(recipe: Recipe, device: torch.device) -> str:
 def compiled(network: nn.Module, device: torch.device) -> tuple[Callable[[Tensor], Tensor], str]:
     """`network` compiled for a GPU, and why not where that is impossible (empty where it worked).
 
-    On a CPU compiling costs a minute and gains nothing. Compiled for each size of batch, of which an epoch has two at
+    On a CPU compiling costs a minute and loses: 0.91 of the speed of eager steps with the whole network compiled, 0.33
+    with batch norms, ReLUs and additions alone, which are 28 % of a step (torch 2.15, ResNet-20, batch 128, bfloat16,
+    processor time of one AMD EPYC core). Compiled for each size of batch, of which an epoch has two at
     most: kernels for any size are slower.
     """
     if device.type != "cuda":
