@@ -222,8 +222,8 @@ def litert(batch: int, precision: str, **shared: Any) -> None:
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
-    LiteRT was TensorFlow Lite. Images come channels last, pixels and floats. The file appears only after LiteRT has computed the same with it as
-    PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].tflite.
+    LiteRT was TensorFlow Lite. Images come channels last, pixels and floats. The file appears only after LiteRT has
+    computed the same with it as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].tflite.
     """
     _export("litert", choices=chosen_litert(batch=batch, precision=precision), **shared)
 
