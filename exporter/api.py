@@ -32,7 +32,7 @@ __all__ = ["evaluate", "export", "load", "parity", "predict", "verify"]
 
 def export(
     name: str,
-    format: Literal["onnx", "torchscript", "torch-export", "openvino", "c", "litert"] = "onnx",
+    format: Literal["onnx", "torchscript", "torch-export", "openvino", "c", "litert", "executorch"] = "onnx",
     *,
     output: str | Path | None = None,
     input: Literal["float32", "uint8", "unit"] | None = None,

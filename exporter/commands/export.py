@@ -237,14 +237,28 @@ def c_source(**shared: Any) -> None:
 @accuracy_options
 @export_options("litert")
 def litert(batch: int, precision: Precision | None, **shared: Any) -> None:
-    """Export NETWORK to a LiteRT file (TensorFlow Lite), and check its results.
+    """Export NETWORK to a LiteRT file, and check its results.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
-    Images come channels last, pixels and floats. The file appears only after LiteRT has computed the same with it as
-    PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].tflite.
+    LiteRT was TensorFlow Lite. Images come channels last, pixels and floats. The file appears only after LiteRT has
+    computed the same with it as PyTorch in float64. By default it is
+    artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].tflite.
     """
     _export("litert", choices=chosen_litert(batch=batch, precision=precision or "float32"), **shared)
+
+
+@click.command(cls=Command, examples=["cifar-export executorch resnet20 --input uint8 -o model.pte"])
+@export_options("executorch")
+def executorch(**shared: Any) -> None:
+    """Export NETWORK to an ExecuTorch program, and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
+
+    The program takes batches of 1 to 64 and computes with XNNPACK. It appears only after ExecuTorch has computed the
+    same with it as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].pte.
+    """
+    _export("executorch", **shared)
 
 
 def _export(

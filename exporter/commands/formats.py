@@ -15,7 +15,8 @@ from .options import json_option
 def formats(as_json: bool) -> None:
     """List the file formats and where each is proved.
 
-    Every format takes batches of any size, but C takes one image and LiteRT a fixed size; ONNX takes either. A new file
+    Every format takes batches of any size, but C takes one image, LiteRT a fixed size and ExecuTorch 64 images at most;
+    ONNX takes a fixed size, too. A new file
     is proved in the runtime that is named here; `cifar-export parity` runs it in all that read it.
     """
     known = [(spec, why_missing(spec.gate)) for spec in FORMATS.values()]

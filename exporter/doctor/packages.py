@@ -15,7 +15,17 @@ from ..system.version import __version__
 from .report import Check
 
 _SHOWN = (
-    *("torch", "torchvision", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tract", "ai-edge-litert"),
+    *(
+        "torch",
+        "torchvision",
+        "onnx",
+        "onnxruntime",
+        "onnxruntime-gpu",
+        "openvino",
+        "tract",
+        "ai-edge-litert",
+        "executorch",
+    ),
     *("numpy", "pillow", "safetensors", "click", "rich", "platformdirs", "urllib3", "filelock", "packaging"),
 )
 _PAIR = "Install the pair from one index: `pip install --force-reinstall torch torchvision`."

@@ -104,6 +104,7 @@ FORMATS: dict[str, FormatSpec] = {
         FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir"),
         FormatSpec("c", "C source", ".c", "c_source", "c"),
         FormatSpec("litert", "LiteRT", ".tflite", "litert", "litert", LITERT_PRECISIONS),
+        FormatSpec("executorch", "ExecuTorch", ".pte", "executorch", "executorch"),
     )
 }
 

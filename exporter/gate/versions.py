@@ -18,6 +18,7 @@ PACKAGES = (
     "opencv-python",
     "tract",
     "ai-edge-litert",
+    "executorch",
 )
 
 

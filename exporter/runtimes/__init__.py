@@ -299,6 +299,18 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             apart=True,
         ),
         RuntimeSpec(
+            "executorch",
+            "ExecuTorch, CPU",
+            "executorch",
+            "executorch:open_cpu",
+            "executorch:missing_cpu",
+            by_default=False,
+            precisions=FLOAT32,
+            float32_slack=ADDS_ONE_BY_ONE,
+            library="executorch.runtime",
+            apart=True,
+        ),
+        RuntimeSpec(
             "onnx-reference", "ONNX reference evaluator", "onnx", "onnx_reference:open_cpu", images=8, precisions=FLOATS
         ),
         RuntimeSpec(

@@ -1,6 +1,6 @@
 """LiteRT, formerly TensorFlow Lite, on the CPU: as its interpreter comes, with XNNPACK, and with its reference kernels.
 
-The reference kernels are those without any optimization; microcontrollers round int8 as they do.
+The reference kernels are those without any optimization.
 """
 
 from __future__ import annotations

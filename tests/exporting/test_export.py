@@ -15,7 +15,7 @@ import pytest
 
 from cifar_export.errors import GateFailed, Unavailable
 from cifar_export.exporting.artifact import export
-from cifar_export.formats import FORMATS, FileFacts, FormatSpec
+from cifar_export.formats import FORMATS, FileFacts, FormatSpec, choices_for
 from cifar_export.formats.metadata import describe
 from cifar_export.formats.onnx_choices import OnnxChoices
 from cifar_export.networks.resnet import with_input
@@ -37,8 +37,9 @@ def test_the_sidecar_describes_the_file(exported, weights20, format_name):
     assert sidecar["bytes"] == artifact.path.stat().st_size
     assert sidecar["labels"] == list(CIFAR10.labels)
     assert (sidecar["mean"], sidecar["std"]) == tuple(weights20.normalization.as_dict().values())
-    assert sidecar["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 32, 32, 3]}]
-    assert sidecar["outputs"] == [{"name": "logits", "dtype": "float32", "shape": ["batch", 10]}]
+    batch = 1 if format_name == "litert" else "batch"
+    assert sidecar["inputs"] == [{"name": "image", "dtype": "uint8", "shape": [batch, 32, 32, 3]}]
+    assert sidecar["outputs"] == [{"name": "logits", "dtype": "float32", "shape": [batch, 10]}]
 
 
 COPY = """
@@ -128,7 +129,7 @@ def test_a_file_that_says_other_things_of_itself_than_were_asked_is_refused(
     weights20, tmp_path, monkeypatch, format_name, lie
 ):
     """Whatever the format: what stands in the file is read back before it appears."""
-    choices = OnnxChoices() if format_name == "onnx" else None
+    choices = choices_for(format_name)
     said = {"variant": "float32", "metadata": describe(weights20, "float32", checked=False, choices=choices)}
 
     def tried(facts):

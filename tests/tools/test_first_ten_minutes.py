@@ -20,7 +20,7 @@ from support.paths import ROOT
 SCRIPT = ROOT / "tools" / "first_ten_minutes.sh"
 PAGE = ROOT / "docs" / "first-ten-minutes.md"
 BLOCK = re.compile(r"^```text\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
-OF_DEMO = ("openvino", "cv2", "tract", "emx_onnx_cgen")
+OF_DEMO = ("openvino", "cv2", "tract", "emx_onnx_cgen", "ai_edge_litert")
 """The runtimes that `make demo` brings, and that the page has rows of."""
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="opens a pseudo terminal as Linux does")
