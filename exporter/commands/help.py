@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "--no-check",
     ),
     "Measurement": ("--device", "--threads", "--time-limit", "--compare", "--allow"),
-    "Release": ("--version", "--jobs", "--no-cache", "--sign-key", "--license"),
+    "Release": ("--version", "--format", "--jobs", "--no-cache", "--sign-key", "--license"),
     "Result": ("--output", "--golden", "--report", "--save-repro", "--tensorboard", "--wide", "--json", "--help"),
 }
 """The options under each heading; what a command has besides stands under "Options"."""

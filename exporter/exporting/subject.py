@@ -123,11 +123,11 @@ def facts_of_export(file: Path, weights: Weights, variant: InputVariant | None, 
 def require_trusted(path: Path, *, trust: bool) -> None:
     """Refuse a file that cannot be read, or is code that neither its sidecar nor the user vouches for.
 
-    TorchScript is code, and loading a .pt2 may unpickle; an ONNX file is data. The sidecar protects against files
-    damaged, mixed up or replaced since the export, not against someone who can write both.
+    TorchScript and C are code, and loading a .pt2 may unpickle; the other files are data. The sidecar protects against
+    files damaged, mixed up or replaced since the export, not against someone who can write both.
     """
     require_file(path)
-    if not trust and format_of(path).name != "onnx":
+    if not trust and format_of(path).code:
         require_vouched(path)
 
 

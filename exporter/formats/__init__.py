@@ -8,11 +8,12 @@ back without running any code in it.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unavailable
 from ..networks.zoo import InputVariant
 from ..system.files import require_utf8
 from .onnx_choices import PRECISIONS, OnnxChoices, Precision
@@ -77,7 +78,9 @@ class FormatModule(Protocol):
 class FormatSpec:
     """A line in the table: `suffix` of file names, module, and the runtime whose parity gates a new file.
 
-    `precisions`: those that files of the format can be in.
+    `precisions`: those that files of the format can be in. `library`: the distribution that writes it, where not every
+    installation has it; the extra of setup.cfg with it is called as the format. `code`: running such a file runs what
+    is written in it, so that somebody must vouch for it.
     """
 
     name: str
@@ -86,6 +89,8 @@ class FormatSpec:
     module: str
     gate: str
     precisions: tuple[Precision, ...] = ("float32",)
+    library: str | None = None
+    code: bool = False
 
     def load(self) -> FormatModule:
         """Import the format's module, which brings torch and maybe onnx."""
@@ -96,12 +101,18 @@ FORMATS: dict[str, FormatSpec] = {
     spec.name: spec
     for spec in (
         FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu", PRECISIONS),
-        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript"),
-        FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export"),
-        FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir"),
-        FormatSpec("c", "C source", ".c", "c_source", "c"),
+        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript", code=True),
+        FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export", code=True),
+        FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir", library="openvino"),
+        FormatSpec("c", "C source", ".c", "c_source", "c", library="emx-onnx-cgen", code=True),
     )
 }
+
+
+def require_library(spec: FormatSpec) -> None:
+    """Raise `Unavailable` with the fix where what writes files of that format is not installed."""
+    if spec.library and importlib.util.find_spec(spec.library.replace("-", "_")) is None:
+        raise Unavailable(f"{spec.library} is not installed. `pip install 'cifar-export[{spec.name}]'`.")
 
 
 def format_of(path: Path) -> FormatSpec:

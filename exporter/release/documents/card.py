@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...formats import FORMATS
 from ...networks.interval import wilson
 from ...networks.zoo import DATASETS, IMAGE_SIZE
+from ...runtimes import spec_of
 from ..contents import title_of
-from ..layout import FULL
+from ..layout import FULL, FURTHER, further_file
 
 TEMPLATE = "card.md.j2"
 LICENSE = "bsd-3-clause"  # as the hub spells the one in LICENSE
@@ -27,6 +29,7 @@ _PURPOSES = {  # file name: what it is for
     "model-int8.onnx": "the same with weights and arithmetic in int8",
     "model.torchscript.pt": "TorchScript, normalized input",
     "model.pt2": "`torch.export`, normalized input",
+    **{further_file(name): said for name, said in FURTHER.items()},
 }
 
 
@@ -72,7 +75,16 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         models=list(config["models"]),
         purposes=_PURPOSES,
         golden={file: golden["folder"] for file, golden in config["golden"].items()},
+        vectors={
+            folder: [file for file, held in config["golden"].items() if held["folder"] == folder]
+            for folder in sorted({held["folder"] for held in config["golden"].values()})
+        },
         reduced=config["reduced"],
+        further=config["further"],
+        atol={file: held["atol"] for file, held in config["golden"].items()},
+        formats={name: FORMATS[name].title for name in config["further"]},
+        runtimes={found["runtime"]: spec_of(found["runtime"]).title for found in config["further"].values()},
+        coded=[found["file"] for name, found in config["further"].items() if FORMATS[name].code],
         full=FULL,
         images=_GOLDEN_IMAGES,
         side=IMAGE_SIZE,

@@ -34,6 +34,8 @@ _MIME = {
     ".safetensors": "application/octet-stream",
     ".pt": "application/zip",
     ".pt2": "application/zip",
+    ".zip": "application/zip",
+    ".c": "text/x-c",
 }
 _WHAT = {
     WEIGHTS: "the weights",
