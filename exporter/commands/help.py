@@ -17,7 +17,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "File": (
         *("--file", "--trust-file", "--target", "--opset", "--batch", "--batch-norm", "--pooling", "--classifier"),
-        *("--input", "--layout", "--precision", "--weight-bits", "--scheme", "--calibration"),
+        *("--input", "--layout", "--precision", "--format", "--weight-bits", "--scheme", "--calibration"),
     ),
     "Proof and accuracy": (
         *("--runtime", "--all-runtimes", "--data-dir", "--test-set", "--top", "--batch-size", "--check-accuracy"),
@@ -25,7 +25,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "--no-check",
     ),
     "Measurement": ("--device", "--threads", "--time-limit", "--compare", "--allow"),
-    "Release": ("--version", "--format", "--jobs", "--no-cache", "--sign-key", "--license"),
+    "Release": ("--version", "--jobs", "--no-cache", "--sign-key", "--license"),
     "Result": ("--output", "--golden", "--report", "--save-repro", "--tensorboard", "--wide", "--json", "--help"),
 }
 """The options under each heading; what a command has besides stands under "Options"."""

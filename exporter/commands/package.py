@@ -72,8 +72,7 @@ weights_options = together(
     cls=Command,
     examples=[
         "cifar-export package --version 1.0.0",
-        "cifar-export package resnet20 --version 1.0.0 --jobs 2 -o releases",
-        "cifar-export package resnet20 --version 1.0.0 --format openvino --format c",
+        "cifar-export package resnet20 --version 1.0.0 --jobs 2 --format openvino",
     ],
 )
 @click.argument("subjects", metavar="[NETWORK]...", nargs=-1, type=SUBJECT)
