@@ -57,8 +57,9 @@ def export(
     `cifar-export train` says it is of. `mean` and `std` (R, G, B, of pixels in 0..1) are what a checkpoint was trained
     with that does not state it. `key` is the state dict to take of several, and `shortcut` says where shortcuts without
     parameters pad channels (docs/checkpoints.md). `target` (a consumer of the table in docs/targets.md) and what
-    follows it, which beats it, are for ONNX alone; `input` is float32 where neither says otherwise. int8 takes the
-    ranges that the weights have, or measures them on the CIFAR pictures that come along.
+    follows it, which beats it, are for ONNX alone, but that `precision` may be int8 for ort; `input` is float32 where
+    neither says otherwise. int8 takes the ranges that the weights have, or measures them on the CIFAR pictures that
+    come along.
 
     Raises `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands at
     `output`.
@@ -78,9 +79,9 @@ def export(
     asked: dict[str, Any] = {"opset": opset, "batch": batch, "batch_norm": batch_norm, "pooling": pooling}
     asked |= {"classifier": classifier, "layout": layout, "precision": precision}
     given = {what: value for what, value in {"target": target, **asked}.items() if value is not None}
-    if given and format != "onnx":
-        what, value = next(iter(given.items()))
-        raise InvalidInput(f"{what} {value} for {format}, which has none. Leave it out.")
+    others = [what for what in given if format != "onnx" and (what != "precision" or not FORMATS[format].has_choices)]
+    if others:
+        raise InvalidInput(f"{others[0]} {given[others[0]]} for {format}, which has none. Leave it out.")
     if input is not None:
         require_variant(input)
     choices, variant = chosen(target, input, **asked)
@@ -88,7 +89,7 @@ def export(
         prepared(_weights(name, weights, mean, std, key, shortcut), choices.precision),
         format,
         variant=variant,
-        choices=choices if format == "onnx" else None,
+        choices=choices if FORMATS[format].has_choices else None,
         output=_path(output),
     )
 

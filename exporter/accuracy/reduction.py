@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..data import Split
 from ..errors import GateFailed
+from ..formats import format_of
 from ..formats.onnx_choices import Precision
 from ..gate.inputs import bundled_images
 from ..networks.zoo import InputVariant
@@ -112,7 +113,7 @@ def against_float32(
     why_not: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Reduction:
-    """Compare the exported ONNX `file` with the float32 network of `weights`, both in ONNX Runtime on the CPU.
+    """Compare the exported `file` with the float32 network of `weights`, both in ONNX Runtime on the CPU.
 
     On the test pictures of `split`, or on the bundled ones where there is none: `why_not` says why. Raises `GateFailed`
     where the file loses more than `budget` points of top-1.
@@ -122,7 +123,7 @@ def against_float32(
     if progress is not None:
         progress(f"{precision} and float32 on {len(images):,} {'bundled' if split is None else 'test'} pictures")
     full = score(weights, shown, JUDGE, variant=variant).predictions
-    reduced = score(weights, shown, JUDGE, file=file).predictions
+    reduced = score(weights, shown, format_of(file).gate, file=file).predictions
     if split is None:
         said = f"{NOT_CHECKED}: {why_not}" if why_not else NOT_CHECKED
         return Reduction(precision, len(images), int((full == reduced).sum()), reason=said)

@@ -1,4 +1,4 @@
-"""`cifar-export onnx`, `torchscript`, `torch-export`, `openvino` and `c`: one file each, proved before it appears."""
+"""`cifar-export onnx` and its siblings for other formats: one file each, proved before it appears."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ..formats.onnx_choices import (
     POOLINGS,
     TARGETS,
     OnnxChoices,
+    Precision,
     chosen,
 )
 from ..networks.zoo import InputVariant
@@ -176,6 +177,30 @@ def openvino(**shared: Any) -> None:
     artifacts/exports/<dataset>_<model>[-uint8|-unit].openvino.zip.
     """
     _export("openvino", **shared)
+
+
+@click.command(
+    cls=Command,
+    examples=["cifar-export ort resnet20 --input uint8 -o model.ort", "cifar-export ort resnet20 --precision int8"],
+)
+@click.option(
+    "--precision",
+    type=click.Choice(FORMATS["ort"].precisions),
+    help="Precision of weights and arithmetic in the file.  [default: float32]",
+)
+@quantization_options
+@accuracy_options
+@export_options("ort")
+def ort(precision: Precision | None, **shared: Any) -> None:
+    """Export NETWORK to ONNX Runtime's own format, and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
+
+    The file is for ONNX Runtime's mobile packages and builds with few operators; beside it stands
+    <name>.required_operators.config, which such a build reads. It appears only after ONNX Runtime has computed the same
+    with it as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].ort.
+    """
+    _export("ort", choices=OnnxChoices(precision=precision or "float32"), **shared)
 
 
 @click.command("c", cls=Command, examples=["cifar-export c resnet20 --input uint8 -o model.c"])

@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InvalidInput, first_line
 from ..exporting.precision import prepared
 from ..exporting.subject import Subject, contradicting, facts_of, precision_of, require_reader
+from ..formats import FORMATS
 from ..formats.onnx_choices import Precision
 from ..gate.check import check
 from ..gate.inputs import input_sets
@@ -71,6 +72,8 @@ def prove(
     if file is not None:
         facts = facts_of(file, variant, trust=trust_file)
         fitting = [name for name in names if spec_of(name).reads in (facts.format, "network")]
+        if not runtimes and all(spec_of(name).reads == "network" for name in fitting):
+            fitting.append(FORMATS[facts.format].gate)  # of formats whose readers are not asked by default
         for name in runtimes:
             if name not in fitting:
                 require_reader(name, file, facts.format)

@@ -71,7 +71,7 @@ class Subject:
                 self._weights,
                 format_name,
                 variant=self._variant,
-                choices=self._choices if format_name == "onnx" else None,
+                choices=self._choices if FORMATS[format_name].has_choices else None,
                 output=output,
                 checked=False,
                 progress=self._progress,

@@ -2,14 +2,16 @@
 
 A format module has two functions: `serialize(request) -> bytes`, the whole file, equal for equal inputs whatever the
 folder, the user, the date or the output's name; and `inspect(path) -> FileFacts`, what a file says of itself, read
-back without running any code in it.
+back without running any code in it. One whose files have others beside them (`FormatSpec.beside`) has a third:
+`companions(data) -> dict[str, bytes]`, their contents by the ending of their names, of what stands in the file.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:  # the table is read by --help, which stays instant
 class Request:
     """What to serialize: a network in eval mode behind one of the input variants.
 
-    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are for ONNX alone, `grids`
+    `metadata` is the document of `cifar_export.formats.metadata`; `choices` are for formats that have some, `grids`
     for an int8 file.
     """
 
@@ -44,7 +46,7 @@ class Request:
 class FileFacts:
     """What an exported file says of itself. `metadata` is None where the file carries none of ours.
 
-    `ir_version` and `choices` are those of an ONNX file.
+    `ir_version` and `choices` are those of an ONNX file, and of one that was made of it and says so.
     """
 
     format: str
@@ -65,13 +67,16 @@ class FileFacts:
 
 
 class FormatModule(Protocol):
-    """The two functions of a module in this package."""
+    """The functions of a module in this package; those with files beside theirs have `companions`, too."""
 
     def serialize(self, request: Request) -> bytes:
         """The whole file."""
 
     def inspect(self, path: Path) -> FileFacts:
         """What a file says of itself."""
+
+    def companions(self, data: bytes) -> dict[str, bytes]:
+        """What belongs beside a file with that content, by the ending of its name."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ class FormatSpec:
 
     `precisions`: those that files of the format can be in. `library`: the distribution that writes it, where not every
     installation has it; the extra of setup.cfg with it is called as the format. `code`: running such a file runs what
-    is written in it, so that somebody must vouch for it.
+    is written in it, so that somebody must vouch for it. `beside`: what else is written, by the ending of its name in
+    the place of `suffix`, and what it is.
     """
 
     name: str
@@ -91,6 +97,16 @@ class FormatSpec:
     precisions: tuple[Precision, ...] = ("float32",)
     library: str | None = None
     code: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def has_choices(self) -> bool:
+        """Whether files are written as `Request.choices` says: those of formats that know precisions are."""
+        return len(self.precisions) > 1
+
+    def beside_of(self, path: Path) -> tuple[Path, ...]:
+        """Where that stands which is written beside the file at `path`."""
+        return tuple(path.with_name(f"{path.name.removesuffix(self.suffix)}{ending}") for ending in self.beside)
 
     def load(self) -> FormatModule:
         """Import the format's module, which brings torch and maybe onnx."""
@@ -104,6 +120,15 @@ FORMATS: dict[str, FormatSpec] = {
         FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript", code=True),
         FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export", code=True),
         FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir", library="openvino"),
+        FormatSpec(
+            "ort",
+            "ONNX Runtime's own format",
+            ".ort",
+            "ort",
+            "onnxruntime-ort",
+            ("float32", "int8"),
+            beside={".required_operators.config": "the operators that a build of ONNX Runtime needs to run it"},
+        ),
         FormatSpec("c", "C source", ".c", "c_source", "c", library="emx-onnx-cgen", code=True),
     )
 }

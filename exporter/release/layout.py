@@ -12,6 +12,7 @@ index.json
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidInput
@@ -64,6 +65,7 @@ FURTHER_INPUT: InputVariant = "uint8"
 FURTHER: dict[str, str] = {
     # what the model card says of it by format, where it was asked for; any of `formats.FORMATS` joins by its line here
     "openvino": "OpenVINO's own files in an archive, pixels as they are",
+    "ort": "ONNX Runtime's own format, for its mobile packages, pixels as they are",
     "c": "C99 source, pixels as they are, one image at a time",
 }
 
@@ -71,6 +73,13 @@ FURTHER: dict[str, str] = {
 def further_file(format_name: str) -> str:
     """The file of a network in that further format."""
     return f"{FULL.removesuffix(FORMATS['onnx'].suffix)}{FORMATS[format_name].suffix}"
+
+
+def beside_further(format_name: str) -> dict[str, str]:
+    """What stands beside a file in that further format, by name: what it is."""
+    spec = FORMATS[format_name]
+    places = spec.beside_of(Path(further_file(format_name)))
+    return dict(zip((path.name for path in places), spec.beside.values(), strict=True))
 
 
 ALL_MODELS = (

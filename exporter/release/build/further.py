@@ -14,7 +14,7 @@ from ...exporting.golden import Golden
 from ...formats import FORMATS, require_library
 from ...runtimes import open_runtime, require_runtime
 from ..check.golden import Wrong, largest_error
-from ..layout import further_file
+from ..layout import beside_further, further_file
 
 
 def require_formats(formats: Iterable[str]) -> None:
@@ -36,6 +36,7 @@ def described(folder: Path, formats: Iterable[str]) -> dict[str, dict[str, Any]]
             "file": further_file(name),
             "bytes": (folder / further_file(name)).stat().st_size,
             "runtime": FORMATS[name].gate,
+            "beside": sorted(beside_further(name)),
         }
         for name in formats
     }

@@ -20,7 +20,7 @@ import torch
 
 from ...data import Split
 from ...errors import GateFailed, from_os_error
-from ...exporting.artifact import write_file
+from ...exporting.artifact import companions, write_file
 from ...exporting.golden import Golden, golden_vectors, tolerance_in
 from ...formats import FORMATS, FileFacts
 from ...formats.onnx_choices import OnnxChoices, Precision
@@ -182,6 +182,9 @@ def _export(
             files[variant][format_name] = path
             if file:
                 facts[file] = found
+                spec = FORMATS[format_name]
+                for place, content in zip(spec.beside_of(path), companions(spec, path), strict=True):
+                    place.write_bytes(content)
     return files, facts
 
 

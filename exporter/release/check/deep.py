@@ -31,6 +31,7 @@ from ..layout import (
     SUMS,
     WEIGHTS,
     archive_name,
+    beside_further,
     further_file,
     models_of,
 )
@@ -195,8 +196,9 @@ def _promised(config: Mapping[str, Any]) -> set[str]:
         if unknown:
             raise ValueError(f"no {what} {', '.join(unknown)} is known")
     models = models_of(config)
+    beside = {name for further in config.get("further", ()) for name in beside_further(further)}
     golden = {f"{GOLDEN[file]}/{tensor}" for file in models if file in GOLDEN for tensor in GOLDEN_FILES}
-    return {WEIGHTS, CONFIG, LABELS, PARITY, CARD, SUMS, *models, *golden}
+    return {WEIGHTS, CONFIG, LABELS, PARITY, CARD, SUMS, *models, *beside, *golden}
 
 
 def _files_below(folder: Path) -> set[str]:
@@ -217,6 +219,7 @@ def _try_further(folder: Path, format_name: str, name: str, config: Mapping[str,
 
     It runs in a process of its own, because not every runtime ends in time or survives what strangers give it.
     """
+    from ...exporting.artifact import companions
     from ...formats import FORMATS
     from ...gate.isolated import IsolatedFile
     from ...runtimes import why_missing
@@ -224,9 +227,14 @@ def _try_further(folder: Path, format_name: str, name: str, config: Mapping[str,
     spec, file = FORMATS[format_name], further_file(format_name)
     facts, golden = _read_back(folder, file, format_name, config)
     said = config["further"][format_name]
-    expected = {"file": file, "bytes": (folder / file).stat().st_size, "runtime": spec.gate}
+    beside = sorted(beside_further(format_name))
+    size = (folder / file).stat().st_size
+    expected = {"file": file, "bytes": size, "runtime": spec.gate, "beside": beside}
     if said != expected:
         raise Wrong(f"{CONFIG} says of it {shown(said)}, not {expected}")
+    for place, content in zip(spec.beside_of(folder / file), companions(spec, folder / file), strict=True):
+        if place.is_file() and place.read_bytes() != content:
+            raise Wrong(f"{place.name} beside it is of another file")
     images, logits = (_read_tensor(folder / golden["folder"] / tensor) for tensor in GOLDEN_FILES)
     allowed = _tolerance(golden, logits, facts.precision)
     if spec.code:

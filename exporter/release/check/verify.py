@@ -616,7 +616,9 @@ def _check_network(
         where = golden.get("folder") if isinstance(golden, dict) else None
         wanted += [model, f"{where}/input_0.pb", f"{where}/output_0.pb"]
     for found in _mapping(config, "further").values():
-        wanted += [found.get("file")] if isinstance(found, dict) else []
+        if isinstance(found, dict):
+            beside = found.get("beside")
+            wanted += [found.get("file"), *(beside if isinstance(beside, list) else [])]
     for file in dict.fromkeys(map(str, wanted)):
         if prefix + file not in digests:
             problems.add(prefix + CONFIG, f"names {shown(file)}, which SHA256SUMS does not list")

@@ -15,7 +15,7 @@ from ...networks.interval import wilson
 from ...networks.zoo import DATASETS, IMAGE_SIZE
 from ...runtimes import spec_of
 from ..contents import title_of
-from ..layout import FULL, FURTHER, further_file
+from ..layout import FULL, FURTHER, beside_further, further_file
 
 TEMPLATE = "card.md.j2"
 LICENSE = "bsd-3-clause"  # as the hub spells the one in LICENSE
@@ -30,6 +30,7 @@ _PURPOSES = {  # file name: what it is for
     "model.torchscript.pt": "TorchScript, normalized input",
     "model.pt2": "`torch.export`, normalized input",
     **{further_file(name): said for name, said in FURTHER.items()},
+    **{file: said for name in FURTHER for file, said in beside_further(name).items()},
 }
 
 
@@ -72,7 +73,7 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         | config["weights"]["training"],
         interval=wilson(top1, accuracy["images"]) if accuracy["images"] else None,
         difference=top1 - accuracy["reference"]["top1"] if accuracy["reference"] else None,
-        models=list(config["models"]),
+        models=[*config["models"], *(file for found in config["further"].values() for file in found["beside"])],
         purposes=_PURPOSES,
         golden={file: golden["folder"] for file, golden in config["golden"].items()},
         vectors={
