@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidInput, Unavailable
 from ..networks.zoo import InputVariant
+from ..runtimes import Missing
 from ..system.files import require_utf8
 from .onnx_choices import PRECISIONS, OnnxChoices, Precision
 
@@ -79,14 +80,17 @@ class FormatModule(Protocol):
         """What belongs beside a file with that content, by the ending of its name."""
 
 
+ONE_IMAGE = "one image"
+
+
 @dataclass(frozen=True)
 class FormatSpec:
     """A line in the table: `suffix` of file names, module, and the runtime whose parity gates a new file.
 
     `precisions`: those that files of the format can be in. `library`: the distribution that writes it, where not every
     installation has it; the extra of setup.cfg with it is called as the format. `code`: running such a file runs what
-    is written in it, so that somebody must vouch for it. `beside`: what else is written, by the ending of its name in
-    the place of `suffix`, and what it is.
+    is written in it, so that somebody must vouch for it. `batch`: the images that a file takes at once, in words, or
+    `ONE_IMAGE`. `beside`: what else is written, by the ending of its name in the place of `suffix`, and what it is.
     """
 
     name: str
@@ -97,7 +101,13 @@ class FormatSpec:
     precisions: tuple[Precision, ...] = ("float32",)
     library: str | None = None
     code: bool = False
+    batch: str = "any"
     beside: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def extra(self) -> str | None:
+        """The extra of setup.cfg with `library`."""
+        return self.name if self.library else None
 
     @property
     def has_choices(self) -> bool:
@@ -116,7 +126,7 @@ class FormatSpec:
 FORMATS: dict[str, FormatSpec] = {
     spec.name: spec
     for spec in (
-        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu", PRECISIONS),
+        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu", PRECISIONS, batch="any, or one size"),
         FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript", code=True),
         FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export", code=True),
         FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir", library="openvino"),
@@ -129,15 +139,23 @@ FORMATS: dict[str, FormatSpec] = {
             ("float32", "int8"),
             beside={".required_operators.config": "the operators that a build of ONNX Runtime needs to run it"},
         ),
-        FormatSpec("c", "C source", ".c", "c_source", "c", library="emx-onnx-cgen", code=True),
+        FormatSpec("c", "C source", ".c", "c_source", "c", library="emx-onnx-cgen", code=True, batch=ONE_IMAGE),
     )
 }
 
 
+def missing_library(spec: FormatSpec) -> Missing | None:
+    """What is missing to write files of that format; None where nothing is."""
+    if spec.library and importlib.util.find_spec(spec.library.replace("-", "_")) is None:
+        return Missing(f"{spec.library} is not installed", f"`pip install 'cifar-export[{spec.extra}]'`.")
+    return None
+
+
 def require_library(spec: FormatSpec) -> None:
     """Raise `Unavailable` with the fix where what writes files of that format is not installed."""
-    if spec.library and importlib.util.find_spec(spec.library.replace("-", "_")) is None:
-        raise Unavailable(f"{spec.library} is not installed. `pip install 'cifar-export[{spec.name}]'`.")
+    missing = missing_library(spec)
+    if missing is not None:
+        raise Unavailable(str(missing))
 
 
 def format_of(path: Path) -> FormatSpec:

@@ -72,14 +72,13 @@ class Table:
 
     def __init__(self, data: bytes, at: int, kind: str) -> None:
         self._data, self._at, self._kind = data, at, kind
-        start = at - self._number("<i", at)
-        size = self._number("<H", start)
-        self._slots = [self._number("<H", start + 4 + 2 * slot) for slot in range((size - 4) // 2)]
+        self._places = at - self._number("<i", at)
+        self._count = (self._number("<H", self._places) - 4) // 2
 
     def get(self, field: str) -> Any:
         """A number, text, a `Table`, or a list of one of these; None where the field is absent, which [] is not."""
         slot, kind = next((i, kind) for i, (name, kind) in enumerate(_TABLES[self._kind]) if name == field)
-        offset = self._slots[slot] if slot < len(self._slots) else 0
+        offset = self._offset(slot)
         if not offset:
             return None
         place = self._at + offset
@@ -91,9 +90,14 @@ class Table:
 
     def unpacked(self) -> dict[str, Any]:
         """All of it, each table as a dict. Raises `ValueError` for fields that are not in the schema above."""
-        if any(self._slots[len(_TABLES[self._kind]) :]):
+        if any(map(self._offset, range(len(_TABLES[self._kind]), self._count))):
             raise ValueError(f"{self._kind} has fields that are not known")
         return {field: _unpacked(self.get(field)) for field, _ in _TABLES[self._kind]}
+
+    def _offset(self, slot: int) -> int:
+        """Where the field in that slot stands, from the table's own place; 0 where it is absent."""
+        found: int = self._number("<H", self._places + 4 + 2 * slot) if slot < self._count else 0
+        return found
 
     def _item(self, kind: str, place: int) -> Any:
         """What the offset at `place` leads to."""

@@ -103,7 +103,10 @@ def open_cpu(path: Path) -> Session:
 def open_ort(path: Path) -> Session:
     """Load the file of ONNX Runtime's own format at `path` on the CPU provider."""
     # as bytes: a file may be called otherwise here, and ONNX Runtime goes by the name
-    return Session(path, "onnxruntime-ort", CPU, {}, read_regular(path, MAX_MODEL_BYTES))
+    data = read_regular(path, MAX_MODEL_BYTES)
+    if data[4:8] != _ORT:
+        raise unreadable(path, "onnxruntime-ort", ValueError("it is not of ONNX Runtime's own format"))
+    return Session(path, "onnxruntime-ort", CPU, {}, data)
 
 
 def save_ort(model: bytes, path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...formats import FORMATS
+from ...formats import FORMATS, ONE_IMAGE
 from ...networks.interval import wilson
 from ...networks.zoo import DATASETS, IMAGE_SIZE
 from ...runtimes import spec_of
@@ -85,6 +85,7 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         atol={file: held["atol"] for file, held in config["golden"].items()},
         formats={name: FORMATS[name].title for name in config["further"]},
         runtimes={found["runtime"]: spec_of(found["runtime"]).title for found in config["further"].values()},
+        single=[found["file"] for name, found in config["further"].items() if FORMATS[name].batch == ONE_IMAGE],
         coded=[found["file"] for name, found in config["further"].items() if FORMATS[name].code],
         full=FULL,
         images=_GOLDEN_IMAGES,

@@ -26,7 +26,7 @@ from cifar_export.release.build.network import build_network
 from cifar_export.release.build.own import Own, prepare
 from cifar_export.release.check.deep import check_deep
 from cifar_export.release.check.verify import verify
-from cifar_export.release.layout import DEFAULT_EPOCH, FURTHER, MODELS, further_file
+from cifar_export.release.layout import DEFAULT_EPOCH, FURTHER, MODELS, beside_further, further_file
 from cifar_export.release.required import REQUIRED, Wanted
 from cifar_export.release.sums import files_below
 from cifar_export.release.use.fetch import fetch
@@ -116,7 +116,9 @@ def test_its_documents_keep_to_their_schemas_and_name_every_file(release: Path) 
     for name in FORMATS_HERE:
         file = further_file(name)
         size = (folder / file).stat().st_size
-        assert config["further"][name] == {"file": file, "bytes": size, "runtime": FORMATS[name].gate}
+        beside = sorted(beside_further(name))
+        assert config["further"][name] == {"file": file, "bytes": size, "runtime": FORMATS[name].gate, "beside": beside}
+        assert set(beside) <= set(files_below(folder))
         assert config["golden"][file] == config["golden"]["model-uint8.onnx"]
         (row,) = parity["further"][name]["runtimes"]
         assert (row["runtime"], row["role"], row["passed"]) == (FORMATS[name].gate, "gated", True)
@@ -139,6 +141,8 @@ def test_the_bill_of_materials_and_the_attestations_name_them(release: Path) -> 
         assert f"{file}: parity {FORMATS[name].gate} uint8" in tested["predicate"]["passedTests"]
         assert files[file]["description"] == f"{name}, uint8 input"
         assert any(subject["name"] == file for subject in made["subject"])
+        for beside, what in beside_further(name).items():
+            assert files[f"{SPEC.name}/{beside}"]["description"] == what
 
 
 def test_the_card_has_a_table_of_them(release: Path) -> None:
@@ -149,9 +153,10 @@ def test_the_card_has_a_table_of_them(release: Path) -> None:
         row = f"| `{file}` | {FORMATS[name].title} | {spec_of(FORMATS[name].gate).title} | "
         atol = f"{config['golden'][file]['atol']:.2g}"
         assert f"{row}{config['further'][name]['bytes']:,} bytes | {atol} |" in card
-        assert f"| `{file}` | {FURTHER[name]} |" in card
+        for described, what in {file: FURTHER[name], **beside_further(name)}.items():
+            assert f"| `{described}` | {what} |" in card
     assert ("and so is `model-uint8.c`: load them only" in card) == ("c" in FORMATS_HERE)
-    assert ("but `model-uint8.c` takes one image" in card) == ("c" in FORMATS_HERE)
+    assert ("but `model-uint8.c` takes one image at a time" in card) == ("c" in FORMATS_HERE)
 
 
 def test_a_release_without_them_does_not_speak_of_them(release: Path, tmp_path: Path) -> None:
@@ -253,10 +258,19 @@ def test_deep_finds_what_is_described_otherwise(
 
 @pytest.mark.parametrize("name", FORMATS_HERE)
 def test_a_file_that_was_left_out_is_missed(name: str, network: Path) -> None:
-    (network / further_file(name)).unlink()
+    for file in (further_file(name), *beside_further(name)):
+        (network / file).unlink()
+        rewrite_sums(network)
+        assert f"config.json: names {file}, which SHA256SUMS does not list" in verify(network).problems
+        assert f"{file}: missing, and `package` writes one" in check_deep(network, "network").problems
+
+
+@pytest.mark.skipif("ort" not in RUN, reason="needs ONNX Runtime")
+def test_what_stands_beside_a_file_must_be_of_it(network: Path) -> None:
+    (beside,) = beside_further("ort")
+    (network / beside).write_text("ai.onnx;11;Conv\n")
     rewrite_sums(network)
-    assert f"config.json: names {further_file(name)}, which SHA256SUMS does not list" in verify(network).problems
-    assert f"{further_file(name)}: missing, and `package` writes one" in check_deep(network, "network").problems
+    assert check_deep(network, "network").problems == (f"model-uint8.ort: {beside} beside it is of another file",)
 
 
 def test_an_archive_is_tried_too(release: Path, tmp_path: Path) -> None:
@@ -320,5 +334,5 @@ def test_what_a_format_needs_is_asked_for_before_anything_is_built(
 def test_an_unknown_format_is_wrong_usage_and_the_known_ones_are_named(run: Any, tmp_path: Path) -> None:
     result = run("package", "resnet20", "--version", "1.0.0", "--output", tmp_path, "--format", "openvin")
     assert result.exit_code == 2
-    assert "'openvin' is not one of 'openvino', 'c'" in result.stderr
+    assert "'openvin' is not one of 'openvino', 'ort', 'c'" in result.stderr
     assert not list(tmp_path.iterdir())
