@@ -13,7 +13,7 @@ from .commands.console import HELP, Group, end_on_termination
 from .commands.data import data
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
-from .commands.export import c_source, executorch, litert, onnx, openvino, torch_export, torchscript
+from .commands.export import c_source, executorch, litert, onnx, openvino, ort, torch_export, torchscript
 from .commands.fetch import fetch
 from .commands.formats import formats
 from .commands.models import models
@@ -40,6 +40,7 @@ COMMANDS = (
     models,
     onnx,
     openvino,
+    ort,
     c_source,
     package,
     parity,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # torch, onnx and numpy are imported by the functions that ne
 
     from .accuracy.evaluation import Evaluation
     from .exporting.artifact import Artifact
+    from .formats.litert_choices import Choices
     from .gate.report import ParityReport
     from .prediction.predict import Predictions
     from .release.check.examine import Examined
@@ -32,7 +33,7 @@ __all__ = ["evaluate", "export", "load", "parity", "predict", "verify"]
 
 def export(
     name: str,
-    format: Literal["onnx", "torchscript", "torch-export", "openvino", "c", "litert", "executorch"] = "onnx",
+    format: Literal["onnx", "torchscript", "torch-export", "openvino", "ort", "c", "litert", "executorch"] = "onnx",
     *,
     output: str | Path | None = None,
     input: Literal["float32", "uint8", "unit"] | None = None,
@@ -58,9 +59,9 @@ def export(
     `cifar-export train` says it is of. `mean` and `std` (R, G, B, of pixels in 0..1) are what a checkpoint was trained
     with that does not state it. `key` is the state dict to take of several, and `shortcut` says where shortcuts without
     parameters pad channels (docs/checkpoints.md). `target` (a consumer of the table in docs/targets.md) and what
-    follows it, which beats it, are for ONNX alone, but `batch` and `precision` are for LiteRT, too; `input` is float32
-    where neither says otherwise. int8 takes the ranges that the weights have, or measures them on the CIFAR pictures
-    that come along.
+    follows it, which beats it, are for ONNX alone, but `batch` is for LiteRT, and `precision` for other formats that
+    have it, too; `input` is float32 where neither says otherwise. int8 takes the ranges that the weights have, or
+    measures them on the CIFAR pictures that come along.
 
     Raises `GateFailed` where the file does not compute what PyTorch does in float64; then nothing new stands at
     `output`.
@@ -72,7 +73,7 @@ def export(
     """
     from .exporting.artifact import export as export_file
     from .exporting.precision import prepared
-    from .formats import FORMATS
+    from .formats import FORMATS, choices_for
     from .formats.litert_choices import chosen_litert
     from .formats.onnx_choices import chosen
 
@@ -86,9 +87,12 @@ def export(
         raise InvalidInput(f"{unfit[0]} {given[unfit[0]]} for {format}, which has none. Leave it out.")
     if input is not None:
         require_variant(input)
-    written, variant = chosen(target, input, **({} if format == "litert" else asked))
-    of_format = {"onnx": written, "litert": chosen_litert(**given) if format == "litert" else None}
-    choices = of_format.get(format)
+    choices: Choices | None
+    if format == "onnx":
+        choices, variant = chosen(target, input, **asked)
+    else:
+        variant = input or "float32"
+        choices = chosen_litert(**given) if format == "litert" else choices_for(format, precision or "float32")
     return export_file(
         prepared(_weights(name, weights, mean, std, key, shortcut), choices.precision if choices else "float32"),
         format,
@@ -98,7 +102,12 @@ def export(
     )
 
 
-_OPTIONS_OF = {"litert": ("batch", "precision")}
+_OPTIONS_OF = {
+    "litert": ("batch", "precision"),
+    "ort": ("precision",),
+    "torchscript": ("precision",),
+    "torch-export": ("precision",),
+}
 """Those that formats other than ONNX take."""
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import calendar
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -42,7 +43,7 @@ class Problem(Exception):
 class Stated:
     """What a release says of its making. `built_with`: versions by package, of all its networks.
 
-    `reduced`: the options that its files in reduced precision were asked for with.
+    `more`: the options that its files in reduced precision and further formats were asked for with.
     """
 
     version: str
@@ -50,7 +51,7 @@ class Stated:
     epoch: int
     networks: tuple[str, ...]
     built_with: dict[str, str]
-    reduced: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
 
 
 def read_stated(release: Path) -> Stated:
@@ -61,13 +62,14 @@ def read_stated(release: Path) -> Stated:
         epoch = calendar.timegm(time.strptime(index["created"], "%Y-%m-%dT%H:%M:%SZ"))
         built_with = {name: text for network in networks.values() for name, text in network["built_with"].items()}
         configs = [json.loads((release / name / "config.json").read_bytes()) for name in networks]
-        asked = {_options(config.get("reduced", {})) for config in configs}
+        asked = {_options(config.get("reduced", {}), config.get("further", {})) for config in configs}
         stated = Stated(index["version"], str(commit), epoch, tuple(networks), built_with, next(iter(asked), ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Problem(f"{release} is no release that can be rebuilt: index.json can't be used ({error}).", 2) from error
     if len(asked) > 1:
         raise Problem(
-            f"the networks of {release} are in different precisions. Rebuild the parts it was merged from.", 2
+            f"the networks of {release} are in different precisions or formats. Rebuild the parts it was merged from.",
+            2,
         )
     if commit is None or len(stated.commit) != 40 or set(stated.commit) - set("0123456789abcdef"):
         raise Problem(
@@ -76,11 +78,12 @@ def read_stated(release: Path) -> Stated:
     return stated
 
 
-def _options(reduced: dict[str, Any]) -> tuple[str, ...]:
-    """What `package` was asked for, by what config.json says of the files in reduced precision."""
+def _options(reduced: dict[str, Any], further: dict[str, Any]) -> tuple[str, ...]:
+    """What `package` was asked for, by what config.json says of files in reduced precision and further formats."""
     budgets = {str(found["accuracy"]["budget"]) for found in reduced.values()}
     budget = [word for text in sorted(budgets) for word in ("--accuracy-budget", text)]
-    return (*(word for precision in sorted(reduced) for word in ("--precision", precision)), *budget)
+    formats = [word for name in sorted(further) for word in ("--format", name)]
+    return (*(word for precision in sorted(reduced) for word in ("--precision", precision)), *budget, *formats)
 
 
 def require_versions(stated: Stated) -> None:
@@ -88,14 +91,21 @@ def require_versions(stated: Stated) -> None:
     sys.path.insert(0, str(ROOT))
     from cifar_export.release.documents.config import built_with
 
-    here = built_with() | {"cifar-export": stated.built_with.get("cifar-export", "")}  # the commit brings its own
+    here = {name: _installed(name) for name in stated.built_with} | built_with()
+    here |= {"cifar-export": stated.built_with.get("cifar-export", "")}  # the commit brings its own
     other = [
-        f"{name} {text} (here {here.get(name, 'none')})"
-        for name, text in sorted(stated.built_with.items())
-        if here.get(name) != text
+        f"{name} {text} (here {here[name]})" for name, text in sorted(stated.built_with.items()) if here[name] != text
     ]
     if other:
         raise Problem(f"the release was built with {', '.join(other)}. Install these, then run this again.", 3)
+
+
+def _installed(library: str) -> str:
+    """The public version of a library of a further format, or "none"."""
+    try:
+        return importlib.metadata.version(library).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 @contextmanager
@@ -124,7 +134,7 @@ def rebuild(stated: Stated, source: Path, output: Path, options: list[str]) -> P
         *only,
         "--version",
         stated.version,
-        *stated.reduced,
+        *stated.more,
         "--output",
         str(output),
     ]

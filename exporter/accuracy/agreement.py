@@ -19,11 +19,12 @@ from ..data import Split
 from ..errors import CifarExportError
 from ..exporting.precision import prepared
 from ..exporting.subject import Subject, facts_of, facts_of_export, precision_of
+from ..formats import FORMATS
 from ..formats.onnx_choices import Precision
 from ..gate.forward import Answer, Inputs, Places, Sign, attempt
 from ..gate.isolation import Isolation
 from ..networks.zoo import InputVariant
-from ..runtimes import ONE_BATCH_SIZE, RUNTIMES, RuntimeSpec, why_missing
+from ..runtimes import ONE_BATCH_SIZE, RUNTIMES, RuntimeSpec, spec_of, why_missing
 from ..weights.core import Weights
 from .disagreements import Disagreement, disagreements
 from .evaluation import DEFAULT_BATCH, Evaluation, Progress, batches, images_of, scored
@@ -121,6 +122,8 @@ def score_all(
         facts = facts_of_export(file, weights, variant, trust=trust_file)
         chosen = facts.variant or chosen
         specs = [spec for spec in specs if spec.reads in (facts.format, "network")]
+        if all(spec.reads == "network" for spec in specs):
+            specs.append(spec_of(FORMATS[facts.format].gate))
     specs = [spec for spec in specs if reduced in spec.precisions]
     inputs = Inputs({_TEST: split.images[:images]}, chosen, weights.normalization)
     rows = []

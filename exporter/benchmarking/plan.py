@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import InvalidInput
 from ..exporting.subject import contradicting, facts_of, require_reader
+from ..formats import FORMATS
 from ..formats.onnx_choices import Precision
 from ..networks.zoo import InputVariant
 from ..runtimes import RUNTIMES, require_precision, spec_of
@@ -113,6 +114,7 @@ def _of_file(asked: Asked, file: Path, plan: Plan) -> Wanted:
     if plan.runtimes and not readers:
         require_reader(plan.runtimes[0], file, facts.format)
     usual = [name for name in (FIRST, *_usual()) if spec_of(name).reads == facts.format]
+    usual = usual or [FORMATS[facts.format].gate]
     problems = tuple(contradicting(facts, asked.weights))
     runtimes = tuple(dict.fromkeys(readers or usual))
     return Wanted(asked, plan, facts.variant or "float32", (facts.precision,), runtimes, problems)

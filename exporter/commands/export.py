@@ -1,4 +1,4 @@
-"""`cifar-export onnx`, `torchscript` and so on, a command for each format: one file, proved before it appears."""
+"""`cifar-export onnx` and its siblings for other formats: one file each, proved before it appears."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidInput
-from ..formats import FORMATS
-from ..formats.litert_choices import LITERT_PRECISIONS, Choices, chosen_litert
+from ..formats import FORMATS, choices_for
+from ..formats.litert_choices import Choices, chosen_litert
 from ..formats.onnx_choices import (
     BATCH_NORMS,
     CLASSIFIERS,
     HIGHEST_BATCH,
     LAYOUTS,
-    ONNX_PRECISIONS,
     POOLINGS,
     PORT_TYPES,
     TARGETS,
     Precision,
     chosen,
 )
-from ..formats.torch_choices import TORCH_PRECISIONS, chosen_torch
 from ..networks.zoo import InputVariant
 from .acceptance import Acceptance, accuracy_options
 from .asked import asked
@@ -112,7 +110,7 @@ graph_options = together(
     ],
 )
 @graph_options
-@precision_option_of(*ONNX_PRECISIONS)
+@precision_option_of("onnx")
 @quantization_options
 @accuracy_options
 @export_options("onnx")
@@ -158,7 +156,7 @@ def onnx(
         "cifar-export torchscript resnet20 --precision bfloat16 -o model.torchscript.pt",
     ],
 )
-@precision_option_of(*TORCH_PRECISIONS)
+@precision_option_of("torchscript")
 @accuracy_options
 @export_options("torchscript")
 def torchscript(precision: Precision | None, **shared: Any) -> None:
@@ -170,11 +168,11 @@ def torchscript(precision: Precision | None, **shared: Any) -> None:
     in float64. By default it is
     artifacts/exports/<dataset>_<model>[-uint8|-unit][-float16|-bfloat16].torchscript.pt.
     """
-    _export("torchscript", choices=chosen_torch(precision or "float32"), **shared)
+    _export("torchscript", choices=choices_for("torchscript", precision or "float32"), **shared)
 
 
 @click.command("torch-export", cls=Command, examples=["cifar-export torch-export resnet20 -o model.pt2"])
-@precision_option_of(*TORCH_PRECISIONS)
+@precision_option_of("torch-export")
 @accuracy_options
 @export_options("torch-export")
 def torch_export(precision: Precision | None, **shared: Any) -> None:
@@ -186,7 +184,7 @@ def torch_export(precision: Precision | None, **shared: Any) -> None:
     same as PyTorch in float64. By default it is
     artifacts/exports/<dataset>_<model>[-uint8|-unit][-float16|-bfloat16].pt2.
     """
-    _export("torch-export", choices=chosen_torch(precision or "float32"), **shared)
+    _export("torch-export", choices=choices_for("torch-export", precision or "float32"), **shared)
 
 
 @click.command(cls=Command, examples=["cifar-export openvino resnet20 --input uint8 -o model.openvino.zip"])
@@ -201,6 +199,26 @@ def openvino(**shared: Any) -> None:
     artifacts/exports/<dataset>_<model>[-uint8|-unit].openvino.zip.
     """
     _export("openvino", **shared)
+
+
+@click.command(
+    cls=Command,
+    examples=["cifar-export ort resnet20 --input uint8 -o model.ort", "cifar-export ort resnet20 --precision int8"],
+)
+@precision_option_of("ort")
+@quantization_options
+@accuracy_options
+@export_options("ort")
+def ort(precision: Precision | None, **shared: Any) -> None:
+    """Export NETWORK to ONNX Runtime's own format, and check its results.
+
+    NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
+
+    The file is for ONNX Runtime's mobile packages and builds with few operators; beside it stands
+    <name>.required_operators.config, which such a build reads. It appears only after ONNX Runtime has computed the same
+    with it as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].ort.
+    """
+    _export("ort", choices=choices_for("ort", precision or "float32"), **shared)
 
 
 @click.command("c", cls=Command, examples=["cifar-export c resnet20 --input uint8 -o model.c"])
@@ -232,7 +250,7 @@ def c_source(**shared: Any) -> None:
     show_default=True,
     help=f"Take batches of N images only, 1 to {HIGHEST_BATCH}; no file takes any size.",
 )
-@precision_option_of(*LITERT_PRECISIONS)
+@precision_option_of("litert")
 @quantization_options
 @accuracy_options
 @export_options("litert")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..formats import FORMATS
+from ..formats import FORMATS, missing_library
 from ..runtimes import spec_of, why_missing
 from .console import Command, echo_json
 from .options import json_option
@@ -15,11 +15,10 @@ from .options import json_option
 def formats(as_json: bool) -> None:
     """List the file formats and where each is proved.
 
-    Every format takes batches of any size, but C takes one image, LiteRT a fixed size and ExecuTorch 64 images at most;
-    ONNX takes a fixed size, too. A new file
-    is proved in the runtime that is named here; `cifar-export parity` runs it in all that read it.
+    A new file is proved in the runtime that is named here; `cifar-export parity` runs it in all that read it. A format
+    with an extra needs `pip install 'cifar-export[EXTRA]'`.
     """
-    known = [(spec, why_missing(spec.gate)) for spec in FORMATS.values()]
+    known = [(spec, missing_library(spec) or why_missing(spec.gate)) for spec in FORMATS.values()]
     if as_json:
         echo_json(
             [
@@ -28,7 +27,10 @@ def formats(as_json: bool) -> None:
                     "title": spec.title,
                     "suffix": spec.suffix,
                     "proved_in": spec.gate,
+                    "batch": spec.batch,
                     "precisions": list(spec.precisions),
+                    "extra": spec.extra,
+                    "beside": list(spec.beside),
                     "missing": str(missing) if missing else None,
                 }
                 for spec, missing in known
@@ -37,13 +39,23 @@ def formats(as_json: bool) -> None:
         return
     from .tables import Column, table
 
-    columns = [Column("command"), Column("suffix"), Column("proved in"), Column("precision"), Column("here", rank=1)]
+    columns = [
+        Column("command"),
+        Column("suffix"),
+        Column("proved in"),
+        Column("batch", rank=2),
+        Column("precision"),
+        Column("extra", rank=3),
+        Column("here", rank=1),
+    ]
     rows = [
         [
             spec.name,
             spec.suffix,
             spec_of(spec.gate).title,
+            spec.batch,
             ", ".join(spec.precisions),
+            spec.extra,
             "no: see doctor" if missing else "yes",
         ]
         for spec, missing in known

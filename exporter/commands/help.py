@@ -17,7 +17,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "File": (
         *("--file", "--trust-file", "--target", "--opset", "--batch", "--batch-norm", "--pooling", "--classifier"),
-        *("--input", "--layout", "--io", "--precision", "--weight-bits", "--scheme", "--calibration"),
+        *("--input", "--layout", "--io", "--precision", "--format", "--weight-bits", "--scheme", "--calibration"),
     ),
     "Proof and accuracy": (
         *("--runtime", "--all-runtimes", "--data-dir", "--test-set", "--top", "--batch-size", "--check-accuracy"),

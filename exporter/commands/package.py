@@ -11,6 +11,7 @@ import click
 from ..errors import InvalidInput, Unavailable
 from ..formats.onnx_choices import ONNX_PRECISIONS, Precision
 from ..networks.zoo import DATASETS, NETWORKS, DatasetSpec, find_model, find_network, in_order, network
+from ..release.layout import FURTHER
 from ..release.required import Wanted
 from .asked import asked
 from .console import Command, echo_json
@@ -70,7 +71,7 @@ weights_options = together(
     cls=Command,
     examples=[
         "cifar-export package --version 1.0.0",
-        "cifar-export package resnet20 --version 1.0.0 --jobs 2 -o releases",
+        "cifar-export package resnet20 --version 1.0.0 --jobs 2 --format openvino",
     ],
 )
 @click.argument("subjects", metavar="[NETWORK]...", nargs=-1, type=SUBJECT)
@@ -110,6 +111,14 @@ weights_options = together(
     type=click.FloatRange(0, 100),
     help="Points of top-1 that a file in reduced precision may lose.  [default: 0.10]",
 )
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    metavar="NAME",
+    type=click.Choice(list(FURTHER)),
+    help=f"Release a file in this format too, may be given several times. Known: {', '.join(FURTHER)}.",
+)
 @data_dir_option
 @sign_key_option
 @weights_options
@@ -125,6 +134,7 @@ def package(
     runtimes: tuple[str, ...],
     precisions: tuple[Precision, ...],
     accuracy_budget: float | None,
+    formats: tuple[str, ...],
     data_dir: Path,
     sign_key: Path | None,
     no_cache: bool,
@@ -143,7 +153,7 @@ def package(
     if only and (subjects or dataset):
         raise InvalidInput("--only names whole networks. Leave NETWORK and --dataset out.")
     names = subjects or only
-    reduced = _reduced(precisions, accuracy_budget)
+    wanted = _wanted(precisions, accuracy_budget, formats)
     own = _own(names, dataset, data_dir, given, int8="int8" in precisions, quiet=as_json)
     chosen = [own.weights.network.name] if own else _chosen(names, dataset)
     from ..release.build.package import package as build
@@ -157,7 +167,7 @@ def package(
             data_dir=data_dir,
             jobs=jobs,
             runtimes=runtimes,
-            reduced=reduced,
+            wanted=wanted,
             sign_key=sign_key,
             own=own,
             cached=not no_cache,
@@ -202,10 +212,10 @@ def _chosen(names: tuple[str, ...], dataset: str | None) -> list[str]:
     return in_order(found)
 
 
-def _reduced(precisions: tuple[Precision, ...], budget: float | None) -> Wanted:
+def _wanted(precisions: tuple[Precision, ...], budget: float | None, formats: tuple[str, ...]) -> Wanted:
     if budget is not None and not precisions:
         raise InvalidInput("--accuracy-budget is for files in reduced precision. Add --precision, or leave it away.")
-    return Wanted(tuple(sorted(set(precisions))), budget)
+    return Wanted(tuple(sorted(set(precisions))), budget, tuple(name for name in FURTHER if name in formats))
 
 
 def _own(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InvalidInput
+from ..formats import FORMATS
 from ..formats.onnx_choices import PRECISIONS, Precision
 from ..networks.zoo import DATASETS, DatasetSpec
 from .options import F, together
@@ -20,14 +21,15 @@ if TYPE_CHECKING:
     from ..weights.core import Weights
 
 
-def precision_option_of(*known: Precision) -> Callable[[F], F]:
-    """The option that asks for one of these precisions."""
+def precision_option_of(format_name: str | None = None) -> Callable[[F], F]:
+    """The option that asks for a precision that files of that format can have, or those of any format."""
+    known = FORMATS[format_name].precisions if format_name else PRECISIONS
     return click.option(
         "--precision", type=click.Choice(known), help="Precision of weights and arithmetic.  [default: float32]"
     )
 
 
-precision_option = precision_option_of(*PRECISIONS)
+precision_option = precision_option_of()
 quantization_options = together(
     click.option(
         "--weight-bits",

@@ -31,6 +31,7 @@ def artifact_summary(
         pairs.append(("opset", f"{artifact.opset} (IR version {artifact.ir_version})"))
     if artifact.choices is not None:
         pairs.append(("written", ", ".join(f"{name} {value}" for name, value in artifact.choices.as_dict().items())))
+    pairs += [("beside", str(path)) for path in artifact.beside]
     weights = artifact.weights
     pairs.append(("weights", f"{weights.source}, sha256 {weights.sha256[:8]}"))
     pairs.append(("mean / std", normalization(weights.normalization)))

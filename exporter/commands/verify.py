@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 )
 @click.argument("path", metavar="PATH", type=click.Path(path_type=Path))
 @signer_options
-@click.option("--deep", is_flag=True, help="Also run each ONNX file, and compare each archive with its folder.")
+@click.option(
+    "--deep", is_flag=True, help="Also run each file that is no code, and compare each archive with its folder."
+)
 @click.option(
     "--hub",
     is_flag=True,
@@ -60,8 +62,11 @@ def _print(found: Examined) -> None:
     for problem in found.result.problems:
         click.echo(problem)
     for model in found.deep.models if found.deep else ():
+        what = model.runtime if model.opset is None else f"opset {model.opset}, IR {model.ir_version}"
         click.echo(
-            f"{model.file}: opset {model.opset}, IR {model.ir_version}, {model.images} golden images "
+            f"{model.file}: {what}, {model.images} golden images "
             f"off by {model.max_abs_error:.2g} at most, {model.atol:.2g} is allowed"
         )
+    for skipped in found.deep.not_run if found.deep else ():
+        click.echo(f"{skipped.file}: not run: {skipped.reason}")
     click.echo(describe(found.result, found.verdict))

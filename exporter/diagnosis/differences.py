@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InvalidInput
 from ..exporting.subject import require_reader
+from ..formats import FORMATS
 from ..gate.forward import Answer, Inputs, Places, places
 from ..gate.inputs import input_sets
 from ..gate.isolation import Isolation
@@ -93,8 +93,7 @@ def differences(
     asked = list(runtimes) or [
         runtime for runtime, spec in RUNTIMES.items() if spec.by_default and spec.reads == format_name
     ]
-    if not asked:
-        raise InvalidInput(f"no runtime here reads {file}.")
+    asked = asked or [FORMATS[format_name].gate]
     inputs = Inputs({**input_sets(), **(more_pixels or {})}, variant, normalization)
     rows: list[Difference] = []
     first: tuple[str, dict[str, Logits]] | None = None

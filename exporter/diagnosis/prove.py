@@ -73,8 +73,9 @@ def prove(
     problems: list[str] = []
     if file is not None:
         facts = facts_of(file, variant, trust=trust_file)
-        known = names if runtimes else [*names, FORMATS[facts.format].gate]  # which may be no default
-        fitting = [name for name in known if spec_of(name).reads in (facts.format, "network")]
+        fitting = [name for name in names if spec_of(name).reads in (facts.format, "network")]
+        if not runtimes and all(spec_of(name).reads == "network" for name in fitting):
+            fitting.append(FORMATS[facts.format].gate)  # of formats whose readers are not asked by default
         for name in runtimes:
             if name not in fitting:
                 require_reader(name, file, facts.format)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import GateFailed, InvalidInput
-from ..formats import FORMATS, FileFacts, FormatSpec, Request, choices_for
+from ..formats import FORMATS, FileFacts, FormatSpec, Request, choices_for, require_library
 from ..formats.litert_choices import Choices
 from ..formats.metadata import describe
 from ..formats.onnx_choices import OnnxChoices, Precision
@@ -36,7 +36,10 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Artifact:
-    """An exported file that stands under its name. `parity` is None where it was not checked."""
+    """An exported file that stands under its name. `parity` is None where it was not checked.
+
+    `beside`: what else its format has, the sidecar not included.
+    """
 
     path: Path
     format: str
@@ -47,6 +50,7 @@ class Artifact:
     choices: Choices | None
     weights: Weights
     parity: ParityReport | None
+    beside: tuple[Path, ...] = ()
 
     @property
     def opset(self) -> int | None:
@@ -76,6 +80,7 @@ class Artifact:
             "ir_version": self.ir_version,
             "choices": self.choices.as_dict() if self.choices else None,
             "input": self.input,
+            "beside": [str(path) for path in self.beside],
             "weights": {
                 "source": self.weights.source,
                 "sha256": self.weights.sha256,
@@ -111,24 +116,28 @@ def export(
 ) -> Artifact:
     """Export `weights` to one file with its sidecar `<file>.json`, gated by parity unless `checked` is False.
 
-    `output` must end with the format's suffix. `choices` are for ONNX and LiteRT alone, whose defaults they replace.
+    `output` must end with the format's suffix. `choices` are for formats that have some, whose defaults they replace.
     `module` replaces the network built from `weights` (in eval mode, behind the input variant) for callers that made it
     themselves; parity holds it against `weights` all the same. `golden`: a folder that gets golden vectors
-    (`golden.golden_files`); it, the file and the sidecar appear together or not at all. `accept` is called with the
-    finished file under another name, and refuses it by raising.
+    (`golden.golden_files`); it, the file, the sidecar and what its format has beside it appear together or not at all.
+    `accept` is called with the finished file under another name, and refuses it by raising.
     Raises `GateFailed` where the file is not what was asked for or parity fails, `InvalidInput` for a wrong option or
     path, `Unavailable` where the disk is full or what proves the file is not installed.
     """
     spec = FORMATS[format_name]
     path = output or default_path(weights.network, format_name, variant, choices.precision if choices else "float32")
     _check_name(path, spec)
+    if choices and choices.precision not in spec.precisions:
+        known = " or ".join(spec.precisions)
+        raise InvalidInput(f"{spec.title} is written in {known}, not in {choices.precision}. Ask for one of these.")
+    require_library(spec)
     if checked:
         require_runtime(spec.gate)
     module = module if module is not None else with_input(build_network(weights), variant, weights.normalization).eval()
     refuse_training_mode(module)
     _tell(progress, f"exporting to {spec.title}")
-    more = () if golden is None else golden_paths(format_name, golden)
-    with staged_together(path, sidecar_path(path), *more) as (temporary, temporary_sidecar, *others):
+    beside, more = spec.beside_of(path), () if golden is None else golden_paths(format_name, golden)
+    with staged_together(path, sidecar_path(path), *beside, *more) as (temporary, temporary_sidecar, *others):
         facts = write_file(temporary, weights, format_name, variant, module, choices=choices, checked=checked)
         report = None
         if checked:
@@ -151,7 +160,11 @@ def export(
         if accept is not None:
             accept(temporary)
         size, sha256 = temporary.stat().st_size, sha256_file(temporary)
-        artifact = Artifact(path, format_name, sha256, size, variant, facts.ir_version, facts.choices, weights, report)
+        artifact = Artifact(
+            path, format_name, sha256, size, variant, facts.ir_version, facts.choices, weights, report, beside
+        )
+        for other, content in zip(others, companions(spec, temporary), strict=False):
+            other.write_bytes(content)
         text = sidecar_text(facts, weights.network.dataset.classes, sha256=sha256, size=size)
         temporary_sidecar.write_text(text, encoding="utf-8")
         if golden is not None:
@@ -159,7 +172,7 @@ def export(
 
             _tell(progress, "golden vectors")
             contents = golden_files(artifact, golden, temporary.read_bytes())
-            for place, other in zip(more, others, strict=True):
+            for place, other in zip(more, others[len(beside) :], strict=True):
                 other.write_bytes(contents.pop(place))
     return artifact
 
@@ -191,6 +204,12 @@ def write_file(
     if facts.variant != variant or facts.metadata != metadata:
         raise GateFailed("the file does not say of itself what was asked for. Nothing was written.")
     return facts
+
+
+def companions(spec: FormatSpec, path: Path) -> list[bytes]:
+    """What belongs beside the file at `path`, in the order of `FormatSpec.beside`."""
+    contents = spec.load().companions(path.read_bytes()) if spec.beside else {}
+    return [contents[ending] for ending in spec.beside]
 
 
 def golden_paths(format_name: str, folder: Path) -> tuple[Path, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,14 @@ _CHOSEN = {"real": (0, 1, 2, 3), "extremes": (0, 7, 8), "noise": (0,)}
 # PyTorch and ONNX Runtime are off by 9 at most, with weights rounded to TF32 by 3,600 and more. Unlike the gate's bound
 # it is the same on every machine, as a file must be.
 TOLERANCE_ULPS = 64
+
+
+class Golden(NamedTuple):
+    """Images, the logits expected of them, float32 (images, classes), and the largest absolute error allowed."""
+
+    images: Images
+    logits: NDArray[np.float32]
+    atol: float
 
 
 def golden_vectors(

@@ -28,7 +28,7 @@ from ..weights.core import Weights, build_network
 from .artifact import export
 from .sidecar import require_vouched
 
-_DATA = ("onnx", "litert")  # formats whose files are no code
+_STATED = ("onnx", "ort", "litert")  # formats whose files state type and shape of what they take
 
 
 class Subject:
@@ -127,11 +127,11 @@ def facts_of_export(file: Path, weights: Weights, variant: InputVariant | None, 
 def require_trusted(path: Path, *, trust: bool) -> None:
     """Refuse a file that cannot be read, or is code that neither its sidecar nor the user vouches for.
 
-    TorchScript is code, and loading a .pt2 may unpickle; ONNX and LiteRT files are data. The sidecar protects against
+    TorchScript and C are code, and loading a .pt2 may unpickle; the other files are data. The sidecar protects against
     files damaged, mixed up or replaced since the export, not against someone who can write both.
     """
     require_file(path)
-    if not trust and format_of(path).name not in _DATA:
+    if not trust and format_of(path).code:
         require_vouched(path)
 
 
@@ -147,10 +147,10 @@ def facts_of(file: Path, variant: InputVariant | None, *, trust: bool) -> FileFa
     spec = format_of(file)
     require_trusted(file, trust=trust)
     facts = spec.load().inspect(file)
-    if facts.variant is None and spec.name not in _DATA and variant is not None:
+    if facts.variant is None and spec.name not in _STATED and variant is not None:
         return FileFacts(facts.format, variant, None)  # a foreign archive does not say; its user did
     if facts.variant is None:
-        hint = "Export it with such an input." if spec.name in _DATA else "Say which with --input."
+        hint = "Export it with such an input." if spec.name in _STATED else "Say which with --input."
         if spec.name == "onnx":
             hint = "Say --layout nchw or nhwc if it takes 32×32 images that way, else export it with such an input."
         raise InvalidInput(f"{file}: its input is not known to be images as documented. {hint}")

@@ -2,19 +2,22 @@
 
 A format module has two functions: `serialize(request) -> bytes`, the whole file, equal for equal inputs whatever the
 folder, the user, the date or the output's name; and `inspect(path) -> FileFacts`, what a file says of itself, read
-back without running any code in it.
+back without running any code in it. One whose files have others beside them (`FormatSpec.beside`) has a third:
+`companions(data) -> dict[str, bytes]`, their contents by the ending of their names, of what stands in the file.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unavailable
 from ..networks.zoo import InputVariant
+from ..runtimes import Missing
 from ..system.files import require_utf8
 from .litert_choices import LITERT_PRECISIONS, Choices, LitertChoices
 from .onnx_choices import ONNX_PRECISIONS, OnnxChoices, Precision
@@ -67,7 +70,7 @@ class FileFacts:
 
 
 class FormatModule(Protocol):
-    """The two functions of a module in this package."""
+    """The functions of a module in this package; those with files beside theirs have `companions`, too."""
 
     def serialize(self, request: Request) -> bytes:
         """The whole file."""
@@ -75,12 +78,22 @@ class FormatModule(Protocol):
     def inspect(self, path: Path) -> FileFacts:
         """What a file says of itself."""
 
+    def companions(self, data: bytes) -> dict[str, bytes]:
+        """What belongs beside a file with that content, by the ending of its name."""
+
+
+ONE_IMAGE = "one image"
+ORT_PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+
 
 @dataclass(frozen=True)
 class FormatSpec:
     """A line in the table: `suffix` of file names, module, and the runtime whose parity gates a new file.
 
-    `precisions`: those that files of the format can be in.
+    `precisions`: those that files of the format can be in. `library`: the distribution that writes it, where not every
+    installation has it; the extra of setup.cfg with it is called as the format. `code`: running such a file runs what
+    is written in it, so that somebody must vouch for it. `batch`: the images that a file takes at once, in words, or
+    `ONE_IMAGE`. `beside`: what else is written, by the ending of its name in the place of `suffix`, and what it is.
     """
 
     name: str
@@ -89,6 +102,19 @@ class FormatSpec:
     module: str
     gate: str
     precisions: tuple[Precision, ...] = ("float32",)
+    library: str | None = None
+    code: bool = False
+    batch: str = "any"
+    beside: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def extra(self) -> str | None:
+        """The extra of setup.cfg with `library`."""
+        return self.name if self.library else None
+
+    def beside_of(self, path: Path) -> tuple[Path, ...]:
+        """Where that stands which is written beside the file at `path`."""
+        return tuple(path.with_name(f"{path.name.removesuffix(self.suffix)}{ending}") for ending in self.beside)
 
     def load(self) -> FormatModule:
         """Import the format's module, which brings torch and maybe onnx."""
@@ -98,15 +124,58 @@ class FormatSpec:
 FORMATS: dict[str, FormatSpec] = {
     spec.name: spec
     for spec in (
-        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu", ONNX_PRECISIONS),
-        FormatSpec("torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript", TORCH_PRECISIONS),
-        FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export", TORCH_PRECISIONS),
-        FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir"),
-        FormatSpec("c", "C source", ".c", "c_source", "c"),
-        FormatSpec("litert", "LiteRT", ".tflite", "litert", "litert", LITERT_PRECISIONS),
-        FormatSpec("executorch", "ExecuTorch", ".pte", "executorch", "executorch"),
+        FormatSpec("onnx", "ONNX", ".onnx", "onnx", "onnxruntime-cpu", ONNX_PRECISIONS, batch="any, or one size"),
+        FormatSpec(
+            "torchscript", "TorchScript", ".torchscript.pt", "torchscript", "torchscript", TORCH_PRECISIONS, code=True
+        ),
+        FormatSpec("torch-export", "torch.export", ".pt2", "torch_export", "torch-export", TORCH_PRECISIONS, code=True),
+        FormatSpec("openvino", "OpenVINO IR", ".openvino.zip", "openvino_ir", "openvino-ir", library="openvino"),
+        FormatSpec(
+            "ort",
+            "ONNX Runtime's own format",
+            ".ort",
+            "ort",
+            "onnxruntime-ort",
+            ORT_PRECISIONS,
+            beside={".required_operators.config": "the operators that a build of ONNX Runtime needs to run it"},
+        ),
+        FormatSpec("c", "C source", ".c", "c_source", "c", library="emx-onnx-cgen", code=True, batch=ONE_IMAGE),
+        FormatSpec(
+            "litert",
+            "LiteRT",
+            ".tflite",
+            "litert",
+            "litert",
+            LITERT_PRECISIONS,
+            library="ai-edge-litert",
+            batch="one size",
+        ),
+        FormatSpec(
+            "executorch",
+            "ExecuTorch",
+            ".pte",
+            "executorch",
+            "executorch",
+            library="executorch",
+            code=True,
+            batch="1 to 64",
+        ),
     )
 }
+
+
+def missing_library(spec: FormatSpec) -> Missing | None:
+    """What is missing to write files of that format; None where nothing is."""
+    if spec.library and importlib.util.find_spec(spec.library.replace("-", "_")) is None:
+        return Missing(f"{spec.library} is not installed", f"`pip install 'cifar-export[{spec.extra}]'`.")
+    return None
+
+
+def require_library(spec: FormatSpec) -> None:
+    """Raise `Unavailable` with the fix where what writes files of that format is not installed."""
+    missing = missing_library(spec)
+    if missing is not None:
+        raise Unavailable(str(missing))
 
 
 def format_of(path: Path) -> FormatSpec:
@@ -129,6 +198,7 @@ def choices_for(format_name: str, precision: Precision = "float32") -> Choices |
         raise InvalidInput(f"no {spec.title} files in {precision}. Known: {', '.join(spec.precisions)}.")
     made: dict[str, Callable[[Precision], Choices | None]] = {
         "onnx": lambda one: OnnxChoices(precision=one),
+        "ort": lambda one: OnnxChoices(precision=one),
         "litert": lambda one: LitertChoices(precision=one),
         "torchscript": chosen_torch,
         "torch-export": chosen_torch,

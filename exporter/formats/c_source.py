@@ -6,16 +6,15 @@ which are exact. It needs libc's `malloc` and `libm`, and no other library.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import string
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import InvalidInput, Unavailable
+from ..errors import InvalidInput
 from ..system.outside import MAX_MODEL_BYTES, read_regular
-from . import FileFacts, Request, onnx
+from . import FORMATS, FileFacts, Request, onnx, require_library
 from .metadata import MAX_METADATA_BYTES, dumps, variant_of
 from .onnx_choices import OnnxChoices
 
@@ -28,8 +27,7 @@ _LOADER = re.compile(r"^_Bool model_load\(.*?^\}\n\n", re.MULTILINE | re.DOTALL)
 
 def serialize(request: Request) -> bytes:
     """The whole file, metadata and labels in its first line. Raises `Unavailable` without emx-onnx-cgen."""
-    if importlib.util.find_spec("emx_onnx_cgen") is None:
-        raise Unavailable("emx-onnx-cgen is not installed. `pip install 'cifar-export[c]'`.")
+    require_library(FORMATS["c"])
     from emx_onnx_cgen.compiler import Compiler, CompilerOptions
     from onnx import ModelProto
 

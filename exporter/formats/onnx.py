@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,11 @@ def _variant(model: onnx.ModelProto, metadata: dict[str, Any] | None) -> InputVa
     if len(inputs) != 1:
         return None
     _, elem_type, shape = _signature(inputs[0])
+    return variant_by(elem_type, shape, metadata)
+
+
+def variant_by(elem_type: int, shape: tuple[int | str, ...], metadata: Mapping[str, Any] | None) -> InputVariant | None:
+    """The input variant that has that type (of `TensorProto`) and shape, batch included; None for another input."""
     fitting = [
         variant
         for variant in INPUT_VARIANTS
@@ -137,7 +143,12 @@ def _to_properties(metadata: dict[str, Any]) -> dict[str, str]:
 
 
 def _from_properties(model: onnx.ModelProto) -> dict[str, Any] | None:
-    properties = {entry.key: entry.value for entry in model.metadata_props if not re.match(r"Image\.", entry.key)}
+    return from_properties((entry.key, entry.value) for entry in model.metadata_props)
+
+
+def from_properties(pairs: Iterable[tuple[str, str]]) -> dict[str, Any] | None:
+    """Our metadata document by the properties of a model; None where it has none of ours."""
+    properties = {key: value for key, value in pairs if not re.match(r"Image\.", key)}
     if "schema" not in properties or "weights_sha256" not in properties:
         return None
     return {key: _parsed(value) if key in _JSON_KEYS else value for key, value in properties.items()}

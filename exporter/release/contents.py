@@ -15,9 +15,9 @@ from ..system.outside import read_regular
 from .layout import CONFIG, PARITY
 from .sums import files_below
 
-CONFIG_SCHEMA = 2
-CONFIG_SCHEMAS = (1, CONFIG_SCHEMA)
-"""What is read: before 2 there were no files in reduced precision."""
+CONFIG_SCHEMA = 3
+CONFIG_SCHEMAS = (1, 2, CONFIG_SCHEMA)
+"""What is read: before 2 there were no files in reduced precision, before 3 none in further formats."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class NetworkRecord:
     """A network folder: its `config.json` and `parity.json`, and all its files by relative path, SHA256SUMS included.
 
     `config` has these keys (docs/releases.md): schema, network, model, dataset, version, tool, labels, normalization,
-    weights, accuracy, models, golden, reduced (since schema 2), built_with.
+    weights, accuracy, models, golden, reduced (since schema 2), further (since
+    schema 3), built_with.
     """
 
     name: str
@@ -87,7 +88,7 @@ def read_network(folder: Path) -> NetworkRecord:
         documents.append(document if isinstance(document, dict) else {})
     config, parity = documents
     if config.get("schema") not in CONFIG_SCHEMAS or not isinstance(config.get("network"), str):
-        known = " or ".join(map(str, CONFIG_SCHEMAS))
+        known = ", ".join(map(str, CONFIG_SCHEMAS[:-1])) + f" or {CONFIG_SCHEMA}"
         raise GateFailed(f"{folder / CONFIG} does not describe a network by schema {known}.")
     files = {name: record(folder / name) for name in files_below(folder)}
     return NetworkRecord(config["network"], folder, config, parity, files)

@@ -1,8 +1,8 @@
 """The names in a release, as data.
 
 <version>/
-  <network>/            WEIGHTS, MODELS and some of REDUCED, GOLDEN_FILES in the folders of GOLDEN, CONFIG, LABELS,
-                        PARITY, CARD, SUMS
+  <network>/            WEIGHTS, MODELS, some of REDUCED and of FURTHER, GOLDEN_FILES in the folders of GOLDEN, CONFIG,
+                        LABELS, PARITY, CARD, SUMS
   index.json  SHA256SUMS  sbom.cdx.json  provenance.intoto.json  test-result.intoto.json  (model.sig)
   <network>-<version>.tar.gz
 <version>.measurements.json
@@ -12,9 +12,11 @@ index.json
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidInput
+from ..formats import FORMATS
 from ..networks.zoo import InputVariant
 
 if TYPE_CHECKING:
@@ -58,7 +60,33 @@ REDUCED: dict[Precision, str] = {
 }
 FULL = "model-uint8.onnx"
 """What a file in reduced precision is compared with."""
-ALL_MODELS = MODELS | {file: ModelFile("onnx", MODELS[FULL].input, precision) for precision, file in REDUCED.items()}
+FURTHER_INPUT: InputVariant = "uint8"
+"""Of files in further formats, which share the golden vectors of FULL."""
+FURTHER: dict[str, str] = {
+    # what the model card says of it by format, where it was asked for; any of `formats.FORMATS` joins by its line here
+    "openvino": "OpenVINO's own files in an archive, pixels as they are",
+    "ort": "ONNX Runtime's own format, for its mobile packages, pixels as they are",
+    "c": "C99 source, pixels as they are, one image at a time",
+}
+
+
+def further_file(format_name: str) -> str:
+    """The file of a network in that further format."""
+    return f"{FULL.removesuffix(FORMATS['onnx'].suffix)}{FORMATS[format_name].suffix}"
+
+
+def beside_further(format_name: str) -> dict[str, str]:
+    """What stands beside a file in that further format, by name: what it is."""
+    spec = FORMATS[format_name]
+    places = spec.beside_of(Path(further_file(format_name)))
+    return dict(zip((path.name for path in places), spec.beside.values(), strict=True))
+
+
+ALL_MODELS = (
+    MODELS
+    | {file: ModelFile("onnx", MODELS[FULL].input, precision) for precision, file in REDUCED.items()}
+    | {further_file(name): ModelFile(name, FURTHER_INPUT) for name in FURTHER}
+)
 GOLDEN: dict[str, str] = {
     # the ONNX file: where its test inputs and outputs are
     "model.onnx": "test_data_set_0",
@@ -76,15 +104,19 @@ _LONGEST_VERSION = 64
 """Characters; it is part of the names of files."""
 
 
-def models_with(precisions: Iterable[Precision] = ()) -> dict[str, ModelFile]:
-    """The model files of a network released in those reduced precisions too, in the order of `ALL_MODELS`."""
-    files = {*MODELS, *(REDUCED[precision] for precision in precisions)}
+def models_with(precisions: Iterable[Precision] = (), formats: Iterable[str] = ()) -> dict[str, ModelFile]:
+    """The model files of a network released in those precisions and formats too, in the order of `ALL_MODELS`."""
+    files = {*MODELS, *(REDUCED[precision] for precision in precisions), *map(further_file, formats)}
     return {file: made for file, made in ALL_MODELS.items() if file in files}
 
 
 def models_of(config: Mapping[str, Any]) -> dict[str, ModelFile]:
-    """The model files that a network's config.json promises; before schema 2 there were none in reduced precision."""
-    return models_with(precision for precision in REDUCED if precision in config.get("reduced", ()))
+    """The model files that a network's config.json promises.
+
+    Before schema 2 there were none in reduced precision, before schema 3 none in further formats.
+    """
+    precisions = (precision for precision in REDUCED if precision in config.get("reduced", ()))
+    return models_with(precisions, (name for name in FURTHER if name in config.get("further", ())))
 
 
 def archive_name(network: str, version: str) -> str:

@@ -17,14 +17,15 @@ JUDGE = "onnxruntime-cpu"
 
 @dataclass(frozen=True)
 class Wanted:
-    """The reduced precisions that a release has files of, too, and the points of top-1 that each of them may lose.
+    """What a release has files of, too: reduced precisions and further formats (`layout.FURTHER`).
 
-    `budget`: None for `accuracy.reduction.BUDGET`.
+    `budget`: the points of top-1 that each reduced precision may lose; None for `accuracy.reduction.BUDGET`.
     """
 
     precisions: tuple[Precision, ...] = ()
     budget: float | None = None
+    formats: tuple[str, ...] = ()
 
 
 NOTHING_MORE = Wanted()
-"""float32 files alone."""
+"""The files of `layout.MODELS` alone."""

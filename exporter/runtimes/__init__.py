@@ -264,6 +264,16 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             library="openvino",
         ),
         RuntimeSpec(
+            "onnxruntime-ort",
+            "ONNX Runtime, CPU, its own file format",
+            "ort",
+            "onnxruntime:open_ort",
+            "onnxruntime:missing_cpu",
+            by_default=False,
+            precisions=("float32", "int8"),
+            library="onnxruntime",
+        ),
+        RuntimeSpec(
             "c",
             "C, compiled here",
             "c",

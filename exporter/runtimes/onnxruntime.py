@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import GateFailed, Unavailable, first_line
 from ..networks.preprocess import Images
+from ..system.outside import MAX_MODEL_BYTES, read_regular
 from . import Missing, Runtime, unreadable
 from .cuda_libraries import has_driver, missing_libraries, preload
 from .threads import asked_threads
@@ -30,6 +31,7 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 # float32 in full: TF32 is on by default in this provider. HEURISTIC: the exhaustive search costs seconds per shape.
 CUDA_OPTIONS = {"device_id": "0", "use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 _TYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16}
+_ORT = b"ORTM"  # what files of its own format have after their first four bytes
 _FATAL = 4  # ONNX Runtime's log severity; its own lines on stderr would hide the one sentence of ours
 
 
@@ -97,6 +99,30 @@ _NO_FALLBACK = "fallback to CPU EP has been explicitly disabled"  # all that a p
 def open_cpu(path: Path) -> Session:
     """Load the ONNX file at `path` on the CPU provider."""
     return Session(path, "onnxruntime-cpu", CPU, {})
+
+
+def open_ort(path: Path) -> Session:
+    """Load the file of ONNX Runtime's own format at `path` on the CPU provider."""
+    # as bytes: a file may be called otherwise here, and ONNX Runtime goes by the name
+    data = read_regular(path, MAX_MODEL_BYTES)
+    if data[4:8] != _ORT:
+        raise unreadable(path, "onnxruntime-ort", ValueError("it is not of ONNX Runtime's own format"))
+    return Session(path, "onnxruntime-ort", CPU, {}, data)
+
+
+def save_ort(model: bytes, path: Path) -> None:
+    """Write the ONNX `model` to `path` in ONNX Runtime's own format, with the fusions that hold on every machine."""
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(_FATAL)
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _FATAL
+    settings.intra_op_num_threads = 1
+    # beyond it weights are laid out for the processor at hand
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    settings.optimized_model_filepath = str(path)
+    settings.add_session_config_entry("session.save_model_format", "ORT")
+    ort.InferenceSession(model, settings, providers=[CPU])
 
 
 def open_cuda(path: Path) -> Session:
@@ -202,6 +228,8 @@ def start(ort: Any, model: str | bytes, provider: str, options: dict[str, str], 
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL
     settings.intra_op_num_threads = asked_threads() or 0  # 0: one a core
+    if isinstance(model, bytes) and model[4:8] == _ORT:
+        settings.add_session_config_entry("session.load_model_format", "ORT")
     if profile is not None:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(profile)

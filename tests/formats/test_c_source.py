@@ -146,7 +146,7 @@ def test_metadata_that_is_no_json_is_named(made: Path, tmp_path: Path) -> None:
 
 
 def test_without_the_generator_nothing_is_written(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cifar_export.formats.c_source.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("cifar_export.formats.importlib.util.find_spec", lambda name: None)
     result = run("c", "resnet8", "--weights", "random", "-o", tmp_path / "model.c")
     assert (result.exit_code, list(tmp_path.iterdir())) == (3, [])
     assert "pip install 'cifar-export[c]'" in result.stderr

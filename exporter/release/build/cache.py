@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data import Split
+from ...formats import FORMATS
 from ...system.checkout import PACKAGE
 from ...system.files import hidden_folder, remove_at_once
 from ...system.folders import cache_folder, state_folder
@@ -43,6 +44,7 @@ _PACKAGES = (
     *("torch", "torchvision", "numpy", "safetensors", "jinja2", "packaging"),
     *("onnx", "ml-dtypes", "protobuf"),
     *("onnxruntime", "onnxruntime-gpu", "openvino", "opencv-python-headless"),
+    *(spec.library for spec in FORMATS.values() if spec.library),
 )
 Say = Callable[[str], None]
 
@@ -54,7 +56,7 @@ def cache_key(
     runtimes: Sequence[str],
     split: Split | None,
     source: str,
-    reduced: Wanted,
+    wanted: Wanted,
 ) -> str:
     """Hex sha256 of all that decides a network's folder: weights, release version, code, libraries, machine, images.
 
@@ -66,7 +68,7 @@ def cache_key(
         "version": version,
         "runtimes": sorted(runtimes),
         "images": _digest(split) if split else None,
-        "reduced": [sorted(reduced.precisions), reduced.budget],
+        "wanted": [sorted(wanted.precisions), wanted.budget, sorted(wanted.formats)],
         "tool": __version__,
         "source": source,
         "packages": {name: _installed(name) for name in _PACKAGES},

@@ -40,10 +40,12 @@ def gate_parity(
     progress: Progress | None = None,
     *,
     precision: Precision = "float32",
+    further: Sequence[str] = (),
 ) -> ParityReport:
     """Compare `files` (by format name) with float64 in all `runtimes`. Raises `GateFailed` naming what fails.
 
-    Files in a reduced `precision` are compared with the simulation of it, and must pass in `JUDGE`.
+    `further`: runtimes that must pass beside those that always must. Files in a reduced `precision` are compared with
+    the simulation of it, and must pass in `JUDGE`.
     """
     # The four run in this process: one for each call would cost as much as the comparison. A further one that
     # somebody asks for may bring a library that crashes.
@@ -51,7 +53,7 @@ def gate_parity(
     report = check(
         weights, variant, files, runtimes, input_sets(), isolated=isolated, precision=precision, progress=progress
     )
-    gated = GATED if precision == "float32" else (JUDGE,)
+    gated = (*(GATED if precision == "float32" else (JUDGE,)), *further)
     passed = {row.runtime for row in report.runtimes if row.state == "passed"}
     missing = [f"{name} was not compared" for name in gated if report.passed and name not in passed]
     if not report.passed or missing:

@@ -20,8 +20,8 @@ import torch
 
 from ...data import Split
 from ...errors import GateFailed, from_os_error
-from ...exporting.artifact import write_file
-from ...exporting.golden import golden_vectors, tolerance_in
+from ...exporting.artifact import companions, write_file
+from ...exporting.golden import Golden, golden_vectors, tolerance_in
 from ...formats import FORMATS, FileFacts
 from ...formats.onnx_choices import OnnxChoices, Precision
 from ...formats.ports import OUTPUT, input_port
@@ -39,10 +39,24 @@ from ...weights.index import BundledEntry, bundled_entries, bundled_folder
 from ...weights.sources import load_weights
 from ..documents.card import render_card
 from ..documents.config import config_document, parity_document
-from ..layout import ALL_MODELS, CARD, CONFIG, GOLDEN, LABELS, MODELS, PARITY, REDUCED, WEIGHTS, ModelFile
+from ..layout import (
+    ALL_MODELS,
+    CARD,
+    CONFIG,
+    FULL,
+    FURTHER_INPUT,
+    GOLDEN,
+    LABELS,
+    PARITY,
+    REDUCED,
+    WEIGHTS,
+    ModelFile,
+    models_with,
+)
 from ..required import GATED, NOTHING_MORE, Wanted
 from ..sums import write_sums
 from .assemble import write_json
+from .further import described, further_runtimes, golden_errors, require_formats
 from .gate import gate_accuracy, gate_parity, runtimes_of
 from .own import ORIGIN, Prepared
 from .reduced import Reduced, build_reduced
@@ -57,7 +71,7 @@ def build_network(
     split: Split | None,
     *,
     runtimes: Sequence[str] = (),
-    reduced: Wanted = NOTHING_MORE,
+    wanted: Wanted = NOTHING_MORE,
     opset: int | None = None,
     own: Prepared | None = None,
     progress: Progress | None = None,
@@ -65,9 +79,9 @@ def build_network(
     """Write the bundled weights of `spec` with all that belongs to a release into the empty `folder`.
 
     `version`: of the release. `split`: the data set's test images; None only for `own` weights, whose accuracy nobody
-    can measure here then. `runtimes`: more to pass parity than `gate.REQUIRED`. `reduced`: files in reduced precision
-    to make too. `opset`: of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. `own`: what to build from
-    in the place of bundled weights.
+    can measure here then. `runtimes`: more to pass parity than `gate.REQUIRED`. `wanted`: files to make too. `opset`:
+    of the ONNX files, `formats.onnx_choices.DEFAULT_OPSET` by default. `own`: what to build from in the place of
+    bundled weights.
     SHA256SUMS is written last; on any error `folder` holds a part that is good for nothing.
 
     Returns what was measured: errors, accuracy, seconds, versions, processor. Raises `GateFailed` where parity or
@@ -75,45 +89,53 @@ def build_network(
     run here or the disk is full.
     """
     names = runtimes_of(runtimes)
+    require_formats(wanted.formats)
     clock = _Clock(spec.name, progress)
     try:
         weights, entry = _bundled(spec, folder, own)
         with tempfile.TemporaryDirectory(prefix="cifar-export-") as scratch:
             clock.start("exporting")
-            files, facts = _export(weights, folder, Path(scratch), names, opset)
+            further = further_runtimes(wanted.formats)
+            proving = {"float32": names, FURTHER_INPUT: tuple(dict.fromkeys((*names, *further)))}
+            files, facts = _export(weights, folder, Path(scratch), proving, wanted, opset)
             reports = {}
             for variant in RELEASED_VARIANTS:
                 clock.start(f"parity of {variant} input")
-                reports[variant] = gate_parity(weights, variant, files[variant], names, clock.tell)
+                must = further if variant == FURTHER_INPUT else ()
+                reports[variant] = gate_parity(
+                    weights, variant, files[variant], proving[variant], clock.tell, further=must
+                )
         evaluation = scored = None
         if split is not None:
             clock.start("accuracy")
             evaluation = gate_accuracy(entry, weights, folder / "model.onnx", split, clock.tell)
             scored = (split, evaluation.predictions)
         more: dict[Precision, Reduced] = {}
-        for precision in reduced.precisions:
+        for precision in wanted.precisions:
             clock.start(precision)
             more[precision] = build_reduced(
-                weights, entry, precision, folder, names, scored, reduced.budget, opset=opset, tell=clock.tell
+                weights, entry, precision, folder, names, scored, wanted.budget, opset=opset, tell=clock.tell
             )
         clock.start("describing")
         every: dict[Precision, Weights] = {"float32": weights, **{one: made.weights for one, made in more.items()}}
-        tolerances = _write_golden(every, folder)
+        golden = _write_golden(every, folder)
+        answered = golden_errors(spec.name, folder, wanted.formats, golden[FULL])
         config = config_document(
             entry,
             spec,
             version,
             facts | {REDUCED[one]: made.facts for one, made in more.items()},
-            tolerances,
+            {file: held.atol for file, held in golden.items()},
             {one: made.described for one, made in more.items()},
+            described(folder, wanted.formats),
         )
-        parity = parity_document(entry, reports, {one: made.parity for one, made in more.items()})
+        parity = parity_document(entry, reports, {one: made.parity for one, made in more.items()}, wanted.formats)
         _write_documents(folder, config, parity)
         write_sums(folder)
     except OSError as error:
         raise from_os_error(error, f"write {folder}") from error
     measured = _measurements(reports, evaluation.as_dict() if evaluation else None, clock)
-    return measured | {"reduced": {one: made.measured for one, made in more.items()}}
+    return measured | {"reduced": {one: made.measured for one, made in more.items()}, "golden": answered}
 
 
 def _bundled(spec: NetworkSpec, folder: Path, own: Prepared | None) -> tuple[Weights, BundledEntry]:
@@ -132,20 +154,25 @@ def _bundled(spec: NetworkSpec, folder: Path, own: Prepared | None) -> tuple[Wei
 
 
 def _export(
-    weights: Weights, folder: Path, scratch: Path, runtimes: Sequence[str], opset: int | None
+    weights: Weights,
+    folder: Path,
+    scratch: Path,
+    runtimes: Mapping[InputVariant, Sequence[str]],
+    wanted: Wanted,
+    opset: int | None,
 ) -> tuple[dict[InputVariant, dict[str, Path]], dict[str, FileFacts]]:
     """Write the model files to `folder`, and to `scratch` what is only needed to prove both input variants.
 
-    Returns paths by variant and format, and what each file of the release says of itself.
+    `runtimes`: those that must pass, by input variant. Returns paths by variant and format, and what each file of the
+    release says of itself.
     """
-    released = {made: file for file, made in MODELS.items()}
-    formats = dict.fromkeys(spec_of(name).reads for name in (*GATED, *runtimes))
+    released = {made: file for file, made in models_with((), wanted.formats).items()}
     files: dict[InputVariant, dict[str, Path]] = {}
     facts = {}
     for variant in RELEASED_VARIANTS:
         module = with_input(build_module(weights), variant, weights.normalization).eval()
         files[variant] = {}
-        for format_name in formats:
+        for format_name in dict.fromkeys(spec_of(name).reads for name in (*GATED, *runtimes[variant])):
             if format_name == "network":
                 continue
             file = released.get(ModelFile(format_name, variant))
@@ -155,21 +182,25 @@ def _export(
             files[variant][format_name] = path
             if file:
                 facts[file] = found
+                spec = FORMATS[format_name]
+                for place, content in zip(spec.beside_of(path), companions(spec, path), strict=True):
+                    place.write_bytes(content)
     return files, facts
 
 
-def _write_golden(weights: Mapping[Precision, Weights], folder: Path) -> dict[str, float]:
-    """Write the golden vectors of the ONNX files in those precisions; the tolerance for each."""
-    tolerances = {}
+def _write_golden(weights: Mapping[Precision, Weights], folder: Path) -> dict[str, Golden]:
+    """Write the golden vectors of the ONNX files in those precisions; those of each."""
+    golden = {}
     for file, place in GOLDEN.items():
         _, variant, precision = ALL_MODELS[file]
         if precision not in weights:
             continue
         with _one_thread():
             images, logits = golden_vectors(weights[precision], variant, precision)
-            tolerances[file] = tolerance_in(precision, weights[precision], variant, logits)
+            atol = tolerance_in(precision, weights[precision], variant, logits)
+        golden[file] = Golden(images, logits, atol)
         write_data_set((folder / place).parent, {input_port(variant).name: images}, {OUTPUT: logits})
-    return tolerances
+    return golden
 
 
 @contextlib.contextmanager

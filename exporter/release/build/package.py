@@ -22,6 +22,7 @@ from ..required import NOTHING_MORE, Wanted
 from ..sums import files_below
 from .assemble import Origin
 from .cache import NetworkCache, cache_key, source_digest
+from .further import require_formats
 from .own import Own, Prepared, prepare
 from .publish import publish, workshop
 from .shelf import refuse_taken
@@ -75,7 +76,7 @@ def package(
     data_dir: Path,
     jobs: int = 1,
     runtimes: Sequence[str] = (),
-    reduced: Wanted = NOTHING_MORE,
+    wanted: Wanted = NOTHING_MORE,
     sign_key: Path | None = None,
     own: Own | None = None,
     cached: bool = True,
@@ -86,12 +87,12 @@ def package(
     """Build the release `version` of `networks` (all eight where it is empty) into `output`/`version`.
 
     Everything cheap is checked before anything is built. At most `jobs` networks are built at once. `runtimes` are
-    gated in addition to those that always are. `reduced`: files in reduced precision to make beside the others. `own`
-    are weights to package in the place of bundled ones, of the one network that is named, if any is; `data_dir` is not
-    looked into then. `builder` makes a network's folder (default: `build_network`). `progress` gets what is being done
-    now, `say` lines worth keeping. Raises `GateFailed` where a gate says no, `InvalidInput` for a wrong or taken
+    gated in addition to those that always are. `wanted`: files to make beside the others. `own` are weights to package
+    in the place of bundled ones, of the one network that is named, if any is; `data_dir` is not looked into then.
+    `builder` makes a network's folder (default: `build_network`). `progress` gets what is being done now, `say` lines
+    worth keeping. Raises `GateFailed` where a gate says no, `InvalidInput` for a wrong or taken
     version, weights that are not bundled and places that cannot be written, `Unavailable` for what is missing: test
-    set, runtimes, the signing extra, disk space.
+    set, runtimes, libraries of further formats, the signing extra, disk space.
     """
     began = time.monotonic()
     version = release_version(version)
@@ -102,6 +103,7 @@ def package(
         _require_weights(names)
     for name in runtimes:
         require_runtime(name)
+    require_formats(wanted.formats)
     if sign_key is not None:
         require_signing(sign_key)
     splits = {} if own else _splits(names, data_dir)
@@ -114,11 +116,11 @@ def package(
         todo, keys = [], {}
         for name in names:
             split = prepared.split if prepared else splits[named(name).dataset.name]
-            keys[name] = cache_key(builder, entries[name], version, runtimes, split, source, reduced)
+            keys[name] = cache_key(builder, entries[name], version, runtimes, split, source, wanted)
             found = store.fetch(keys[name], name, staging / name) if store else None
             if found is None:
                 (staging / name).mkdir()
-                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes), prepared, reduced))
+                todo.append(Job(builder, name, version, staging / name, data_dir, tuple(runtimes), prepared, wanted))
             else:
                 measurements[name] = found
                 say(f"{name}: finished before, taken from the cache")

@@ -39,7 +39,7 @@ class Builder(Protocol):
         split: Split | None,
         *,
         runtimes: Sequence[str],
-        reduced: Wanted = ...,
+        wanted: Wanted = ...,
         own: Prepared | None = ...,
         progress: Progress | None = None,
     ) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Job:
     data_dir: Path
     runtimes: tuple[str, ...]
     own: Prepared | None = None
-    reduced: Wanted = NOTHING_MORE
+    wanted: Wanted = NOTHING_MORE
 
 
 def build_all(
@@ -75,7 +75,7 @@ def build_all(
 
 
 def _build(job: Job, progress: Progress | None = None) -> dict[str, Any]:
-    how: dict[str, Any] = {"runtimes": job.runtimes, "reduced": job.reduced, "progress": progress}
+    how: dict[str, Any] = {"runtimes": job.runtimes, "wanted": job.wanted, "progress": progress}
     if job.own:
         return job.builder(job.own.network, job.version, job.folder, job.own.split, own=job.own, **how)
     spec = named(job.network)

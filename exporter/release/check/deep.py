@@ -1,27 +1,27 @@
-"""What an intact release says of its ONNX files, tried out: each is loaded, read back and run on its golden vectors.
+"""What an intact release says of its files, tried out: each is loaded, read back and run on its golden vectors.
 
-Only for what `verify` found intact, because the paths in config.json are used here. TorchScript and .pt2 files are
-never loaded: they are code, and loading would run it.
+Only for what `verify` found intact, because the paths in config.json are used here. TorchScript, .pt2 and C
+files are never loaded: they are code, and loading would run it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import CifarExportError, first_line
+from ...errors import CifarExportError, Unavailable, first_line
 from ..layout import (
     CARD,
     CONFIG,
+    FURTHER,
     GOLDEN,
     GOLDEN_FILES,
     INDEX,
@@ -31,11 +31,14 @@ from ..layout import (
     SUMS,
     WEIGHTS,
     archive_name,
+    beside_further,
+    further_file,
     models_of,
 )
+from .golden import Wrong, largest_error
 from .verify import compare, extract, is_schema, parse_json, shown
 
-PARITY_SCHEMAS = (1, 2)
+PARITY_SCHEMAS = (1, 2, 3)
 """Of parity.json."""
 LOOSEST = {"float32": 1e-3, "float16": 3e-2, "int8": 0.3}
 """The largest tolerance that is believed, by precision, as a part of the largest logit.
@@ -43,17 +46,22 @@ LOOSEST = {"float32": 1e-3, "float16": 3e-2, "int8": 0.3}
 `golden.tolerance_in` makes it about 1e-5 in float32, 0.01 in float16 and up to 0.15 in int8, whose steps are so large.
 """
 MAX_SECONDS = 60.0
-"""For one ONNX file on eight images; a network takes a tenth of a second."""
+"""For one ONNX file on eight images; a network takes a tenth of a second. Other runtimes have their own patience."""
+ONNX_RUNTIME = "onnxruntime-cpu"
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+
+if TYPE_CHECKING:
+    from ...formats import FileFacts
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class ModelRun:
-    """An ONNX file that was read back and run: its largest error over the golden vectors, and the error allowed."""
+    """A file that was read back and run: its largest error over the golden vectors, and the error allowed."""
 
     file: str
+    runtime: str
     opset: int | None
     ir_version: int | None
     images: int
@@ -62,15 +70,30 @@ class ModelRun:
 
 
 @dataclass(frozen=True)
+class NotRun:
+    """A file in a further format that was read back but not run, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class DeepReport:
-    """The ONNX files that did as they should, and a line for each thing that is not as the release says."""
+    """The files that did as they should, those not run, and a line for each thing that is not as the release says.
+
+    What could not be run here is no problem of the release.
+    """
 
     models: tuple[ModelRun, ...]
+    not_run: tuple[NotRun, ...]
     problems: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, without the problems, which `verify` lists."""
-        return {"models": [asdict(model) for model in self.models]}
+        return {
+            "models": [asdict(model) for model in self.models],
+            "not_run": [asdict(skipped) for skipped in self.not_run],
+        }
 
 
 def check_deep(path: Path, kind: str, progress: Progress | None = None, *, blobs: Path | None = None) -> DeepReport:
@@ -97,11 +120,7 @@ def check_deep(path: Path, kind: str, progress: Progress | None = None, *, blobs
             trial.network(path / name, f"{name}/", entry["files"])
             archive = archive_name(name, index["version"])
             trial.problems += [f"{archive}: {line}" for line in compare(path / archive, path / name, blobs=blobs)]
-    return DeepReport(tuple(trial.models), tuple(trial.problems))
-
-
-class _Wrong(Exception):
-    """Something is not as the release says."""
+    return DeepReport(tuple(trial.models), tuple(trial.not_run), tuple(trial.problems))
 
 
 class _Trial:
@@ -109,10 +128,11 @@ class _Trial:
 
     def __init__(self) -> None:
         self.models: list[ModelRun] = []
+        self.not_run: list[NotRun] = []
         self.problems: list[str] = []
 
     def network(self, folder: Path, prefix: str, indexed: Mapping[str, Any] | None = None) -> None:
-        """Try the ONNX files in `folder`; `prefix` stands before their names, `indexed` is what index.json says."""
+        """Try the files in `folder`; `prefix` stands before their names, `indexed` is what index.json says."""
         try:
             config = parse_json((folder / CONFIG).read_bytes())
             self.problems += [prefix + line for line in _document_problems(folder, config)]
@@ -121,8 +141,10 @@ class _Trial:
             for file in sorted(file for file in _files_below(folder) if file.lower().endswith(".onnx")):
                 try:
                     self.models.append(_try_model(folder, file, f"{prefix}{file}", config))
-                except _Wrong as wrong:
+                except Wrong as wrong:
                     self.problems.append(f"{prefix}{file}: {wrong}")
+            for name in sorted(config.get("further", ())):
+                self._further(folder, name, prefix, config)
             for file, described in config["models"].items():
                 said = None if indexed is None else {key: indexed[file].get(key) for key in described}
                 if said is not None and said != described:
@@ -134,6 +156,18 @@ class _Trial:
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             self.problems.append(f"{prefix}{CONFIG}: not as `package` writes it ({shown(repr(error))})")
 
+    def _further(self, folder: Path, name: str, prefix: str, config: Mapping[str, Any]) -> None:
+        """Try the file in the further format `name`."""
+        file = further_file(name)
+        if not (folder / file).is_file():
+            return  # it was missed before
+        try:
+            tried = _try_further(folder, name, f"{prefix}{file}", config)
+        except Wrong as wrong:
+            self.problems.append(f"{prefix}{file}: {wrong}")
+        else:
+            (self.models if isinstance(tried, ModelRun) else self.not_run).append(tried)  # type: ignore[arg-type]
+
 
 def _document_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
     """Where labels.txt or parity.json say otherwise than config.json."""
@@ -142,12 +176,14 @@ def _document_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
         problems.append(f"{LABELS}: other labels than {CONFIG}")
     parity = parse_json((folder / PARITY).read_bytes())
     if not is_schema(parity, PARITY_SCHEMAS):
-        known = " or ".join(map(str, PARITY_SCHEMAS))
+        known = ", ".join(map(str, PARITY_SCHEMAS[:-1])) + f" or {PARITY_SCHEMAS[-1]}"
         problems.append(f"{PARITY}: not of schema {known}. A newer cifar-export may know it")
     elif parity["passed"] is not True:
         problems.append(f"{PARITY}: does not say that parity passed")
     elif sorted(parity.get("reduced", ())) != sorted(config.get("reduced", ())):
         problems.append(f"{PARITY}: is of other reduced precisions than {CONFIG}")
+    elif sorted(parity.get("further", ())) != sorted(config.get("further", ())):
+        problems.append(f"{PARITY}: is of other further formats than {CONFIG}")
     elif (parity["network"], parity["weights_sha256"]) != (config["network"], config["weights"]["sha256"]):
         problems.append(f"{PARITY}: is of another network or other weights than {CONFIG}")
     return problems
@@ -155,12 +191,14 @@ def _document_problems(folder: Path, config: Mapping[str, Any]) -> list[str]:
 
 def _promised(config: Mapping[str, Any]) -> set[str]:
     """What is in the folder of such a network; of files of later versions nothing is known."""
-    unknown = sorted(shown(name) for name in set(config.get("reduced", ())) - set(REDUCED))
-    if unknown:
-        raise ValueError(f"no precision {', '.join(unknown)} is known")
+    for key, what, known in (("reduced", "precision", set(REDUCED)), ("further", "format", set(FURTHER))):
+        unknown = sorted(shown(name) for name in set(config.get(key, ())) - known)
+        if unknown:
+            raise ValueError(f"no {what} {', '.join(unknown)} is known")
     models = models_of(config)
+    beside = {name for further in config.get("further", ()) for name in beside_further(further)}
     golden = {f"{GOLDEN[file]}/{tensor}" for file in models if file in GOLDEN for tensor in GOLDEN_FILES}
-    return {WEIGHTS, CONFIG, LABELS, PARITY, CARD, SUMS, *models, *golden}
+    return {WEIGHTS, CONFIG, LABELS, PARITY, CARD, SUMS, *models, *beside, *golden}
 
 
 def _files_below(folder: Path) -> set[str]:
@@ -168,22 +206,75 @@ def _files_below(folder: Path) -> set[str]:
 
 
 def _try_model(folder: Path, file: str, name: str, config: Mapping[str, Any]) -> ModelRun:
-    """Read an ONNX file back and run it on its golden vectors. Raises `_Wrong`."""
-    from ...formats import onnx as onnx_format
+    """Read an ONNX file back and run it on its golden vectors. Raises `Wrong`."""
+    facts, golden = _read_back(folder, file, "onnx", config)
+    images, logits = (_read_tensor(folder / golden["folder"] / tensor) for tensor in GOLDEN_FILES)
+    allowed = _tolerance(golden, logits, facts.precision)
+    worst = _run((folder / file).read_bytes(), config["models"][file], images, logits, allowed)
+    return ModelRun(name, ONNX_RUNTIME, facts.opset, facts.ir_version, len(images), worst, allowed)
+
+
+def _try_further(folder: Path, format_name: str, name: str, config: Mapping[str, Any]) -> ModelRun | NotRun:
+    """Read a file in a further format back, and run it on its golden vectors where that is possible. Raises `Wrong`.
+
+    It runs in a process of its own, because not every runtime ends in time or survives what strangers give it.
+    """
+    from ...exporting.artifact import companions
+    from ...formats import FORMATS
+    from ...gate.isolated import IsolatedFile
+    from ...runtimes import why_missing
+
+    spec, file = FORMATS[format_name], further_file(format_name)
+    facts, golden = _read_back(folder, file, format_name, config)
+    said = config["further"][format_name]
+    beside = sorted(beside_further(format_name))
+    size = (folder / file).stat().st_size
+    expected = {"file": file, "bytes": size, "runtime": spec.gate, "beside": beside}
+    if said != expected:
+        raise Wrong(f"{CONFIG} says of it {shown(said)}, not {expected}")
+    for place, content in zip(spec.beside_of(folder / file), companions(spec, folder / file), strict=True):
+        if place.is_file() and place.read_bytes() != content:
+            raise Wrong(f"{place.name} beside it is of another file")
+    images, logits = (_read_tensor(folder / golden["folder"] / tensor) for tensor in GOLDEN_FILES)
+    allowed = _tolerance(golden, logits, facts.precision)
+    if spec.code:
+        return NotRun(name, "it is code, and nothing here runs a stranger's")
+    missing = why_missing(spec.gate)
+    if missing is not None:
+        return NotRun(name, str(missing))
+    try:
+        with IsolatedFile(spec.gate, folder / file) as runtime:
+            worst = largest_error(runtime.logits(images), logits, allowed)
+    except Unavailable as error:
+        return NotRun(name, shown(first_line(error)))
+    except CifarExportError as error:
+        raise Wrong(shown(first_line(error))) from error
+    return ModelRun(name, spec.gate, facts.opset, facts.ir_version, len(images), worst, allowed)
+
+
+def _read_back(
+    folder: Path, file: str, format_name: str, config: Mapping[str, Any]
+) -> tuple[FileFacts, Mapping[str, Any]]:
+    """What a file says of itself, and what config.json says of its golden vectors.
+
+    Raises `Wrong` where the file says otherwise of itself than config.json.
+    """
+    from ...formats import FORMATS
     from ...formats.metadata import PARITY_PASSED, contradictions
 
     described, golden = config["models"].get(file), config["golden"].get(file)
     if described is None or golden is None:
-        raise _Wrong(f"{CONFIG} does not describe it")
+        raise Wrong(f"{CONFIG} does not describe it")
     try:
-        facts = onnx_format.inspect(folder / file)
+        facts = FORMATS[format_name].load().inspect(folder / file)
     except CifarExportError as error:
-        raise _Wrong(shown(error)) from error
+        raise Wrong(shown(error)) from error
     expected = {**config, **config["normalization"], "weights_sha256": config["weights"]["sha256"]}
     wrong = contradictions(facts.metadata or {}, expected)
     wrong += [
         f"{what} is {shown(found)}, {CONFIG} says {shown(said)}"
         for what, found, said in (
+            ("format", facts.format, described["format"]),
             ("opset", facts.opset, described["opset"]),
             ("IR version", facts.ir_version, described["ir_version"]),
             ("input variant", facts.variant, described["input"]),
@@ -193,11 +284,8 @@ def _try_model(folder: Path, file: str, name: str, config: Mapping[str, Any]) ->
         if found != said
     ]
     if wrong:
-        raise _Wrong(shown("; ".join(wrong)))
-    images, logits = (_read_tensor(folder / golden["folder"] / tensor) for tensor in GOLDEN_FILES)
-    allowed = _tolerance(golden, logits, facts.precision)
-    worst = _run((folder / file).read_bytes(), described, images, logits, allowed)
-    return ModelRun(name, facts.opset, facts.ir_version, len(images), worst, allowed)
+        raise Wrong(shown("; ".join(wrong)))
+    return facts, golden
 
 
 def _tolerance(golden: Mapping[str, Any], logits: NDArray[Any], precision: str) -> float:
@@ -206,7 +294,7 @@ def _tolerance(golden: Mapping[str, Any], logits: NDArray[Any], precision: str) 
     largest = float(np.abs(logits).max(initial=0.0))
     loosest = LOOSEST[precision] * largest
     if type(atol) not in (int, float) or not 0 <= atol <= loosest or golden.get("rtol", 0.0) != 0.0:
-        raise _Wrong(f"a tolerance of {shown(atol)} for logits up to {largest:g} is too large to show anything")
+        raise Wrong(f"a tolerance of {shown(atol)} for logits up to {largest:g} is too large to show anything")
     return float(atol)
 
 
@@ -225,19 +313,14 @@ def _run(
                 {"name": port.name, "dtype": _DTYPES.get(port.type, port.type), "shape": port.shape} for port in found
             ]
             if ports != described[what]:
-                raise _Wrong(f"its {what} are {shown(ports)}, not those of {CONFIG}")
+                raise Wrong(f"its {what} are {shown(ports)}, not those of {CONFIG}")
         with _limited(ort.RunOptions()) as options:
             result = session.run(None, {described["inputs"][0]["name"]: images}, options)[0]
-    except _Wrong:
+    except Wrong:
         raise
     except Exception as error:  # onnxruntime's errors share no base class
-        raise _Wrong(f"ONNX Runtime can't run it: {shown(first_line(error))}") from error
-    if result.shape != logits.shape or result.dtype != logits.dtype:
-        raise _Wrong(f"returns {result.dtype} {result.shape} for its golden vectors, not {logits.dtype} {logits.shape}")
-    worst = float(np.abs(result.astype(np.float64) - logits).max(initial=0.0))
-    if not math.isfinite(worst) or worst > allowed:
-        raise _Wrong(f"is off by {worst:.3g} on its golden vectors, {allowed:.3g} is allowed")
-    return worst
+        raise Wrong(f"ONNX Runtime can't run it: {shown(first_line(error))}") from error
+    return largest_error(result, logits, allowed)
 
 
 @contextlib.contextmanager
@@ -260,7 +343,7 @@ def _read_tensor(path: Path) -> NDArray[Any]:
     try:
         values: NDArray[Any] = onnx.numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
     except (DecodeError, ValueError, TypeError, KeyError) as error:
-        raise _Wrong(f"its golden vector {path.name} can't be read: {shown(first_line(error))}") from error
+        raise Wrong(f"its golden vector {path.name} can't be read: {shown(first_line(error))}") from error
     if not values.size:
-        raise _Wrong(f"its golden vector {path.name} is empty")
+        raise Wrong(f"its golden vector {path.name} is empty")
     return values

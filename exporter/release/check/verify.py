@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 SUMS, SIGNATURE, INDEX, CONFIG = "SHA256SUMS", "model.sig", "index.json", "config.json"
-SCHEMAS = {INDEX: (1,), CONFIG: (1, 2)}
+SCHEMAS = {INDEX: (1,), CONFIG: (1, 2, 3)}
 """Of the documents that are read. Others are refused: what this file does not know it cannot vouch for."""
 
 HUB_FILE, HUB_FOLDER = ".gitattributes", ".cache/huggingface"
@@ -611,11 +611,15 @@ def _check_network(
         problems.add(prefix + CONFIG, f"describes {shown(name)}, but stands in {shown(folder)}")
     elif name != f"{config.get('dataset')}_{config.get('model')}":
         problems.add(prefix + CONFIG, f"is of {shown(name)}, but names another model or data set")
-    wanted = list(_mapping(config, "models"))
+    wanted: list[Any] = list(_mapping(config, "models"))
     for model, golden in _mapping(config, "golden").items():
         where = golden.get("folder") if isinstance(golden, dict) else None
         wanted += [model, f"{where}/input_0.pb", f"{where}/output_0.pb"]
-    for file in dict.fromkeys(wanted):
+    for found in _mapping(config, "further").values():
+        if isinstance(found, dict):
+            beside = found.get("beside")
+            wanted += [found.get("file"), *(beside if isinstance(beside, list) else [])]
+    for file in dict.fromkeys(map(str, wanted)):
         if prefix + file not in digests:
             problems.add(prefix + CONFIG, f"names {shown(file)}, which SHA256SUMS does not list")
     if not wanted:

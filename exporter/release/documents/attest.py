@@ -46,6 +46,7 @@ def provenance(networks: Sequence[NetworkRecord], archives: Mapping[str, FileRec
                 "networks": sorted(record.name for record in networks),
                 "runtimes": sorted({row["runtime"] for record in networks for _, row in _parity_rows(record)}),
                 "precisions": sorted({one for record in networks for one in record.config.get("reduced", ())}),
+                "formats": sorted({one for record in networks for one in record.config.get("further", ())}),
                 "source": _source_state(origin.commit),
                 "sourceDateEpoch": origin.epoch,
             },
@@ -145,10 +146,16 @@ def _libraries(networks: Sequence[NetworkRecord]) -> Iterator[dict[str, Any]]:
 
 
 def _parity_rows(record: NetworkRecord) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What was compared: an input variant of float32 files or a reduced precision, and the row of a runtime."""
+    """What was compared: an input variant of float32 files or a reduced precision, and the row of a runtime.
+
+    Files in further formats are among the float32 ones.
+    """
     for variant, rows in sorted(record.parity["inputs"].items()):
         for row in rows:
             yield variant, row
+    for _, found in sorted(record.parity.get("further", {}).items()):
+        for row in found["runtimes"]:
+            yield found["input"], row
     for precision, found in sorted(record.parity.get("reduced", {}).items()):
         for row in found["runtimes"]:
             yield precision, row

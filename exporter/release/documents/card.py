@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...formats import FORMATS, ONE_IMAGE
 from ...networks.interval import wilson
 from ...networks.zoo import DATASETS, IMAGE_SIZE
+from ...runtimes import spec_of
 from ..contents import title_of
-from ..layout import FULL
+from ..layout import FULL, FURTHER, beside_further, further_file
 
 TEMPLATE = "card.md.j2"
 LICENSE = "bsd-3-clause"  # as the hub spells the one in LICENSE
@@ -27,6 +29,8 @@ _PURPOSES = {  # file name: what it is for
     "model-int8.onnx": "the same with weights and arithmetic in int8",
     "model.torchscript.pt": "TorchScript, normalized input",
     "model.pt2": "`torch.export`, normalized input",
+    **{further_file(name): said for name, said in FURTHER.items()},
+    **{file: said for name in FURTHER for file, said in beside_further(name).items()},
 }
 
 
@@ -69,10 +73,20 @@ def render_card(config: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
         | config["weights"]["training"],
         interval=wilson(top1, accuracy["images"]) if accuracy["images"] else None,
         difference=top1 - accuracy["reference"]["top1"] if accuracy["reference"] else None,
-        models=list(config["models"]),
+        models=[*config["models"], *(file for found in config["further"].values() for file in found["beside"])],
         purposes=_PURPOSES,
         golden={file: golden["folder"] for file, golden in config["golden"].items()},
+        vectors={
+            folder: [file for file, held in config["golden"].items() if held["folder"] == folder]
+            for folder in sorted({held["folder"] for held in config["golden"].values()})
+        },
         reduced=config["reduced"],
+        further=config["further"],
+        atol={file: held["atol"] for file, held in config["golden"].items()},
+        formats={name: FORMATS[name].title for name in config["further"]},
+        runtimes={found["runtime"]: spec_of(found["runtime"]).title for found in config["further"].values()},
+        single=[found["file"] for name, found in config["further"].items() if FORMATS[name].batch == ONE_IMAGE],
+        coded=[found["file"] for name, found in config["further"].items() if FORMATS[name].code],
         full=FULL,
         images=_GOLDEN_IMAGES,
         side=IMAGE_SIZE,

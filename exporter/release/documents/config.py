@@ -14,7 +14,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from ...formats import FileFacts
+from ...formats import FORMATS, FileFacts
 from ...formats.onnx_choices import Precision
 from ...formats.ports import described_ports
 from ...gate.compare import MULTIPLE, ULPS, YARDSTICK_LIMIT_ULPS
@@ -26,10 +26,10 @@ from ...runtimes import spec_of
 from ...system.version import __version__
 from ...weights.index import BundledEntry
 from ..contents import CONFIG_SCHEMA
-from ..layout import GOLDEN, models_with
+from ..layout import FULL, FURTHER_INPUT, GOLDEN, further_file, models_with
 from ..required import JUDGE, REQUIRED, YARDSTICK
 
-PARITY_SCHEMA = 2
+PARITY_SCHEMA = 3
 _LIBRARIES = ("torch", "onnx")
 _LARGEST, _MEAN = spec_of(JUDGE).int8_units
 _REDUCED_RULES: dict[Precision, dict[str, float]] = {  # docs/precision.md
@@ -45,14 +45,15 @@ def config_document(
     facts: Mapping[str, FileFacts],
     tolerances: Mapping[str, float],
     reduced: Mapping[Precision, Mapping[str, Any]] | None = None,
+    further: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """`config.json` of the network `spec`, of whose weights `entry` says what is known.
 
-    `facts`: of every model file; `tolerances`: of the golden vectors; `reduced`: what is said of the files in reduced
-    precision, if there are some.
+    `facts`: of every model file; `tolerances`: of the golden vectors; `reduced` and `further`: what is said of the
+    files in reduced precision and in further formats, if there are some.
     """
     origin = entry.provenance.get("origin")
-    models = models_with(reduced or ())
+    models = models_with(reduced or (), further or ())
     return {
         "schema": CONFIG_SCHEMA,
         "network": spec.name,
@@ -86,21 +87,30 @@ def config_document(
             for file, made in models.items()
         },
         "golden": {
-            file: {"folder": GOLDEN[file], "atol": tolerances[file], "rtol": 0.0} for file in models if file in GOLDEN
+            file: {"folder": GOLDEN[held], "atol": tolerances[held], "rtol": 0.0}
+            for file, held in _golden_of(models, further or ()).items()
         },
         "reduced": dict(reduced or {}),
-        "built_with": built_with(),
+        "further": dict(further or {}),
+        "built_with": built_with(further or ()),
     }
+
+
+def _golden_of(models: Iterable[str], further: Iterable[str]) -> dict[str, str]:
+    """The ONNX file whose golden vectors each file has, by file."""
+    return {file: file for file in models if file in GOLDEN} | {further_file(name): FULL for name in further}
 
 
 def parity_document(
     entry: BundledEntry,
     reports: Mapping[InputVariant, ParityReport],
     reduced: Mapping[Precision, ParityReport] | None = None,
+    further: Iterable[str] = (),
 ) -> dict[str, Any]:
     """`parity.json`: verdicts, rule and counts of the runtimes that every network must pass.
 
-    `reports` must have passed, and those of files in `reduced` precision. What was measured differs from machine to
+    `reports` must have passed, and those of files in `reduced` precision; the runtimes of `further` formats are in the
+    former. What was measured differs from machine to
     machine and is not in here.
     """
     more = reduced or {}
@@ -130,14 +140,22 @@ def parity_document(
             }
             for precision, report in more.items()
         },
+        "further": {
+            name: {"input": FURTHER_INPUT, "runtimes": list(_rows(reports[FURTHER_INPUT], (FORMATS[name].gate,)))}
+            for name in further
+        },
     }
 
 
-def built_with() -> dict[str, str]:
-    """Versions of what the bytes and the verdicts come from: Python's minor, and public versions of libraries."""
+def built_with(formats: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of what the bytes and the verdicts come from: Python's minor, and public versions of libraries.
+
+    `formats`: the further ones that there are files in.
+    """
     import onnxruntime  # by its module: the distribution has several names
 
-    found = {name: importlib.metadata.version(name) for name in _LIBRARIES} | {"onnxruntime": onnxruntime.__version__}
+    libraries = (*_LIBRARIES, *(spec.library for spec in map(FORMATS.__getitem__, formats) if spec.library))
+    found = {name: importlib.metadata.version(name) for name in libraries} | {"onnxruntime": onnxruntime.__version__}
     return {
         "cifar-export": __version__,
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from ...networks.zoo import DATASETS
 from ..contents import FileRecord, NetworkRecord, title_of
-from ..layout import CARD, CONFIG, LABELS, PARITY, SUMS, WEIGHTS
+from ..layout import CARD, CONFIG, FURTHER, LABELS, PARITY, SUMS, WEIGHTS, beside_further
 
 if TYPE_CHECKING:
     from ..contents import Origin
@@ -30,10 +30,13 @@ _MIME = {
     ".txt": "text/plain",
     ".md": "text/markdown",
     ".onnx": "application/octet-stream",
+    ".ort": "application/octet-stream",
     ".pb": "application/octet-stream",
     ".safetensors": "application/octet-stream",
     ".pt": "application/zip",
     ".pt2": "application/zip",
+    ".zip": "application/zip",
+    ".c": "text/x-c",
 }
 _WHAT = {
     WEIGHTS: "the weights",
@@ -42,6 +45,7 @@ _WHAT = {
     PARITY: "what was compared with PyTorch in float64, and the verdicts",
     CARD: "the model card",
     SUMS: "sha256 of the other files in the folder",
+    **{file: said for name in FURTHER for file, said in beside_further(name).items()},
 }
 
 

@@ -112,8 +112,8 @@ def _released(name: str, source: Source, folder: Path) -> ReleasedNetwork:
         held, version, labels = config["network"], config["version"], config["labels"]
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ValueError("its labels are not a list of names")
-        if not isinstance(config.get("reduced", {}), dict):
-            raise ValueError("its files in reduced precision are not described")  # noqa: TRY004  caught below
+        if not all(isinstance(config.get(more, {}), dict) for more in ("reduced", "further")):
+            raise ValueError("its files in reduced precision or further formats are not described")
         normalization = normalization_from(config["normalization"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise GateFailed(f"{folder / CONFIG} does not describe a network of a release ({error}).") from error

@@ -252,6 +252,8 @@ def test_the_key_changes_with_all_that_decides_the_bytes(monkeypatch):
         cache_key(builder, entry, "1.0.0", (), Split(pixels, SPLIT.labels), "source", NOTHING_MORE),
         cache_key(builder, entry, "1.0.0", (), SPLIT, "source", Wanted(("int8",))),
         cache_key(builder, entry, "1.0.0", (), SPLIT, "source", Wanted(("int8",), 1.0)),
+        cache_key(builder, entry, "1.0.0", (), SPLIT, "source", Wanted(formats=("c",))),
+        cache_key(builder, entry, "1.0.0", (), SPLIT, "source", Wanted(formats=("c", "openvino"))),
         cache_key(test_no_flipped_bit_is_believed, entry, "1.0.0", (), SPLIT, "source", NOTHING_MORE),
     ]
     others.append(cache_key(builder, entry, "1.0.0", (), SPLIT, "other source", NOTHING_MORE))

@@ -36,7 +36,7 @@ from support.planting import edit, nudge, plant
 from support.releases import NETWORK_FILES, fake_network
 from support.seeded_network import SPEC, VERSION, build, bundled_in, test_images
 
-SCHEMAS = {"config.json": "config-2.json", "parity.json": "release-parity-2.json"}
+SCHEMAS = {"config.json": "config-3.json", "parity.json": "release-parity-3.json"}
 
 test_images.__test__ = False  # type: ignore[attr-defined]
 
@@ -236,13 +236,13 @@ def test_another_number_of_images_is_no_evidence(gated):
 def prebuilt(built_network, monkeypatch):
     """`build` takes model files that are there, and parity for granted."""
 
-    def copied(weights, folder, scratch, runtimes, opset):
+    def copied(weights, folder, scratch, runtimes, wanted, opset):
         for file in MODELS:
             shutil.copy(built_network.folder / file, folder / file)
         return {"float32": {}, "uint8": {}}, {}
 
     monkeypatch.setattr(network, "_export", copied)
-    monkeypatch.setattr(network, "gate_parity", lambda *arguments: None)
+    monkeypatch.setattr(network, "gate_parity", lambda *arguments, **more: None)
 
 
 def test_a_wrong_accuracy_in_the_index_ends_the_build_without_checksums(built_network, prebuilt, tmp_path):
@@ -258,7 +258,7 @@ def test_a_wrong_accuracy_in_the_index_ends_the_build_without_checksums(built_ne
 def test_both_variants_are_gated(built_network, prebuilt, monkeypatch, tmp_path):
     asked = []
 
-    def refuse(weights, variant, *_more):
+    def refuse(weights, variant, *_more, **_how):
         asked.append(variant)
         if variant == "uint8":
             raise GateFailed("no")

@@ -35,7 +35,7 @@ from support.seeded_network import bundled_in, test_images
 test_images.__test__ = False  # type: ignore[attr-defined]
 SPEC = named("cifar100_resnet8")
 NORMALIZATION = Normalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-CONFIG_SCHEMA = json.loads((ROOT / "docs/schemas/config-2.json").read_text(encoding="utf-8"))
+CONFIG_SCHEMA = json.loads((ROOT / "docs/schemas/config-3.json").read_text(encoding="utf-8"))
 
 
 def documents(folder: Path) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def test_a_network_of_ones_own_labels_is_released_verified_fetched_and_loaded(ru
     folder = tmp_path / "got" / own.name
     config, parity = documents(folder)
     jsonschema.validate(config, CONFIG_SCHEMA)
-    jsonschema.validate(parity, json.loads((ROOT / "docs/schemas/release-parity-2.json").read_text(encoding="utf-8")))
+    jsonschema.validate(parity, json.loads((ROOT / "docs/schemas/release-parity-3.json").read_text(encoding="utf-8")))
     assert (config["labels"], config["accuracy"]["source"]) == (list(labels), "unknown")
     assert (folder / "labels.txt").read_text(encoding="utf-8").splitlines() == list(labels)
     for file in ("model.onnx", "model-uint8.onnx", "model.torchscript.pt", "model.pt2"):

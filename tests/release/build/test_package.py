@@ -35,7 +35,7 @@ class Builds:
         self.__qualname__ = "Builds"
         self.built, self.runtimes, self.error = [], [], None
 
-    def __call__(self, spec, version, folder, split, *, runtimes, reduced, progress=None):
+    def __call__(self, spec, version, folder, split, *, runtimes, wanted, progress=None):
         if self.error is not None:
             raise self.error
         self.built.append(spec.name)

@@ -91,6 +91,7 @@ def test_provenance_names_commit_weights_and_libraries(networks: list[NetworkRec
         "networks": sorted(NAMES),
         "runtimes": sorted({row["runtime"] for rows in networks[0].parity["inputs"].values() for row in rows}),
         "precisions": [],
+        "formats": [],
         "source": "commit",
         "sourceDateEpoch": DEFAULT_EPOCH,
     }

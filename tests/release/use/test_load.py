@@ -187,7 +187,7 @@ def test_what_changes_after_loading_is_not_opened(release: Path, file: str, gone
 
 @pytest.mark.parametrize(
     "change",
-    [{"schema": 3}, {"labels": ["a", 1]}, {"labels": "ab"}, {"normalization": {"mean": [0.5] * 3}}, {"network": 1}],
+    [{"schema": 4}, {"labels": ["a", 1]}, {"labels": "ab"}, {"normalization": {"mean": [0.5] * 3}}, {"network": 1}],
 )
 def test_a_config_that_describes_no_network(tmp_path: Path, change: dict[str, Any]) -> None:
     """Vouched for by its checksums, and still not believed."""
