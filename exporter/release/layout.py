@@ -67,6 +67,8 @@ FURTHER: dict[str, str] = {
     "openvino": "OpenVINO's own files in an archive, pixels as they are",
     "ort": "ONNX Runtime's own format, for its mobile packages, pixels as they are",
     "c": "C99 source, pixels as they are, one image at a time",
+    "litert": "LiteRT, formerly TensorFlow Lite, pixels as they are, one image at a time",
+    "executorch": "an ExecuTorch program for XNNPACK, pixels as they are, 1 to 64 images at a time",
 }
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from ...errors import GateFailed
 from ...exporting.golden import Golden
 from ...formats import FORMATS, require_library
-from ...runtimes import open_runtime, require_runtime
+from ...gate.isolated import IsolatedFile
+from ...runtimes import require_runtime
 from ..check.golden import Wrong, largest_error
 from ..layout import beside_further, further_file
 
@@ -50,7 +51,7 @@ def golden_errors(network: str, folder: Path, formats: Iterable[str], golden: Go
     errors = {}
     for name in formats:
         try:
-            with open_runtime(FORMATS[name].gate, folder / further_file(name)) as runtime:
+            with IsolatedFile(FORMATS[name].gate, folder / further_file(name)) as runtime:
                 errors[name] = largest_error(runtime.logits(golden.images), golden.logits, golden.atol)
         except Wrong as wrong:
             raise GateFailed(f"{network}: {further_file(name)} {wrong}. The network is not released.") from wrong
