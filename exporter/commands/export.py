@@ -210,11 +210,11 @@ def openvino(**shared: Any) -> None:
 @accuracy_options
 @export_options("ort")
 def ort(precision: Precision | None, **shared: Any) -> None:
-    """Export NETWORK to ONNX Runtime's own format, and check its results.
+    """Export NETWORK to an ORT file, and check its results.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
-    The file is for ONNX Runtime's mobile packages and builds with few operators; beside it stands
+    That is ONNX Runtime's own format, for its mobile packages and builds with few operators; beside it stands
     <name>.required_operators.config, which such a build reads. It appears only after ONNX Runtime has computed the same
     with it as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit][-int8].ort.
     """

@@ -62,7 +62,8 @@ def _print(found: Examined) -> None:
     for problem in found.result.problems:
         click.echo(problem)
     for model in found.deep.models if found.deep else ():
-        what = model.runtime if model.opset is None else f"opset {model.opset}, IR {model.ir_version}"
+        is_onnx = model.file.lower().endswith(".onnx")
+        what = f"opset {model.opset}, IR {model.ir_version}" if is_onnx else model.runtime
         click.echo(
             f"{model.file}: {what}, {model.images} golden images "
             f"off by {model.max_abs_error:.2g} at most, {model.atol:.2g} is allowed"

@@ -133,7 +133,11 @@ def test_a_file_that_says_other_things_of_itself_than_were_asked_is_refused(
     said = {"variant": "float32", "metadata": describe(weights20, "float32", checked=False, choices=choices)}
 
     def tried(facts):
-        module = SimpleNamespace(serialize=lambda request: b"x", inspect=lambda path: FileFacts(format_name, **facts))
+        module = SimpleNamespace(
+            serialize=lambda request: b"x",
+            inspect=lambda path: FileFacts(format_name, **facts),
+            companions=lambda data: dict.fromkeys(FORMATS[format_name].beside, b"y"),
+        )
         monkeypatch.setattr(FormatSpec, "load", lambda self: module)
         export(weights20, format_name, output=tmp_path / f"a{FORMATS[format_name].suffix}", checked=False)
 
@@ -141,6 +145,7 @@ def test_a_file_that_says_other_things_of_itself_than_were_asked_is_refused(
         tried(said | lie if lie.keys() <= said.keys() else said | {"metadata": said["metadata"] | lie})
     assert left_in(tmp_path) == []
     tried(said)
+    assert all(path.is_file() for path in FORMATS[format_name].beside_of(tmp_path / f"a{FORMATS[format_name].suffix}"))
 
 
 def test_a_swapped_normalization_in_the_graph_is_refused(weights20, tmp_path):

@@ -225,7 +225,10 @@ def _try_further(folder: Path, format_name: str, name: str, config: Mapping[str,
     from ...runtimes import why_missing
 
     spec, file = FORMATS[format_name], further_file(format_name)
-    facts, golden = _read_back(folder, file, format_name, config)
+    try:
+        facts, golden = _read_back(folder, file, format_name, config)
+    except Unavailable as error:  # what reads such a file is what runs it
+        return NotRun(name, shown(first_line(error)))
     said = config["further"][format_name]
     beside = sorted(beside_further(format_name))
     size = (folder / file).stat().st_size
