@@ -71,7 +71,7 @@ class ModelRun:
 
 @dataclass(frozen=True)
 class NotRun:
-    """A file in a further format that was read back but not run, and why."""
+    """A file in a further format that was not run, and why."""
 
     file: str
     reason: str
@@ -260,7 +260,7 @@ def _read_back(
 ) -> tuple[FileFacts, Mapping[str, Any]]:
     """What a file says of itself, and what config.json says of its golden vectors.
 
-    Raises `Wrong` where the file says otherwise of itself than config.json.
+    Raises `Wrong` where the file says otherwise of itself than config.json, `Unavailable` where nothing here reads it.
     """
     from ...formats import FORMATS
     from ...formats.metadata import PARITY_PASSED, contradictions
@@ -270,6 +270,8 @@ def _read_back(
         raise Wrong(f"{CONFIG} does not describe it")
     try:
         facts = FORMATS[format_name].load().inspect(folder / file)
+    except Unavailable:
+        raise
     except CifarExportError as error:
         raise Wrong(shown(error)) from error
     expected = {**config, **config["normalization"], "weights_sha256": config["weights"]["sha256"]}
