@@ -29,7 +29,7 @@ RUNTIME = "executorch"
 LARGEST = 64
 """The most images of a batch: the largest that parity runs."""
 _METHOD = "metadata"  # of the program; it returns our document
-_ENTRY = re.compile(rb"cifar-export (\{[^\0]*\})\0")
+_ENTRY = re.compile(rb"cifar-export (\{[^\0]*)\0")
 _IDENTIFIER = b"ET"  # the bytes 4 and 5 of every program; its version follows
 
 
