@@ -29,7 +29,7 @@ RUNTIME = "executorch"
 LARGEST = 64
 """The most images of a batch: the largest that parity runs."""
 _METHOD = "metadata"  # of the program; it returns our document
-_ENTRY = re.compile(rb"cifar-export (\{[^\0]*\})\0")
+_ENTRY = re.compile(rb"cifar-export (\{[^\0]*)\0")
 _IDENTIFIER = b"ET"  # the bytes 4 and 5 of every program; its version follows
 
 
@@ -37,12 +37,12 @@ def serialize(request: Request) -> bytes:
     """The whole program; its method `metadata` returns our document. Raises `Unavailable` without ExecuTorch."""
     require_runtime(RUNTIME)
     port = input_port(request.variant)
-    images = torch.zeros((LARGEST, *port.shape), dtype=port.dtype)
     batch = torch.export.Dim(BATCH, min=1, max=LARGEST)
     with _quiet(), tracing():
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.exir import to_edge_transform_and_lower
 
+        images = torch.zeros((LARGEST, *port.shape), dtype=port.dtype)
         program = torch.export.export(request.module, (images,), dynamic_shapes=({0: batch},))
         constants = {_METHOD: f"cifar-export {dumps(request.metadata)}"}
         lowered = to_edge_transform_and_lower(

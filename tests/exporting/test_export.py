@@ -22,6 +22,7 @@ from cifar_export.networks.resnet import with_input
 from cifar_export.networks.zoo import CIFAR10
 from cifar_export.weights.core import build_network
 
+from support.formats import EACH_FORMAT
 from support.paths import ROOT
 
 
@@ -29,7 +30,7 @@ def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", EACH_FORMAT)
 def test_the_sidecar_describes_the_file(exported, weights20, format_name):
     artifact = exported(format_name, "uint8", 17 if format_name == "onnx" else None)
     sidecar = json.loads((artifact.path.parent / f"{artifact.path.name}.json").read_text())
@@ -156,7 +157,7 @@ def test_a_swapped_normalization_in_the_graph_is_refused(weights20, tmp_path):
     assert left_in(tmp_path) == []
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", EACH_FORMAT)
 def test_a_network_in_training_mode_is_refused_before_it_is_exported(weights20, tmp_path, format_name):
     module = build_network(weights20)
     module.layer2[0].bn1.train()

@@ -24,6 +24,7 @@ from cifar_export.weights.core import build_network
 from cifar_export.weights.sources import load_weights
 
 from support.data_files import noise
+from support.formats import EACH_FORMAT, MISSING
 
 NAMES = ("cifar10_resnet20", "cifar100_resnet20")
 PIXELS = np.random.default_rng(3).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
@@ -93,7 +94,11 @@ def plain(tmp_path_factory):
     """sha256 of each network's exports, made one after another with torch as it comes, by (network, format)."""
     folder = tmp_path_factory.mktemp("plain")
     made = {(name, "torchscript"): digest(name, "torchscript", folder) for name in NAMES}
-    return made | {(NAMES[0], format_name): digest(NAMES[0], format_name, folder) for format_name in FORMATS}
+    return made | {
+        (NAMES[0], format_name): digest(NAMES[0], format_name, folder)
+        for format_name in FORMATS
+        if format_name not in MISSING
+    }
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -109,7 +114,7 @@ def test_a_setting_of_the_caller_changes_no_byte_of_the_other_formats_and_stays(
     assert made == {name: plain[NAMES[0], name] for name in made}
 
 
-@pytest.mark.parametrize("format_name", FORMATS)
+@pytest.mark.parametrize("format_name", EACH_FORMAT)
 def test_all_settings_together_change_no_byte_of_any_format(format_name, plain, tmp_path):
     with all_states():
         assert digest(NAMES[0], format_name, tmp_path) == plain[NAMES[0], format_name]

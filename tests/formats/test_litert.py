@@ -19,10 +19,11 @@ from cifar_export import export as export_by_name
 from cifar_export.errors import InvalidInput
 from cifar_export.exporting.artifact import export
 from cifar_export.exporting.precision import prepared, quantized
+from cifar_export.exporting.subject import Subject
 from cifar_export.formats import FORMATS, choices_for
 from cifar_export.formats.litert_choices import LitertChoices
 from cifar_export.gate.check import check
-from cifar_export.gate.inputs import bundled_images, few_of_each
+from cifar_export.gate.inputs import bundled_images, few_of_each, input_sets
 from cifar_export.networks.resnet import with_input
 from cifar_export.networks.zoo import INPUT_VARIANTS, NETWORKS, named
 from cifar_export.quantization.grids import layers
@@ -99,6 +100,17 @@ def test_each_input_variant_is_proved_in_litert(variant: Any, precision: Any, wh
     assert facts.metadata is not None
     assert facts.metadata["labels"] == list(SPEC.dataset.labels)
     assert facts.metadata["choices"] == {"batch": 1, "layout": "nhwc", "precision": precision}
+
+
+def test_the_bound_of_xnnpack_is_four_times_that_of_others(tmp_path: Path) -> None:
+    weights = load_weights(NETWORKS["cifar100_resnet32"])
+    names, pixels = ["litert", "litert-reference"], {"structured": input_sets()["structured"]}
+    with Subject(weights, "uint8") as subject:
+        report = check(weights, "uint8", {"litert": subject.file("litert")}, names, pixels, isolated=True)
+    assert [row.state for row in report.runtimes] == ["passed", "passed"], report.failures
+    (added,), (summed,) = (row.comparisons for row in report.runtimes)
+    assert added.allowed == 4 * summed.allowed == 4 * report.allowed["structured"]
+    assert added.max_abs_error > summed.allowed  # what it is for
 
 
 def test_the_reference_kernels_compute_the_same(whole: Weights, tmp_path: Path) -> None:
