@@ -228,7 +228,7 @@ def _try_further(folder: Path, format_name: str, name: str, config: Mapping[str,
     try:
         facts, golden = _read_back(folder, file, format_name, config)
     except Unavailable as error:  # what reads such a file is what runs it
-        return NotRun(name, shown(first_line(error)))
+        return NotRun(name, str(why_missing(spec.gate) or shown(first_line(error))))
     said = config["further"][format_name]
     beside = sorted(beside_further(format_name))
     size = (folder / file).stat().st_size
