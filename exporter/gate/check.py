@@ -13,6 +13,8 @@ from ..formats.onnx_choices import Precision
 from ..networks.preprocess import Pixels
 from ..networks.zoo import InputVariant
 from ..runtimes import open_runtime, spec_of, why_missing
+from ..runtimes.threads import share
+from ..system.torch_state import threads_at_most
 from ..weights.core import Weights
 from .compare import Comparison, compare
 from .forward import Answer, Inputs, attempt, places
@@ -52,6 +54,8 @@ def check(
     tell = progress or (lambda what: None)
     with contextlib.ExitStack() as stack:
         answers = _begin(stack, names, files, inputs, precision, full_batch=full_batch) if isolated else {}
+        if answers:
+            stack.enter_context(threads_at_most(share(2)))
         held = standard(weights, variant, precision, names, inputs, tell)
         rows = []
         for name in names:
@@ -85,12 +89,12 @@ def _begin(
     *,
     full_batch: bool,
 ) -> dict[str, Future[Answer]]:
-    """Start what can run in another process; it goes on while the reference is computed."""
+    """Start what can run in another process; it goes on while the reference is computed, on half of the threads."""
     able = [spec_of(name) for name in names if _why_not(name, files, precision) is None]
     ready = [spec for spec in able if spec.reads != "network"]
     if not ready:
         return {}
-    room = stack.enter_context(Isolation(inputs))
+    room = stack.enter_context(Isolation(inputs, share(2)))
     return {
         spec.name: room.submit(spec, files[spec.reads], places(spec, inputs.pixels, full_batch=full_batch))
         for spec in ready
