@@ -38,6 +38,7 @@ def check(
     full_batch: bool = False,
     precision: Precision = "float32",
     progress: Progress | None = None,
+    reference_on: str | None = None,
 ) -> ParityReport:
     """Compare `runtimes` on `files` (by format name) with the float64 network of `weights`.
 
@@ -47,7 +48,7 @@ def check(
     that says so, never the end of the run; with `isolated` also one that crashes its process or hangs (a second or
     more for the process, which a single runtime that was just exported does not need). With `full_batch` runtimes also
     get a batch of the largest size where the sets are smaller. `problems` found in the files before are carried into
-    the verdict.
+    the verdict. `reference_on`: the `device` of `standard`.
     """
     inputs = Inputs(pixels, variant, weights.normalization)
     names = list(dict.fromkeys(runtimes))
@@ -56,7 +57,7 @@ def check(
         answers = _begin(stack, names, files, inputs, precision, full_batch=full_batch) if isolated else {}
         if answers:
             stack.enter_context(threads_at_most(share(2)))
-        held = standard(weights, variant, precision, names, inputs, tell)
+        held = standard(weights, variant, precision, names, inputs, tell, reference_on)
         rows = []
         for name in names:
             tell(name)
@@ -77,6 +78,7 @@ def check(
         problems=tuple(problems),
         versions=versions(),
         precision=precision,
+        computed_on=held.computed_on,
     )
 
 
