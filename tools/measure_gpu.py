@@ -1,37 +1,51 @@
-"""Measure parity on this machine's GPU: `python tools/measure_gpu.py`, on a bare machine with the package installed.
+"""Measure on this machine's GPU: `python tools/measure_gpu.py`, on a bare machine with the package installed.
 
-All eight networks in both input variants, in every runtime that uses the GPU, on every input set, in batches of 1, 2,
-7, 64 and 256. What is bundled is measured with its weights, the rest with seeded ones. The file
-`artifacts/parity/<gpu>.json` appears with the first network and is replaced after each, so that a run that is cut off
-leaves what it measured (`complete` is false then). `docs/parity.md` takes its table from it: `--table FILE` prints it.
+What is worth most comes first, of all networks each time: parity of float32 files, TF32 in TorchScript, parity of
+float16 files, of the other input variant, and how fast they run. Parity is on every input set, in batches of 1, 2, 7,
+64 and 256, in every runtime that uses the GPU. What is bundled is measured with its weights, the rest with seeded ones.
 
-`--dry-run` does the same on the CPU provider with two networks and few images, and writes no GPU's name.
+The file `artifacts/parity/<gpu>.json` is replaced after each step, so that a run that is cut off, or ends after
+`--minutes`, leaves what it measured (`complete` is false then); the next run goes on with what is missing.
+`tools/gpu_table.py` makes tables of it.
+
+`--dry-run` does the same on the CPU with two networks and few images, and writes no GPU's name. int8 files run in no
+runtime of a GPU here.
 """
 
 from __future__ import annotations
 
+import functools
 import json
+import math
 import re
 import sys
-import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
 
+from cifar_export.benchmarking.measure import benchmark
+from cifar_export.benchmarking.plan import Asked, Plan
 from cifar_export.commands.console import Command
+from cifar_export.diagnosis.tf32 import tf32
 from cifar_export.doctor import gpu
-from cifar_export.errors import InvalidInput
-from cifar_export.exporting.artifact import export
-from cifar_export.formats.onnx_choices import OnnxChoices
+from cifar_export.errors import InvalidInput, first_line
+from cifar_export.exporting.subject import Subject
+from cifar_export.formats.onnx_choices import Precision
 from cifar_export.gate.check import check
 from cifar_export.gate.inputs import input_sets
-from cifar_export.gate.report import ParityReport, RuntimeResult
+from cifar_export.gate.report import RuntimeResult
 from cifar_export.gate.versions import versions
-from cifar_export.networks.zoo import NETWORKS, RELEASED_VARIANTS, NetworkSpec
-from cifar_export.runtimes import RUNTIMES, require_runtime, why_missing
-from cifar_export.system.files import write_atomically
+from cifar_export.networks.preprocess import Pixels
+from cifar_export.networks.zoo import NETWORKS, InputVariant, NetworkSpec
+from cifar_export.runtimes import RUNTIMES, require_runtime, spec_of, why_missing
+from cifar_export.system.commit import source_commit
+from cifar_export.system.files import require_target, write_atomically
+from cifar_export.system.outside import read_regular
 from cifar_export.weights.core import Weights
 from cifar_export.weights.index import bundled_entries
 from cifar_export.weights.seeded import random_weights
@@ -39,68 +53,183 @@ from cifar_export.weights.sources import load_weights
 
 FOLDER = Path(__file__).resolve().parent.parent / "artifacts" / "parity"
 REQUIRED = "onnxruntime-cuda"
-_DRY_NETWORKS, _DRY_IMAGES, _DRY_OPSET = ("cifar10_resnet20", "cifar100_resnet20"), 10, 17
+SCHEMA = 3  # of the file; 2 had parity of float32 files alone, in 1 rows had no state
+_DRY_NETWORKS, _DRY_IMAGES = ("cifar10_resnet20", "cifar100_resnet20"), 10
+_DRY_RUNTIMES = ("pytorch", "onnxruntime-cpu")
 _SEED = 0
-SCHEMA = 2  # of the file; in 1, rows had no state
+_BATCHES, _LATENCY_S = (1, 64, 256), 20.0
+_MACHINE = ("gpu", "driver", "cuda", "cudnn", "versions")
+
+Kind = Literal["parity", "torchscript", "latency"]
+_SECTIONS: dict[Kind, str] = {"parity": "networks", "torchscript": "torchscript", "latency": "latency"}
+_ROUNDS: tuple[tuple[Kind, InputVariant, Precision], ...] = (
+    ("parity", "float32", "float32"),
+    ("torchscript", "float32", "float32"),
+    ("parity", "float32", "float16"),
+    ("parity", "uint8", "float32"),
+    ("latency", "float32", "float32"),
+    ("latency", "float32", "float16"),
+    ("parity", "uint8", "float16"),
+)
 
 
-def measure(folder: Path, *, dry_run: bool = False) -> tuple[Path, dict[str, Any]]:
-    """Measure, and write the file into `folder`; its path and what stands in it.
+@dataclass(frozen=True)
+class Step:
+    """What is measured at once, and written down when it is done."""
 
-    Raises `Unavailable` where ONNX Runtime's CUDA provider does not start, unless `dry_run`.
+    kind: Kind
+    network: str
+    input: InputVariant
+    precision: Precision
+
+    def __str__(self) -> str:
+        return f"{self.network}, {self.kind}, {self.input} input, {self.precision}"
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What its entry is found by in its section of the file."""
+        return {"network": self.network, "input": self.input, "precision": self.precision}
+
+    def is_of(self, entry: Mapping[str, Any]) -> bool:
+        """Whether `entry` of its section is what it measured."""
+        return all(entry.get(name) == value for name, value in self.key.items())
+
+
+def steps(networks: Sequence[str]) -> list[Step]:
+    """All that is measured of `networks`, what is worth most first."""
+    return [Step(kind, network, variant, precision) for kind, variant, precision in _ROUNDS for network in networks]
+
+
+def measure(
+    folder: Path,
+    networks: Sequence[str] = (),
+    *,
+    minutes: float = math.inf,
+    dry_run: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Path, dict[str, Any]]:
+    """Measure what the file in `folder` lacks of `networks` (none: all), and write it; its path and what stands in it.
+
+    A step that took the longest one's time of its kind would not end within `minutes` is not begun, but for the first.
+    Raises `Unavailable` where ONNX Runtime's CUDA provider does not start, unless `dry_run`, and `InvalidInput` for a
+    file of another machine.
     """
+    ends = clock() + 60 * minutes
     machine = {"gpu": "none (dry run)"} if dry_run else _machine()
-    names = ["pytorch", "onnxruntime-cpu"] if dry_run else _runtimes()
-    pixels = {name: full[:_DRY_IMAGES] if dry_run else full for name, full in input_sets().items()}
+    everything = _DRY_NETWORKS if dry_run else tuple(NETWORKS)
     path = folder / f"{'dry-run' if dry_run else slug(machine['gpu'])}.json"
-    networks = _DRY_NETWORKS if dry_run else tuple(NETWORKS)
-    document: dict[str, Any] = {"schema": SCHEMA, "complete": False, **machine, "versions": versions(), "networks": []}
-    for name in networks:
-        weights = _weights(NETWORKS[name])
-        for variant in RELEASED_VARIANTS:
-            with tempfile.TemporaryDirectory(prefix="cifar-export-") as temporary:
-                file = Path(temporary) / "model.onnx"
-                choices = OnnxChoices(_DRY_OPSET) if dry_run else None
-                export(weights, "onnx", variant=variant, choices=choices, output=file, checked=False)
-                report = check(weights, variant, {"onnx": file}, names, pixels, isolated=True)
-            document["networks"].append(_entry(report, weights))
-            click.echo(f"{name}, {variant}: {'passed' if report.passed else '; '.join(report.failures)}", err=True)
-        document["complete"] = name == networks[-1]
-        write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
+    require_target(path)
+    document = _begun(path, {**machine, "versions": versions()})
+    _write(path, document)  # before the first minutes, not after them
+    for number, step in enumerate(_lacking(document, networks or everything)):
+        began = clock()
+        took = [entry["seconds"] for entry in document[_SECTIONS[step.kind]]]
+        if number and began + max(took, default=0.0) > ends:
+            click.echo(f"the time is up before {step}. Run it again to go on.", err=True)
+            break
+        entry = step.key | _attempt(step, dry_run=dry_run) | {"seconds": clock() - began, "commit": source_commit()}
+        section = document[_SECTIONS[step.kind]]
+        section[:] = [other for other in section if not step.is_of(other)] + [entry]
+        document["complete"] = not _lacking(document, everything)
+        _write(path, document)
+        click.echo(f"{step}: {'passed' if entry['passed'] else entry['problem']}", err=True)
     return path, document
 
 
-def table(document: dict[str, Any]) -> str:
-    """A Markdown table of what `measure` wrote: for each runtime the worst error over all networks and inputs."""
-    lines = ["| runtime | largest error | of what is allowed | top-1 agrees | verdict |", "|---|---|---|---|---|"]
-    rows = [row | {"state": _state(row)} for entry in document["networks"] for row in entry["runtimes"]]
-    for name in dict.fromkeys(row["runtime"] for row in rows):
-        mine = [row for row in rows if row["runtime"] == name]
-        ran = [row for row in mine if row["images"]]
-        if not ran:
-            lines.append(f"| `{name}` | | | | {mine[0]['reason']} |")
-            continue
-        errors = [row["max_abs_error"] for row in ran]
-        shares = [row["share_of_allowed"] for row in ran]
-        error = "not a number" if None in errors else f"{max(errors):.1e}"
-        share = "" if None in shares else f"{100 * max(shares):,.0f} %"
-        agreement = 100 * min(row["top1_agreement"] for row in ran)
-        passed = sum(row["state"] == "passed" for row in mine)
-        gated = any(row["state"] in ("passed", "failed") for row in mine)
-        verdict = f"passed {passed} of {len(mine)}" if gated else ran[0]["state"]
-        lines.append(f"| `{name}` | {error} | {share} | {agreement:.2f} % | {verdict} |")
-    return "\n".join(lines)
+def _write(path: Path, document: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
-def _state(row: dict[str, Any]) -> str:
-    """The state of a row, also of a file of schema 1, whose rows say it in three keys."""
-    if "state" in row:
-        return str(row["state"])
-    if row["passed"] is not None:
-        return "passed" if row["passed"] else "failed"
-    if not row["images"]:
-        return "not_run"
-    return "yardstick" if row["reason"] == "the yardstick" else "reported"
+def passed(document: Mapping[str, Any]) -> bool:
+    """Whether all that was measured is as it should be."""
+    return all(entry["passed"] for section in _SECTIONS.values() for entry in document.get(section, ()))
+
+
+def _begun(path: Path, machine: dict[str, Any]) -> dict[str, Any]:
+    """The document that stands at `path`, or an empty one. Raises `InvalidInput` where that is of something else."""
+    empty = {"schema": SCHEMA, "complete": False, **machine, **{section: [] for section in _SECTIONS.values()}}
+    move = "Move it away, or name another folder with --output."
+    if not path.exists():
+        return empty
+    try:
+        document = json.loads(read_regular(path))
+        missing = [key for key in empty if key not in document]
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(f"{path} was not written by this script. {move}") from error
+    if missing or document["schema"] != SCHEMA:
+        raise InvalidInput(f"{path} was written by another version of this script. {move}")
+    for key in _MACHINE:
+        if document.get(key) != machine.get(key):
+            raise InvalidInput(f"{path} was measured with another {key} than this machine has. {move}")
+    return dict(document)
+
+
+def _lacking(document: Mapping[str, Any], networks: Sequence[str]) -> list[Step]:
+    """The steps that `document` has no entry of, or one that broke off, or one of other weights than are here now."""
+
+    def is_there(step: Step) -> bool:
+        sha256 = _weights(NETWORKS[step.network]).sha256
+        return any(
+            step.is_of(entry) and "broke" not in entry and entry["weights"]["sha256"] == sha256
+            for entry in document[_SECTIONS[step.kind]]
+        )
+
+    return [step for step in steps(networks) if not is_there(step)]
+
+
+def _attempt(step: Step, *, dry_run: bool) -> dict[str, Any]:
+    """Measure one step; what it raises is its entry, and the other steps go on."""
+    weights = _weights(NETWORKS[step.network])
+    told = {"weights": {"source": weights.source, "sha256": weights.sha256}}
+    pixels = {name: full[:_DRY_IMAGES] if dry_run else full for name, full in input_sets().items()}
+    runtimes = list(_DRY_RUNTIMES) if dry_run else _runtimes()
+    able = [name for name in runtimes if step.precision in spec_of(name).precisions]
+    try:
+        if step.kind == "parity":
+            return told | _parity(step, weights, able, pixels)
+        if step.kind == "torchscript":
+            return told | _torchscript(step, weights, pixels, "cpu" if dry_run else "cuda:0")
+        return told | _latency(step, weights, able, 1.0 if dry_run else _LATENCY_S)
+    except Exception as error:  # noqa: BLE001  drivers and libraries raise what they like; the time is too dear to stop
+        return told | {"passed": False, "problem": first_line(error, named=True), "broke": True}
+
+
+def _parity(step: Step, weights: Weights, runtimes: Sequence[str], pixels: Mapping[str, Pixels]) -> dict[str, Any]:
+    with Subject(weights, step.input, precision=step.precision) as subject:
+        files = {"onnx": subject.file("onnx")}
+        report = check(weights, step.input, files, runtimes, pixels, isolated=True, precision=step.precision)
+    return {
+        "passed": report.passed,
+        "problem": "; ".join(report.failures),
+        "reference": report.reference,
+        "yardsticks": report.yardsticks,
+        "runtimes": [_row(row) for row in report.runtimes],
+    }
+
+
+def _torchscript(step: Step, weights: Weights, pixels: Mapping[str, Pixels], device: str) -> dict[str, Any]:
+    found = tf32(weights, step.input, pixels, device)
+    problem = None if found.is_off else f"it computes in TF32: {found.file.share_of_allowed:.3g} times what is allowed"
+    return {"passed": found.is_off, "problem": problem, **found.as_dict()}
+
+
+def _latency(step: Step, weights: Weights, runtimes: Sequence[str], seconds: float) -> dict[str, Any]:
+    names = [name for name in runtimes if name != "pytorch"]  # on the CPU, and far behind
+    plan = Plan(names, (step.precision,), _BATCHES, variant=step.input, time_limit_s=seconds)
+    document = benchmark([Asked(step.network, weights)], plan).as_dict()
+    rows = [
+        {key: value for key, value in row.items() if key not in ("turn_medians", "histogram")}
+        for row in document["rows"]
+    ]
+    failures = [f"{row['runtime']}: {row['reason']}" for row in rows if row["state"] == "failed"]
+    return {
+        "passed": document["passed"],
+        "problem": "; ".join(dict.fromkeys(failures)),
+        "includes": document["includes"],
+        "machine": document["machine"],
+        "conditions": document["conditions"],
+        "rows": rows,
+    }
 
 
 def slug(gpu_name: str) -> str:
@@ -127,19 +256,9 @@ def _runtimes() -> list[str]:
     return ["pytorch", "onnxruntime-cpu", *(name for name in on_gpu if why_missing(name) is None)]
 
 
+@functools.cache
 def _weights(spec: NetworkSpec) -> Weights:
     return load_weights(spec, "bundled") if spec.name in bundled_entries() else random_weights(spec, _SEED)
-
-
-def _entry(report: ParityReport, weights: Weights) -> dict[str, Any]:
-    return {
-        "network": report.network,
-        "input": report.input,
-        "weights": {"source": weights.source, "sha256": weights.sha256},
-        "passed": report.passed,
-        "yardsticks": report.yardsticks,
-        "runtimes": [_row(row) for row in report.runtimes],
-    }
 
 
 def _row(row: RuntimeResult) -> dict[str, Any]:
@@ -151,20 +270,21 @@ def _row(row: RuntimeResult) -> dict[str, Any]:
 
 
 @click.command(cls=Command)
+@click.option("--networks", metavar="NAME,NAME", default="", help="Only these, in this order [default: all].")
+@click.option(
+    "--minutes", type=click.FloatRange(0, min_open=True), default=math.inf, help="Begin nothing that would take longer."
+)
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=FOLDER, help="Folder of the file.")
 @click.option("--dry-run", is_flag=True, help="On the CPU, with two networks and few images.")
-@click.option("--table", "shown", type=click.Path(path_type=Path, exists=True), help="Print this file's table only.")
-def main(output: Path, dry_run: bool, shown: Path | None) -> None:
-    """Measure parity on the GPU; exit code 1 if something that is gated fails."""
-    if shown is not None:
-        try:
-            click.echo(table(json.loads(shown.read_text(encoding="utf-8"))))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"{shown} was not written by this script. Name one in {FOLDER.name}.") from error
-        return
-    path, document = measure(output, dry_run=dry_run)
-    click.echo(f"{path}\n\n{table(document)}")
-    sys.exit(0 if all(entry["passed"] for entry in document["networks"]) else 1)
+def main(networks: str, minutes: float, output: Path, dry_run: bool) -> None:
+    """Measure on the GPU what the file lacks; exit code 1 if something that is gated fails."""
+    chosen = tuple(dict.fromkeys(name.strip() for name in networks.split(",") if name.strip()))
+    for name in chosen:
+        if name not in NETWORKS:
+            raise InvalidInput(f"there is no network {name!r} to measure. Choose of {', '.join(NETWORKS)}.")
+    path, document = measure(output, chosen, minutes=minutes, dry_run=dry_run)
+    click.echo(path)
+    sys.exit(0 if passed(document) else 1)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def _network(row: CatalogRow) -> Row:
 
 def parity_table(report: ParityReport, foreign: str | None = None, *, wide: bool = False) -> None:
     """Print a parity report: one row a runtime, then the verdict; `foreign`: what a file of somebody else is called."""
-    from ..gate.report import WORDS
+    from ..gate.report import CPU, WORDS
 
     columns = [
         Column("runtime"),
@@ -92,6 +92,8 @@ def parity_table(report: ParityReport, foreign: str | None = None, *, wide: bool
     by_reason("not run", ((row.runtime, row.reason) for row in report.runtimes if row.state == "not_run"))
     if report.allowed:
         remark("allowed error: " + ", ".join(f"{name} {value:.1e}" for name, value in report.allowed.items()))
+    if report.computed_on != CPU:
+        remark(f"reference: {report.reference}")
     for problem in report.problems:
         remark(problem)
     for line in aligned(divergence(report.divergence)) if report.divergence else ():

@@ -13,6 +13,8 @@ from ..formats.onnx_choices import Precision
 from ..networks.preprocess import Pixels
 from ..networks.zoo import InputVariant
 from ..runtimes import open_runtime, spec_of, why_missing
+from ..runtimes.threads import share
+from ..system.torch_state import threads_at_most
 from ..weights.core import Weights
 from .compare import Comparison, compare
 from .forward import Answer, Inputs, attempt, places
@@ -36,6 +38,7 @@ def check(
     full_batch: bool = False,
     precision: Precision = "float32",
     progress: Progress | None = None,
+    reference_on: str | None = None,
 ) -> ParityReport:
     """Compare `runtimes` on `files` (by format name) with the float64 network of `weights`.
 
@@ -45,14 +48,16 @@ def check(
     that says so, never the end of the run; with `isolated` also one that crashes its process or hangs (a second or
     more for the process, which a single runtime that was just exported does not need). With `full_batch` runtimes also
     get a batch of the largest size where the sets are smaller. `problems` found in the files before are carried into
-    the verdict.
+    the verdict. `reference_on`: the `device` of `standard`.
     """
     inputs = Inputs(pixels, variant, weights.normalization)
     names = list(dict.fromkeys(runtimes))
     tell = progress or (lambda what: None)
     with contextlib.ExitStack() as stack:
         answers = _begin(stack, names, files, inputs, precision, full_batch=full_batch) if isolated else {}
-        held = standard(weights, variant, precision, names, inputs, tell)
+        if answers:
+            stack.enter_context(threads_at_most(share(2)))
+        held = standard(weights, variant, precision, names, inputs, tell, reference_on)
         rows = []
         for name in names:
             tell(name)
@@ -73,6 +78,7 @@ def check(
         problems=tuple(problems),
         versions=versions(),
         precision=precision,
+        computed_on=held.computed_on,
     )
 
 
@@ -85,12 +91,12 @@ def _begin(
     *,
     full_batch: bool,
 ) -> dict[str, Future[Answer]]:
-    """Start what can run in another process; it goes on while the reference is computed."""
+    """Start what can run in another process; it goes on while the reference is computed, on half of the threads."""
     able = [spec_of(name) for name in names if _why_not(name, files, precision) is None]
     ready = [spec for spec in able if spec.reads != "network"]
     if not ready:
         return {}
-    room = stack.enter_context(Isolation(inputs))
+    room = stack.enter_context(Isolation(inputs, share(2)))
     return {
         spec.name: room.submit(spec, files[spec.reads], places(spec, inputs.pixels, full_batch=full_batch))
         for spec in ready

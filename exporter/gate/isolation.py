@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from ..errors import GateFailed, InvalidInput
 from ..networks.preprocess import Images
 from ..runtimes import RuntimeSpec
+from ..runtimes.threads import VARIABLE
 from ..system.arrays import read_array
 from ..system.checkout import PACKAGE
 from ..system.files import require_utf8
@@ -80,10 +81,13 @@ class Room:
 
 
 class Isolation(Room):
-    """A room for runtimes that read files; `inputs` is what each of them gets. A context manager."""
+    """A room for runtimes that read files; `inputs` is what each of them gets. A context manager.
 
-    def __init__(self, inputs: Inputs) -> None:
-        super().__init__()
+    `threads`: as many as each of them takes, where it obeys OMP_NUM_THREADS; None for what that says here.
+    """
+
+    def __init__(self, inputs: Inputs, threads: int | None = None) -> None:
+        super().__init__(environment=None if threads is None else {**os.environ, VARIABLE: str(threads)})
         self._inputs = inputs
         self._closed = False
         self._jobs = 0

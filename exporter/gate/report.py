@@ -22,13 +22,14 @@ WORDS: dict[State, str] = {
     "not_run": "not run",
 }
 """Each state as tables and pages show it."""
-
+CPU = "CPU"
+"""What a reference is computed on that no GPU was asked for."""
 
 _REFERENCES = {
-    "float32": "PyTorch float64, CPU",
-    "float16": "float64 simulation of float16, CPU",
-    "bfloat16": "float64 simulation of bfloat16, CPU",
-    "int8": "float64 simulation of int8, CPU",
+    "float32": "PyTorch float64",
+    "float16": "float64 simulation of float16",
+    "bfloat16": "float64 simulation of bfloat16",
+    "int8": "float64 simulation of int8",
 }
 
 
@@ -106,7 +107,8 @@ class ParityReport:
     wrong with the files themselves, beside the numbers (metadata of other weights, say). `versions`: of the packages
     and the system that it ran on, by name. `divergence`: the first node of an ONNX file that failed its gate which
     leaves the reference, if it was found, else `divergence_unknown` says why it could not be looked for. `layers`: the
-    error of every value of the ONNX graph, where it was measured. `precision` is that of the files.
+    error of every value of the ONNX graph, where it was measured. `precision` is that of the files. `computed_on`: what
+    the reference was computed on, in words.
     """
 
     network: str
@@ -121,11 +123,12 @@ class ParityReport:
     layers: tuple[LayerError, ...] = ()
     divergence_unknown: str | None = None
     precision: str = "float32"
+    computed_on: str = CPU
 
     @property
     def reference(self) -> str:
-        """What the runtimes were compared with."""
-        return _REFERENCES[self.precision]
+        """What the runtimes were compared with, and what computed that."""
+        return f"{_REFERENCES[self.precision]}, {self.computed_on}"
 
     @property
     def passed(self) -> bool:

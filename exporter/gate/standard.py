@@ -23,7 +23,7 @@ from torch import nn
 
 from ..errors import InvalidInput
 from ..formats.onnx_choices import Precision
-from ..networks.resnet import ResNet, with_input
+from ..networks.resnet import with_input
 from ..networks.zoo import InputVariant
 from ..quantization.grids import Grids
 from ..quantization.half import HALVES, HalfResNet
@@ -33,6 +33,8 @@ from ..runtimes.pytorch import Reference
 from ..weights.core import Weights, build_network
 from .compare import Bound, bound
 from .forward import Answer, Inputs, Places, forward, places
+from .reference import on_cpu, on_device
+from .report import CPU
 
 YARDSTICK, CUDA_YARDSTICK = "pytorch", "pytorch-cuda"
 # Of the simulation's own error from the network whose weights alone are rounded (docs/precision.md).
@@ -44,7 +46,8 @@ class Standard:
     """Reference logits by input set, float64 (N, classes), and the bounds.
 
     `own`: runs of PyTorch that are yardsticks, by name. `bounds` hold for every device, `cuda_bounds` on a GPU.
-    `units`: by input set, where a runtime's bound is a number of them.
+    `units`: by input set, where a runtime's bound is a number of them. `computed_on`: what the reference was computed
+    on, in words.
     """
 
     precision: Precision
@@ -53,6 +56,7 @@ class Standard:
     cuda_bounds: Mapping[str, Bound] = field(default_factory=dict)
     own: Mapping[str, Answer] = field(default_factory=dict)
     units: Mapping[str, float] = field(default_factory=dict)
+    computed_on: str = CPU
 
     def limits(self, spec: RuntimeSpec) -> Mapping[str, Bound]:
         """What `spec` is allowed on each input set."""
@@ -71,10 +75,12 @@ def standard(
     names: Sequence[str],
     inputs: Inputs,
     tell: Callable[[str], None],
+    device: str | None = None,
 ) -> Standard:
     """What files of `weights` in that precision are held against in the runtimes `names`.
 
-    `tell` hears what is computed. Raises `InvalidInput` for int8 without grids.
+    `tell` hears what is computed. `device`: what the float64 network runs on, by torch's name; None for a GPU where
+    there is one. Simulations run on the CPU. Raises `InvalidInput` for int8 without grids.
     """
     network = build_network(weights)
     everything = places(spec_of(YARDSTICK), inputs.pixels)
@@ -85,14 +91,14 @@ def standard(
         done, total = accumulate(batches), sum(batches)
         return lambda: tell(f"{what}, {next(done):,} of {total:,} images")
 
-    def reference(module: ResNet | Int8ResNet | HalfResNet, what: str) -> Mapping[str, NDArray[np.float64]]:
+    def simulation(module: Int8ResNet | HalfResNet, what: str) -> Mapping[str, NDArray[np.float64]]:
         double = with_input(module.double(), variant, weights.normalization).eval()
         return forward(Reference(double), inputs, everything, counting(what))[0]
 
     if precision != "float32":
-        logits = reference(simulated(weights, precision), f"float64 simulation of {precision}")
+        logits = simulation(simulated(weights, precision), f"float64 simulation of {precision}")
         if precision in HALVES:
-            unrounded = reference(HalfResNet(network, precision, rounded=False), "float64 reference")
+            unrounded = simulation(HalfResNet(network, precision, rounded=False), "float64 reference")
             errors = {name: float(np.abs(logits[name] - unrounded[name]).max()) for name in logits}
             limits = {name: Bound(error, HALF_MULTIPLE * error, True) for name, error in errors.items()}
             return Standard(precision, logits, limits)
@@ -100,7 +106,12 @@ def standard(
         return Standard(precision, logits, _in_units(units, spec_of("onnxruntime-cpu")), units=units)
 
     eager = with_input(network, variant, weights.normalization).eval()
-    logits = reference(copy.deepcopy(network), "float64 reference")
+    double = with_input(copy.deepcopy(network).double(), variant, weights.normalization).eval()
+    device = device or ("cuda:0" if why_missing(CUDA_YARDSTICK) is None else "cpu")
+    if device == "cpu":
+        logits, computed_on = on_cpu(double, inputs, everything, counting), CPU
+    else:
+        logits, computed_on = on_device(double, inputs, everything, counting, device)
     own = {YARDSTICK: _measure(YARDSTICK, eager, inputs, everything, counting(YARDSTICK))}
     # TF32 and the GPU's own summation order make CUDA's float32 error another one: the larger of both counts there
     if any(spec_of(name).device == "cuda" for name in names) and why_missing(CUDA_YARDSTICK) is None:
@@ -111,6 +122,7 @@ def standard(
         {name: bound(logits[name], [own[YARDSTICK].logits[name]]) for name in inputs.pixels},
         {name: bound(logits[name], [one.logits[name] for one in own.values()]) for name in inputs.pixels},
         own,
+        computed_on=computed_on,
     )
 
 

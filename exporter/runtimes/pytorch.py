@@ -1,6 +1,6 @@
 """PyTorch eager, float32 for real: TF32 and reduced-precision kernels off while a network runs.
 
-`Reference` is the same network in float64 on the CPU, which everything else is measured against.
+`Reference` is the same network in float64, which everything else is measured against.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ class Eager(Runtime):
 
 
 class Reference:
-    """The network in float64 on the CPU. `logits` returns float64."""
+    """The network in float64, on the CPU or a copy of it on a GPU. `device` is what runs it, by name."""
 
-    name = "reference"
-    provider = "PyTorch float64, CPU"
-
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, device: str = "cpu") -> None:
         refuse_training_mode(module)
-        self._module = module
+        self._place = torch.device(device)
+        self._module = module if device == "cpu" else copy.deepcopy(module).to(self._place)
+        self.device = torch.cuda.get_device_name(self._place) if self._place.type == "cuda" else device
 
     def logits(self, images: Images) -> NDArray[np.float64]:
         """Logits, float64 (batch, classes); float32 images are taken as they are, exactly."""
-        batch = as_tensor(images)
+        batch = as_tensor(images).to(self._place)
         with torch.inference_mode(), full_float32():
-            result: NDArray[np.float64] = self._module(batch.double() if batch.is_floating_point() else batch).numpy()
+            logits: torch.Tensor = self._module(batch.double() if batch.is_floating_point() else batch)
+            result: NDArray[np.float64] = logits.cpu().numpy()
         return result
 
 

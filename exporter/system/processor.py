@@ -8,6 +8,7 @@ from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+_CGROUP = Path("/sys/fs/cgroup")
 # the flags that Linux prints, by what they are called; on ARM "asimd" is NEON
 _SETS = {
     "AVX2": ("avx2",),
@@ -33,10 +34,21 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """The cores that this process may use: those it may run on, and not more than its container gets the time of."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(here, int(_quota() or here)))
+
+
+def _quota() -> float | None:
+    """The cores whose time the container gets, of cgroup 2 or 1; None where there is no limit or none can be read."""
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            numbers = " ".join((_CGROUP / name).read_text(encoding="utf-8") for name in files).split()
+            quota, period = map(int, numbers)
+        except (OSError, ValueError):  # "max" is no number
+            continue
+        return quota / period if quota > 0 and period > 0 else None
+    return None
 
 
 def governor() -> str | None:

@@ -69,6 +69,17 @@ def untouched_random_generator() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def threads_at_most(number: int) -> Iterator[None]:
+    """At most `number` threads in the operators that the calling thread runs inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, number))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def full_float32() -> Iterator[None]:
     """float32 arithmetic in full precision inside the block: no TF32, no bfloat16, no autocast.
 

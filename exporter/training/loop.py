@@ -1,6 +1,7 @@
 """The training loop: from a recipe and images in memory to the weights of the last epoch.
 
-Within an epoch nothing waits for the device: losses are summed there and read once, at the epoch's end.
+Within an epoch nothing waits for the device: losses are summed there and read once, at the epoch's end. On a GPU a step
+is recorded once and repeated (`step`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from . import augment, environment, initial, teachers
 from .checkpoint import REMOVE, Checkpoint, Identity, UnderWay
 from .distributed import Processes
 from .recipe import Recipe
+from .step import Average, RepeatedStep, recorder
 
 EVALUATION_BATCH = 500
 NORM_IMAGES = 10_000
@@ -119,7 +121,7 @@ class Trainer:
         averages = recipe.ema_decay or recipe.averages_epochs
         self.average = copy.deepcopy(self.network).requires_grad_(False) if averages else None
         # once, for it costs as much as some layers do: what holds the state stays the same tensors
-        self._averaged = _Averaged(self.average, self.network) if self.average is not None else None
+        self._averaged = Average(self.average, self.network) if self.average is not None else None
         self.epochs_done = 0
         self.under_way: UnderWay | None = None
         self.images_seen = 0  # by all processes since they began, for their speed
@@ -134,6 +136,14 @@ class Trainer:
         self._targets: Tensor | None = None
         self._report = torch.from_numpy(job.report.images).to(device), torch.from_numpy(job.report.labels).to(device)
         self._normalize = augment.Normalizer(job.network.dataset.normalization, device)
+        self._repeated: RepeatedStep | None = None
+        if (record := recorder(processes)) is not None:
+            self._repeated = RepeatedStep(self._step, self.optimizer, recipe.batch_size, len(self._labels), record)
+
+    @property
+    def why_not_recorded(self) -> str:
+        """Why a GPU could not record a step, so that each is computed anew; empty where it did, or was not asked to."""
+        return self._repeated.why_not if self._repeated is not None else ""
 
     def _to_training(self, network: nn.Module) -> None:
         """Put `network` into training mode; a frozen body keeps its batch statistics."""
@@ -238,15 +248,21 @@ class Trainer:
         steps = recipe.steps_per_epoch(self.images_an_epoch)
         under_way = self.under_way = self.under_way or self._begun()
         seconds_before = under_way.seconds
+        if self._repeated is not None:
+            self._repeated.begin(draws, under_way)
         for step in range(under_way.step, steps):
             batch = draws.order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
             if len(batch) < self.processes.count:
                 continue  # a rest too small to be shared out
             under_way.seen += len(batch)
             self.images_seen += len(batch)
+            rate, weight = recipe.learning_rate(epoch * steps + step, steps), self._average_weight(epoch * steps + step)
             for group in self.optimizer.param_groups:
-                group["lr"] = recipe.learning_rate(epoch * steps + step, steps)
-            self._step(epoch * steps + step, batch, draws, under_way.totals, under_way.fresh)
+                group["lr"] = rate
+            if self._repeated is not None and len(batch) == recipe.batch_size:
+                self._repeated.run(batch, rate, weight)
+            else:
+                self._step(batch, draws, under_way.totals, under_way.fresh, weight)
             under_way.step, under_way.seconds = step + 1, seconds_before + time.perf_counter() - started
             on_step(step + 1, steps)
         self.under_way, seen = None, under_way.seen
@@ -282,9 +298,9 @@ class Trainer:
         for batch in draws.order[:count].split(EVALUATION_BATCH):
             yield self._normalize(augment.crop(self._images, batch, draws))
 
-    def _average_decay(self, step: int) -> float:
-        # Short at first, so that the random initialization is forgotten; as in TensorFlow's ExponentialMovingAverage.
-        return min(self.job.recipe.ema_decay, (1 + step) / (10 + step))
+    def _average_weight(self, step: int) -> float:
+        # Large at first, so that the random initialization is forgotten; as in TensorFlow's ExponentialMovingAverage.
+        return 1 - min(self.job.recipe.ema_decay, (1 + step) / (10 + step))
 
     def _remember(self, fresh: Tensor) -> None:
         """Take over the losses that any process saw in this epoch: `fresh` is NaN for images it did not see."""
@@ -293,10 +309,14 @@ class Trainer:
             sums = self.processes.sum(torch.stack((torch.where(seen, fresh, 0.0), seen.float())))
             self._losses = torch.where(sums[1] > 0, sums[0], self._losses)
 
-    def _step(self, step: int, batch: Tensor, draws: augment.EpochDraws, totals: Tensor, fresh: Tensor) -> None:
+    def _step(
+        self, batch: Tensor, draws: augment.EpochDraws, totals: Tensor, fresh: Tensor, weight: float | Tensor
+    ) -> None:
         """One step on the images `batch` (indices), of which each process takes its share.
 
-        Adds to `totals` (summed loss, right answers), writes each image's loss to its place in `fresh`.
+        Adds to `totals` (summed loss, right answers), writes each image's loss to its place in `fresh`, and moves a
+        moving average by `weight` towards the network. It may be recorded: nothing here waits for the device, or looks
+        at what changes from step to step elsewhere than in these tensors.
         """
         mine = batch[self.processes.rank :: self.processes.count]
         inputs = self._normalize(augment.crop(self._images, mine, draws))
@@ -310,7 +330,7 @@ class Trainer:
         ((losses @ draws.weight[mine]) * (self.processes.count / len(batch))).backward()
         self.optimizer.step()
         if self._averaged is not None and self.job.recipe.ema_decay:
-            self._averaged.move(1 - self._average_decay(step))
+            self._averaged.move(weight)
         with torch.no_grad():
             right = (logits.argmax(1) == labels).sum()
             totals += torch.stack((losses.double().sum(), right.double()))
@@ -363,23 +383,6 @@ def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
         foreach=not fused,
         fused=fused,
     )
-
-
-class _Averaged:
-    """The state of an average and of the network that it follows."""
-
-    def __init__(self, average: nn.Module, network: nn.Module) -> None:
-        pairs = list(zip(average.state_dict().values(), network.state_dict().values(), strict=True))
-        self._numbers = [a for a, _ in pairs if a.is_floating_point()]
-        self._numbers_ahead = [b for _, b in pairs if b.is_floating_point()]
-        self._counters = [a for a, _ in pairs if not a.is_floating_point()]
-        self._counters_ahead = [b for _, b in pairs if not b.is_floating_point()]
-
-    @torch.no_grad()
-    def move(self, weight: float) -> None:
-        """Move the average's numbers by `weight` of the way to the network's; counters are copied."""
-        torch._foreach_lerp_(self._numbers, self._numbers_ahead, weight)
-        torch._foreach_copy_(self._counters, self._counters_ahead)
 
 
 def _all_finite(network: nn.Module) -> bool:

@@ -194,6 +194,8 @@ def fit(
     if saved is None:
         trainer.ask_teachers(_asking(trainer, on_progress))
     _train(trainer, log, saved_at, on_progress)
+    if trainer.why_not_recorded and on_note:
+        on_note(f"training was slower than it could be, because a step cannot be recorded: {trainer.why_not_recorded}.")
     return trainer, log
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from cifar_export.gate.check import check
 from cifar_export.gate.inputs import bundled_images
@@ -84,6 +85,24 @@ def test_isolated_and_not_are_the_same_numbers(checked, weights20, exported):
     files = {"onnx": exported("onnx", "uint8", 17).path}
     here = check(weights20, "uint8", files, ["onnxruntime-cpu"], FEW)
     assert here.runtimes == (rows["onnxruntime-cpu"],)
+
+
+@pytest.mark.parametrize(("asked", "each"), [(None, 3), ("4", 2), ("1", 1), ("64", 3)])
+def test_the_reference_and_the_runtimes_share_the_cores(bad, checked, monkeypatch, asked, each):
+    monkeypatch.setattr("cifar_export.runtimes.threads.cores", lambda: 6)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before, seen = torch.get_num_threads(), set()
+    torch.set_num_threads(5)
+    try:
+        _, rows = checked(bad("Threads"), progress=lambda what: seen.add(torch.get_num_threads()))
+        assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(before)
+    assert rows["Threads"].provider == f"{each} threads"
+    assert each in seen
+    assert max(seen) == each
 
 
 KILLED = """

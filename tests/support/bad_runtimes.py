@@ -14,6 +14,7 @@ import pytest
 from cifar_export.runtimes import RUNTIMES, Runtime, RuntimeSpec
 from cifar_export.runtimes.onnxruntime import CPU, Session
 from cifar_export.runtimes.onnxruntime_cuda import BoundSession
+from cifar_export.runtimes.threads import asked_threads
 
 from support.paths import ROOT
 
@@ -40,6 +41,13 @@ class Zeros(Runtime):
 
     def logits(self, images):
         return np.zeros((len(images), 10), np.float32)
+
+
+class Threads(Zeros):
+    """Its provider says how many threads it was told to take."""
+
+    def __init__(self, path: Path) -> None:
+        self.provider = f"{asked_threads()} threads"
 
 
 class Segfault(Zeros):

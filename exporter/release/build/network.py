@@ -7,11 +7,10 @@ returned, and stays outside the release.
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from ...networks.zoo import RELEASED_VARIANTS, InputVariant, NetworkSpec
 from ...runtimes import spec_of
 from ...system.files import sha256_bytes
 from ...system.processor import processor_name
+from ...system.torch_state import threads_at_most
 from ...weights.core import Weights
 from ...weights.core import build_network as build_module
 from ...weights.index import BundledEntry, bundled_entries, bundled_folder
@@ -195,23 +195,12 @@ def _write_golden(weights: Mapping[Precision, Weights], folder: Path) -> dict[st
         _, variant, precision = ALL_MODELS[file]
         if precision not in weights:
             continue
-        with _one_thread():
+        with threads_at_most(1):  # the order of summation is part of the bytes
             images, logits = golden_vectors(weights[precision], variant, precision)
             atol = tolerance_in(precision, weights[precision], variant, logits)
         golden[file] = Golden(images, logits, atol)
         write_data_set((folder / place).parent, {input_port(variant).name: images}, {OUTPUT: logits})
     return golden
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread of torch inside the block: the order of summation is part of the bytes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _write_documents(folder: Path, config: dict[str, Any], parity: dict[str, Any]) -> None:
