@@ -269,12 +269,13 @@ def litert(batch: int, precision: Precision | None, **shared: Any) -> None:
 @click.command(cls=Command, examples=["cifar-export executorch resnet20 --input uint8 -o model.pte"])
 @export_options("executorch")
 def executorch(**shared: Any) -> None:
-    """Export NETWORK to an ExecuTorch program, and check its results.
+    """Export NETWORK to an ExecuTorch file, and check its results.
 
     NETWORK is resnet20 (with --dataset), cifar100_resnet20, or the folder of a run or of a released network.
 
-    The program takes batches of 1 to 64 and computes with XNNPACK. It appears only after ExecuTorch has computed the
-    same with it as PyTorch in float64. By default it is artifacts/exports/<dataset>_<model>[-uint8|-unit].pte.
+    The file is a program that takes batches of 1 to 64 and computes with XNNPACK. It appears only after ExecuTorch has
+    computed the same with it as PyTorch in float64. By default it is
+    artifacts/exports/<dataset>_<model>[-uint8|-unit].pte.
     """
     _export("executorch", **shared)
 

@@ -231,6 +231,16 @@ def test_it_can_be_asked_by_the_names_of_its_input_and_output(made: Path) -> Non
         assert np.array_equal(asked["logits"], runtime.logits(images))
 
 
+def test_a_reader_of_other_people_computes_the_same(made: Path) -> None:
+    ov = pytest.importorskip("openvino", reason="openvino is not installed")
+    images = bundled_images()[:8]
+    compiled = ov.Core().compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert [port.any_name for port in (*compiled.inputs, *compiled.outputs)] == ["image", "logits"]
+    other = np.concatenate([compiled(image[None])[0] for image in images])
+    with open_runtime("litert", made) as runtime:
+        assert np.abs(other - runtime.logits(images)).max() < 1e-4
+
+
 @pytest.mark.parametrize("precision", list(DIGESTS))
 def test_the_bytes_are_those_of_the_first_release(precision: Any) -> None:
     weights = prepared(load_weights(NETWORKS["cifar10_resnet20"]), precision)
