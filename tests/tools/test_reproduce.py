@@ -1,5 +1,6 @@
 """The same bytes and modes from another checkout, folder, user, umask, time zone, hash seed and number of processes."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from cifar_export.release.build.shelf import write_plain
 from cifar_export.release.check.verify import verify
 from tools import reproduce
 
+from support.hostile.case import edit_json
 from support.paths import ROOT
 from support.releases import fake_network, fake_release
 
@@ -161,6 +163,17 @@ def test_what_is_no_release_cannot_be_rebuilt(tmp_path):
         with pytest.raises(reproduce.Problem, match="no release that can be rebuilt") as caught:
             reproduce.reproduce(folder, [])
         assert caught.value.code == 2
+
+
+def test_a_rebuild_asks_for_the_same_formats_and_their_libraries(tmp_path):
+    release = fake_release(tmp_path / "1.0.0", NAMES[:1])
+    further = {"ort": {}, "c": {}}
+    edit_json(release / NAMES[0] / "config.json", lambda config: config.update(further=further))
+    stated = reproduce.read_stated(release)
+    assert stated.more == ("--format", "c", "--format", "ort")
+    lacking = dataclasses.replace(stated, built_with={**stated.built_with, "no-such-writer": "1.0"})
+    with pytest.raises(reproduce.Problem, match=r"built with no-such-writer 1\.0 \(here none\)"):
+        reproduce.require_versions(lacking)
 
 
 def test_other_libraries_are_named(tmp_path):

@@ -235,8 +235,12 @@ def _try_further(folder: Path, format_name: str, name: str, config: Mapping[str,
     expected = {"file": file, "bytes": size, "runtime": spec.gate, "beside": beside}
     if said != expected:
         raise Wrong(f"{CONFIG} says of it {shown(said)}, not {expected}")
-    for place, content in zip(spec.beside_of(folder / file), companions(spec, folder / file), strict=True):
-        if place.is_file() and place.read_bytes() != content:
+    try:
+        beside_it = zip(spec.beside_of(folder / file), companions(spec, folder / file), strict=True)
+    except ValueError as error:
+        raise Wrong(f"is damaged: {shown(first_line(error))}") from error
+    for place, content in beside_it:
+        if place.is_file() and (place.stat().st_size != len(content) or place.read_bytes() != content):
             raise Wrong(f"{place.name} beside it is of another file")
     images, logits = (_read_tensor(folder / golden["folder"] / tensor) for tensor in GOLDEN_FILES)
     allowed = _tolerance(golden, logits, facts.precision)

@@ -49,12 +49,15 @@ def test_parts_merge_into_the_bytes_of_one_build(tmp_path):
     assert (tmp_path / "merged" / "index.json").is_file()
 
 
-def test_parts_of_the_schema_before_are_merged(tmp_path):
+@pytest.mark.parametrize("schema", [1, 2])
+def test_parts_of_the_schemas_before_are_merged(tmp_path, schema):
     def older(config):
-        config["schema"] = 1
-        del config["reduced"]
-        for model in config["models"].values():
-            del model["precision"]
+        config["schema"] = schema
+        del config["further"]
+        if schema == 1:
+            del config["reduced"]
+            for model in config["models"].values():
+                del model["precision"]
 
     parts = [part(tmp_path / name, name, change=older) for name in NAMES[:2]]
     assert verify(merge(parts, tmp_path / "merged").path).problems == []
