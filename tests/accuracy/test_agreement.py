@@ -295,7 +295,11 @@ def test_a_reduced_file_has_the_rows_that_run_it(reduced20, split, only, valid, 
     for result in (fresh, of_file):
         assert result.precision == precision
         assert {"onnxruntime-cpu", "openvino"} <= {row.runtime for row in result.runtimes}
-        assert not {"pytorch", "torchscript", "opencv"} & {row.runtime for row in result.runtimes}
+        assert not {"pytorch", "opencv"} & {row.runtime for row in result.runtimes}
+        # a format of its own, which has float16 too
+        assert ("torchscript" in {row.runtime for row in result.runtimes}) == (
+            result is fresh and precision == "float16"
+        )
         assert result.failures == []
         valid(result.as_dict())
 
