@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch, onnx and numpy are imported by the functions that ne
 
     from .accuracy.evaluation import Evaluation
     from .exporting.artifact import Artifact
-    from .formats.litert_choices import Choices
+    from .formats.choices import Choices
     from .gate.report import ParityReport
     from .prediction.predict import Predictions
     from .release.check.examine import Examined

@@ -10,7 +10,8 @@ import click
 
 from ..errors import InvalidInput
 from ..formats import FORMATS, choices_for
-from ..formats.litert_choices import Choices, chosen_litert
+from ..formats.choices import Choices
+from ..formats.litert_choices import chosen_litert
 from ..formats.onnx_choices import (
     BATCH_NORMS,
     CLASSIFIERS,

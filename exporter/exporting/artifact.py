@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import GateFailed, InvalidInput
 from ..formats import FORMATS, FileFacts, FormatSpec, Request, choices_for, require_library
-from ..formats.litert_choices import Choices
+from ..formats.choices import Choices
 from ..formats.metadata import describe
 from ..formats.onnx_choices import OnnxChoices, Precision
 from ..formats.test_data import FOLDER as DATA_SET

@@ -19,7 +19,8 @@ from ..errors import InvalidInput, Unavailable
 from ..networks.zoo import InputVariant
 from ..runtimes import Missing
 from ..system.files import require_utf8
-from .litert_choices import LITERT_PRECISIONS, Choices, LitertChoices
+from .choices import Choices
+from .litert_choices import LITERT_PRECISIONS, LitertChoices
 from .onnx_choices import ONNX_PRECISIONS, OnnxChoices, Precision
 from .torch_choices import TORCH_PRECISIONS, chosen_torch
 

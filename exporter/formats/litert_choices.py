@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import InvalidInput
-from .onnx_choices import HIGHEST_BATCH, Layout, OnnxChoices, PortType, Precision
-from .torch_choices import TorchChoices
+from .onnx_choices import HIGHEST_BATCH, Layout, PortType, Precision
 
 LITERT_PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
@@ -32,10 +31,6 @@ class LitertChoices:
     def as_dict(self) -> dict[str, Any]:
         """For JSON and for the file's metadata."""
         return asdict(self)
-
-
-Choices = OnnxChoices | LitertChoices | TorchChoices
-"""Of a file of any format that has some."""
 
 
 def chosen_litert(**options: Any) -> LitertChoices:

@@ -29,7 +29,7 @@ from ..networks.zoo import INPUT_VARIANTS, InputVariant
 from ..system.outside import MAX_MODEL_BYTES, read_regular
 from ..system.version import __version__
 from ..weights.core import Weights
-from .litert_choices import Choices
+from .choices import Choices
 
 SCHEMA = 1
 EXTRA_FILE = "metadata.json"
