@@ -82,6 +82,19 @@ def test_a_file_that_loses_more_than_the_budget_does_not_appear(onnx: Callable[.
 
 
 @pytest.mark.usefixtures("answered")
+def test_a_litert_file_is_held_to_the_budget_in_litert_and_float16_is_no_way_out(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+    command = ("litert", "resnet20", "--precision", "int8", "--output", tmp_path / "a.tflite", "--data-dir", tmp_path)
+    done = run(*command)
+    assert (done.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert "points of top-1, not 0.10 or less" in done.stderr
+    assert done.stderr.endswith("Accept it with a larger --accuracy-budget.\n")
+    accepted = run(*command[:2], *command[4:], "--check-accuracy", "100", "--input", "uint8")
+    assert accepted.exit_code == 0, accepted.stderr
+    assert "(litert)" in accepted.stdout
+
+
+@pytest.mark.usefixtures("answered")
 def test_what_is_lost_stands_in_the_answer(onnx: Callable[..., Result], tmp_path: Path) -> None:
     budget = ("--data-dir", tmp_path, "--accuracy-budget", "0.79", "--no-check")
     done = onnx(*budget, "--json")
