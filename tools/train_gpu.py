@@ -28,7 +28,8 @@ from pathlib import Path
 
 import click
 
-from cifar_export.commands.console import Command, data_dir_option
+from cifar_export.commands.console import Command
+from cifar_export.commands.options import data_dir_option
 from cifar_export.errors import InvalidInput
 from cifar_export.networks.zoo import NETWORKS, named
 from cifar_export.system.commit import file_at, source_commit
