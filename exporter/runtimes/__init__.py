@@ -282,6 +282,7 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             by_default=False,
             images=8,
             precisions=FLOAT32,
+            float32_slack=ADDS_ONE_BY_ONE,
             threads=1,
         ),
         RuntimeSpec(
