@@ -119,7 +119,7 @@ def write_plans(
         epochs = min(PRESETS[recipe].epochs, speed.epochs_in(MARGIN * 60 * minutes))
         if epochs < 1:
             raise InvalidInput(f"not one epoch of {name} ends within {minutes:g} minutes. Give more --minutes.")
-        beside = f", beside {len(measured) - 1} other runs" if len(measured) > 1 else ""
+        beside = "".join(f", beside {other}" for other in measured if other != name)
         reason = (
             f"As many epochs of the recipe `{recipe}` as {minutes:g} minutes allow on {speed.hardware}{beside}: one "
             f"took {speed.epoch:.3g} s there in a run with held-out images, which was thrown away and whose accuracy "

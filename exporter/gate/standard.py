@@ -79,8 +79,9 @@ def standard(
 ) -> Standard:
     """What files of `weights` in that precision are held against in the runtimes `names`.
 
-    `tell` hears what is computed. `device`: what the float64 network runs on, by torch's name; None for a GPU where
-    there is one. Simulations run on the CPU. Raises `InvalidInput` for int8 without grids.
+    `tell` hears what is computed. `device`: what the float64 network runs on, by torch's name; None for the GPU where
+    PyTorch finds one and one of `names` runs there, too. Simulations run on the CPU. Raises `InvalidInput` for int8
+    without grids.
     """
     network = build_network(weights)
     everything = places(spec_of(YARDSTICK), inputs.pixels)
@@ -107,14 +108,16 @@ def standard(
 
     eager = with_input(network, variant, weights.normalization).eval()
     double = with_input(copy.deepcopy(network).double(), variant, weights.normalization).eval()
-    device = device or ("cuda:0" if why_missing(CUDA_YARDSTICK) is None else "cpu")
+    # a GPU that no runtime asks for is left alone
+    on_gpu = any(spec_of(name).device == "cuda" for name in names) and why_missing(CUDA_YARDSTICK) is None
+    device = device or ("cuda:0" if on_gpu else "cpu")
     if device == "cpu":
         logits, computed_on = on_cpu(double, inputs, everything, counting), CPU
     else:
         logits, computed_on = on_device(double, inputs, everything, counting, device)
     own = {YARDSTICK: _measure(YARDSTICK, eager, inputs, everything, counting(YARDSTICK))}
     # TF32 and the GPU's own summation order make CUDA's float32 error another one: the larger of both counts there
-    if any(spec_of(name).device == "cuda" for name in names) and why_missing(CUDA_YARDSTICK) is None:
+    if on_gpu:
         own[CUDA_YARDSTICK] = _measure(CUDA_YARDSTICK, eager, inputs, everything, counting(CUDA_YARDSTICK))
     return Standard(
         precision,

@@ -104,9 +104,12 @@ def test_a_device_that_is_not_there_is_not_believed(trained: Weights) -> None:
     assert report.reference.startswith("PyTorch float64, CPU, because cuda:63 fails: ")
 
 
-def test_without_a_gpu_the_cpu_computes_it(trained: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cifar_export.gate.standard.why_missing", lambda name: "there is none")
-    assert check(trained, "uint8", {}, ["pytorch"], PIXELS).reference == "PyTorch float64, CPU"
+@pytest.mark.parametrize(("missing", "names"), [("there is none", ["pytorch", "pytorch-cuda"]), (None, ["pytorch"])])
+def test_without_a_gpu_or_a_runtime_on_it_the_cpu_computes_it(
+    trained: Weights, monkeypatch: pytest.MonkeyPatch, missing: str | None, names: list[str]
+) -> None:
+    monkeypatch.setattr("cifar_export.gate.standard.why_missing", lambda name: missing)
+    assert check(trained, "uint8", {}, names, PIXELS).reference == "PyTorch float64, CPU"
 
 
 @pytest.mark.cuda

@@ -13,6 +13,7 @@ import pytest
 
 from cifar_export.errors import InvalidInput
 from cifar_export.networks.zoo import DATASETS, NETWORKS
+from cifar_export.system.commit import file_at
 from cifar_export.training import children
 from cifar_export.training.log import read
 from cifar_export.training.plans import note_evaluated, plan_of, read_plan
@@ -22,9 +23,12 @@ NAMES = ["cifar10_resnet8", "cifar10_resnet14"]
 SMALL = """
 import sys
 from dataclasses import replace
+from pathlib import Path
 from cifar_export.networks import zoo
+from cifar_export.system import commit
 from cifar_export.training import recipe
 
+commit.CHECKOUT = Path(__file__).parent
 zoo.DATASETS["cifar10"] = replace(zoo.CIFAR10, train_images=70, test_images=20)
 recipe.PRESETS["release"] = replace(recipe.RELEASE, batch_size=32)
 from cifar_export.__main__ import main
@@ -87,7 +91,7 @@ def test_what_is_planned_and_committed_is_trained_side_by_side(
     planned = [read_plan(path) for path in written]
     assert sorted(one.network for one in planned) == sorted(NAMES)
     assert all(one.written == "before" and one.seed == 3 and 1 <= one.epochs <= 300 for one in planned)
-    assert all("beside 1 other runs: one took" in one.reason for one in planned)
+    assert all(f", beside {other}: one took" in one.reason for one in planned for other in {*NAMES} - {one.network})
     for path, one in zip(written, planned, strict=True):  # to the shortest that a test can wait for
         path.unlink()
         plan(plans, one.network, epochs=1, seed=3)
@@ -101,7 +105,8 @@ def test_what_is_planned_and_committed_is_trained_side_by_side(
     )
     for name in NAMES:
         start = read(runs / f"{name}-release-1-seed3" / "log.jsonl")[0]
-        assert start["commit"]
+        planned = f"artifacts/plans/{name}-release-1-seed3.json"
+        assert file_at(start["commit"], planned) == (tmp_path / planned).read_bytes()
         assert (start["holdout"], start["images"]) == (False, 70)
     with pytest.raises(InvalidInput, match="no plan without a run of any network"):
         train_gpu.train([], 60, more, plans, runs, said.append)
@@ -111,9 +116,9 @@ def test_runs_that_the_time_ends_are_left_to_be_continued(
     git: Any, plans: Path, more: list[str], tmp_path: Path
 ) -> None:
     runs, said = tmp_path / "runs", list[str]()
-    plan(plans, epochs=40)
+    plan(plans, epochs=12)
     commit(git)
-    log = runs / f"{NAMES[0]}-release-40-seed0" / "log.jsonl"
+    log = runs / f"{NAMES[0]}-release-12-seed0" / "log.jsonl"
 
     def clock() -> float:  # the time is up after the second epoch
         return 1e6 * (log.exists() and sum(event["event"] == "epoch" for event in read(log)) >= 2)
@@ -121,15 +126,15 @@ def test_runs_that_the_time_ends_are_left_to_be_continued(
     train_gpu.train(NAMES[:1], 60, more, plans, runs, said.append, clock)
     (line,) = said
     done = int(line.partition(": ")[2].split()[0])
-    assert 2 <= done < 40
-    assert " of 40 epochs. Go on: cifar-export train cifar10_resnet8 --recipe release --epochs 40 --seed 0 " in line
+    assert 2 <= done < 12
+    assert " of 12 epochs. Go on: cifar-export train cifar10_resnet8 --recipe release --epochs 12 --seed 0 " in line
     assert line.endswith("--resume")
     plan(plans, epochs=50)  # not committed, and no choice either: the other one is begun
     train_gpu.train(NAMES[:1], 60, more, plans, runs, said.append)
     assert said[-1].endswith("finished. Score it with tools/bundle_weights.py.")
     starts = [event for event in read(log) if event["event"] == "start"]
     assert starts[1]["resumed_after_epoch"] >= 2
-    assert plan_of(starts[0] | {"recipe": starts[0]["recipe"] | {"batch_size": 128}}, plans).epochs == 40
+    assert plan_of(starts[0] | {"recipe": starts[0]["recipe"] | {"batch_size": 128}}, plans).epochs == 12
 
 
 def test_of_several_plans_the_longest_that_ends_in_time_is_taken(
