@@ -44,7 +44,7 @@ def export(
     pooling: Literal["global", "average", "reduce-mean"] | None = None,
     classifier: Literal["gemm", "matmul"] | None = None,
     layout: Literal["nchw", "nhwc"] | None = None,
-    precision: Literal["float32", "float16", "int8"] | None = None,
+    precision: Literal["float32", "float16", "bfloat16", "int8"] | None = None,
     io: Literal["float32", "float16"] | None = None,
     weights: str | Path = "bundled",
     mean: Sequence[float] | None = None,
@@ -116,7 +116,7 @@ def parity(
     *,
     runtimes: Sequence[str] = (),
     input: Literal["float32", "uint8", "unit"] | None = None,
-    precision: Literal["float32", "float16", "int8"] | None = None,
+    precision: Literal["float32", "float16", "bfloat16", "int8"] | None = None,
     file: str | Path | None = None,
     trust_file: bool = False,
     weights: str | Path = "bundled",
@@ -155,9 +155,9 @@ def evaluate(
     name: str,
     *,
     data_dir: str | Path,
-    runtime: str = "onnxruntime-cpu",
+    runtime: str | None = None,
     input: Literal["float32", "uint8", "unit"] | None = None,
-    precision: Literal["float32", "float16", "int8"] | None = None,
+    precision: Literal["float32", "float16", "bfloat16", "int8"] | None = None,
     file: str | Path | None = None,
     trust_file: bool = False,
     limit: int | None = None,
@@ -169,6 +169,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure the accuracy of the network called `name` in `runtime`, in percent of the test images.
 
+    By default that is the runtime which proves such a file: "onnxruntime-cpu" for ONNX, and for a fresh export.
     `data_dir` is a folder that `cifar-export data fetch` has filled; `limit` takes the first so many images. A fresh
     export in that `precision` is run, or the exported `file`. `weights` and what follows are those of `export`.
     Raises `GateFailed` for a file of other weights.
@@ -181,6 +182,7 @@ def evaluate(
     from .accuracy.score import score
     from .data import load_split
     from .exporting.precision import prepared
+    from .formats import proving_runtime
 
     if input is not None:
         require_variant(input)
@@ -189,7 +191,7 @@ def evaluate(
     if file is None:
         loaded = prepared(loaded, precision or "float32")
     how: dict[str, Any] = {"variant": input, "precision": precision, "file": _path(file), "trust_file": trust_file}
-    return score(loaded, split, runtime, limit=limit, **how)
+    return score(loaded, split, runtime or proving_runtime(_path(file), precision or "float32"), limit=limit, **how)
 
 
 def predict(
@@ -198,7 +200,7 @@ def predict(
     *,
     top: int = 5,
     runtime: str | None = None,
-    precision: Literal["float32", "float16", "int8"] | None = None,
+    precision: Literal["float32", "float16", "bfloat16", "int8"] | None = None,
     trust_file: bool = False,
 ) -> Predictions:
     """Find the `top` likeliest classes of each of `pictures`: files and folders of them, or uint8 (N, 32, 32, 3) RGB.

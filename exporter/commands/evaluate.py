@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidInput
+from ..formats import proving_runtime
 from ..networks.zoo import DatasetSpec, InputVariant, Normalization
 from .asked import Asked, asked, refuse_guessing, refuse_trust_without_file
 from .console import Command, echo_json
@@ -41,7 +42,7 @@ _ADD = "Add --weights PATH, or leave --all-runtimes out."
     ],
 )
 @network_options
-@runtime_option(default="onnxruntime-cpu", help="Runtime to evaluate in.")
+@runtime_option(help="Runtime to evaluate in.  [default: the one that proves such a file, onnxruntime-cpu for ONNX]")
 @click.option("--all-runtimes", is_flag=True, help="Evaluate in every runtime, and show where two of them disagree.")
 @input_option
 @precision_option
@@ -59,7 +60,7 @@ _ADD = "Add --weights PATH, or leave --all-runtimes out."
 @wide_option
 @json_option
 def evaluate(
-    runtime: str,
+    runtime: str | None,
     all_runtimes: bool,
     variant: InputVariant | None,
     precision: Precision | None,
@@ -93,11 +94,12 @@ def evaluate(
                 raise InvalidInput(f"--all-runtimes judges by float64, which needs the weights of {subject}. {_ADD}")
             refuse_precision(precision, subject)
             stranger = stranger_of(subject, network, variant, trust=trust_file)
-            return _evaluate_stranger(stranger, data_dir, runtime, as_json, **how)
+            return _evaluate_stranger(stranger, data_dir, runtime or proving_runtime(stranger.file), as_json, **how)
         wanted = asked(**network)
         if wanted.file is not None and wanted.source == "bundled" and not all_runtimes:
             how["precision"] = precision
-            return _evaluate_ours(wanted, variant, data_dir, runtime, as_json, trust=trust_file, **how)
+            chosen = runtime or proving_runtime(wanted.file)
+            return _evaluate_ours(wanted, variant, data_dir, chosen, as_json, trust=trust_file, **how)
         file = wanted.file or file
         refuse_trust_without_file(file, trust_file)
         if variant != "unit":
@@ -106,7 +108,7 @@ def evaluate(
         if all_runtimes:
             return _evaluate_all(wanted, data_dir, as_json, wide=wide, precision=precision, **how)
         how["precision"] = precision
-        return _evaluate(wanted, data_dir, runtime, as_json, **how)
+        return _evaluate(wanted, data_dir, runtime or proving_runtime(file, precision or "float32"), as_json, **how)
 
 
 def _evaluate(wanted: Asked, data_dir: Path, runtime: str, as_json: bool, **how: Any) -> None:

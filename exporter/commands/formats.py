@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ..formats import FORMATS, missing_library
-from ..runtimes import spec_of, why_missing
+from ..runtimes import why_missing
 from .console import Command, echo_json
 from .options import json_option
 
@@ -16,7 +16,7 @@ def formats(as_json: bool) -> None:
     """List the file formats and where each is proved.
 
     A new file is proved in the runtime that is named here; `cifar-export parity` runs it in all that read it. A format
-    with an extra needs `pip install 'cifar-export[EXTRA]'`.
+    with an extra needs `pip install 'cifar-export[EXTRA]'`; `cifar-export doctor` says what else is missing here.
     """
     known = [(spec, missing_library(spec) or why_missing(spec.gate)) for spec in FORMATS.values()]
     if as_json:
@@ -41,22 +41,22 @@ def formats(as_json: bool) -> None:
 
     columns = [
         Column("command"),
-        Column("suffix"),
+        Column("suffix", rank=2),
         Column("proved in"),
-        Column("batch", rank=2),
-        Column("precision"),
-        Column("extra", rank=3),
-        Column("here", rank=1),
+        Column("batch", rank=3),
+        Column("precision", rank=1),
+        Column("extra"),
+        Column("here"),
     ]
     rows = [
         [
             spec.name,
             spec.suffix,
-            spec_of(spec.gate).title,
+            spec.gate,
             spec.batch,
             ", ".join(spec.precisions),
             spec.extra,
-            "no: see doctor" if missing else "yes",
+            "no" if missing else "yes",
         ]
         for spec, missing in known
     ]

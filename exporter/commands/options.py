@@ -74,7 +74,8 @@ input_option = click.option(
     "variant",
     type=click.Choice(INPUT_VARIANTS),
     help="What the network takes. float32: normalized images, (batch, 3, 32, 32). uint8: pixels, (batch, 32, 32, 3), "
-    "which it normalizes itself. unit: images in 0..1, (batch, 3, 32, 32), which it normalizes itself.",
+    "which it normalizes itself. unit: images in 0..1, (batch, 3, 32, 32), which it normalizes itself. LiteRT files "
+    "take all of them channels last.",
 )
 trust_option = click.option(
     "--trust-file",

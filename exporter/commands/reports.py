@@ -92,6 +92,10 @@ def parity_table(report: ParityReport, foreign: str | None = None, *, wide: bool
     by_reason("not run", ((row.runtime, row.reason) for row in report.runtimes if row.state == "not_run"))
     if report.allowed:
         remark("allowed error: " + ", ".join(f"{name} {value:.1e}" for name, value in report.allowed.items()))
+    for result in report.runtimes:
+        own = {one.inputs: one.allowed for one in result.comparisons if one.allowed != report.allowed.get(one.inputs)}
+        if own:  # docs/parity.md says why
+            remark(f"allowed to {result.runtime}: " + ", ".join(f"{name} {value:.1e}" for name, value in own.items()))
     if report.computed_on != CPU:
         remark(f"reference: {report.reference}")
     for problem in report.problems:

@@ -189,6 +189,16 @@ def format_of(path: Path) -> FormatSpec:
     raise InvalidInput(f"{path}: not an exported file by its name. Known suffixes: {known}.")
 
 
+def proving_runtime(file: Path | None, precision: Precision = "float32") -> str:
+    """The runtime whose parity gates `file`; without one, that of the first format which has the precision.
+
+    Raises `InvalidInput` for a file that is not exported by its name.
+    """
+    if file is not None:
+        return format_of(file).gate
+    return next(spec.gate for spec in FORMATS.values() if precision in spec.precisions)
+
+
 def choices_for(format_name: str, precision: Precision = "float32") -> Choices | None:
     """How a file of that format is written where nothing but its precision is asked for; None where it has no choices.
 

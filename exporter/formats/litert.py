@@ -6,6 +6,7 @@ The classes that write and read it are LiteRT's own, so that its package is need
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,9 @@ def inspect(path: Path) -> FileFacts:
     try:
         return _facts(data)
     except Exception as error:
-        damage = f"not a LiteRT file, or a damaged one ({first_line(error)})"
+        # of bytes that are missing struct speaks in its own words
+        why = "its end is missing" if isinstance(error, struct.error) else first_line(error)
+        damage = f"not a LiteRT file, or a damaged one ({why})"
         raise InvalidInput(f"{path}: {damage}. Export it again.") from error
 
 

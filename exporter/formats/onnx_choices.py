@@ -84,7 +84,7 @@ def require_choices(choices: OnnxChoices, variant: InputVariant) -> None:
     if choices.io == "float16" and (choices.precision != "float16" or variant == "unit"):
         raise InvalidInput(
             "float16 input and logits are for --precision float16 with normalized images or pixels as input. "
-            "Leave --io away."
+            "Add --precision float16, or leave --io away."
         )
     if variant == "uint8" and choices.layout != "nchw":
         raise InvalidInput("a layout is for float inputs: pixels are (batch, 32, 32, 3) already. Leave it away.")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..data.pictures import NotAPicture, read_picture
 from ..errors import InvalidInput
 from ..exporting.subject import opened, require_reader, require_trusted
-from ..formats import FORMATS, format_of
+from ..formats import format_of, proving_runtime
 from ..formats.onnx_choices import Precision
 from ..gate.isolated import IsolatedFile
 from ..networks.normalization import normalization_from
@@ -70,8 +70,7 @@ def classifier_of_weights(
     In reduced precision the default is what gates the first format that has it; int8 needs the grids. Raises
     `Unavailable` where the machine lacks the runtime, `InvalidInput` for one that does not run that precision.
     """
-    able = (spec.gate for spec in FORMATS.values() if precision in spec.precisions)
-    name = runtime or ("pytorch" if precision == "float32" else next(able))
+    name = runtime or ("pytorch" if precision == "float32" else proving_runtime(None, precision))
     require_precision(name, precision)
     with opened(weights, name, "uint8", precision=precision) as ready:
         yield Classifier(ready, weights.network.dataset.labels, "uint8", weights.normalization)

@@ -354,6 +354,20 @@ def test_the_library_takes_batch_and_precision_and_no_choice_of_onnx(tmp_path: P
         export_by_name("cifar10_resnet20", "litert", output=path, batch="dynamic")
 
 
+def test_parity_says_what_it_allows_to_this_runtime(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be off by more than what the line of all runtimes says."""
+    monkeypatch.setattr("cifar_export.diagnosis.prove.input_sets", few_of_each)
+    done = run("parity", "resnet8", "--weights", "random", "--runtime", "litert", "--runtime", "onnxruntime-cpu")
+    assert done.exit_code == 0, done.stderr
+    allowed, own = (
+        next(line for line in done.stderr.splitlines() if word in line) for word in ("d error:", "to litert")
+    )
+    figures = [[float(word) for word in line.replace(",", "").split() if "e-" in word] for line in (allowed, own)]
+    assert len(figures[1]) == len(figures[0])
+    assert all(3.9 < wider / usual < 4.1 for usual, wider in zip(*figures, strict=True))
+    assert "allowed to onnxruntime" not in done.stderr
+
+
 def test_parity_and_predict_know_the_file(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     assert run("litert", "resnet20", "--precision", "int8", "--batch", 3, "-o", path).exit_code == 0

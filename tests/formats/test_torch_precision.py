@@ -14,7 +14,7 @@ from click.testing import Result
 
 from cifar_export.errors import GateFailed, InvalidInput
 from cifar_export.exporting.artifact import Artifact, export, write_file
-from cifar_export.formats import FORMATS, choices_for
+from cifar_export.formats import FORMATS, choices_for, proving_runtime
 from cifar_export.formats.onnx_choices import Precision
 from cifar_export.formats.torch_choices import TorchChoices, read_torch_choices
 from cifar_export.gate.inputs import few_of_each
@@ -158,3 +158,14 @@ def test_what_cannot_be_had_is_refused(run: Run, format_name: str, options: list
     done = run(format_name, "resnet20", *options)
     assert (done.exit_code, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+def test_a_file_is_run_by_what_proves_it_unless_another_runtime_is_named() -> None:
+    for file, runtime in (("a.onnx", "onnxruntime-cpu"), ("a.ort", "onnxruntime-ort"), ("a.pt2", "torch-export")):
+        assert proving_runtime(Path(file)) == runtime
+    for precision, runtime in (
+        ("float32", "onnxruntime-cpu"),
+        ("int8", "onnxruntime-cpu"),
+        ("bfloat16", "torchscript"),
+    ):
+        assert proving_runtime(None, precision) == runtime  # type: ignore[arg-type]
