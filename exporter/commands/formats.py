@@ -15,6 +15,7 @@ from .options import json_option
 def formats(as_json: bool) -> None:
     """List the file formats and where each is proved.
 
+    MB is the size of cifar10_resnet20 with pixels as input, in float32.
     A new file is proved in the runtime that is named here; `cifar-export parity` runs it in all that read it. A format
     with an extra needs `pip install 'cifar-export[EXTRA]'`; `cifar-export doctor` says what else is missing here.
     """
@@ -28,6 +29,7 @@ def formats(as_json: bool) -> None:
                     "suffix": spec.suffix,
                     "proved_in": spec.gate,
                     "batch": spec.batch,
+                    "megabytes": spec.megabytes,
                     "precisions": list(spec.precisions),
                     "extra": spec.extra,
                     "beside": list(spec.beside),
@@ -43,7 +45,8 @@ def formats(as_json: bool) -> None:
         Column("command"),
         Column("suffix", rank=2),
         Column("proved in"),
-        Column("batch", rank=3),
+        Column("batch", rank=4),
+        Column("MB", rank=3, right=True),
         Column("precision", rank=1),
         Column("extra"),
         Column("here"),
@@ -54,6 +57,7 @@ def formats(as_json: bool) -> None:
             spec.suffix,
             spec.gate,
             spec.batch,
+            f"{spec.megabytes:.2f}" if spec.megabytes else None,
             ", ".join(spec.precisions),
             spec.extra,
             "no" if missing else "yes",

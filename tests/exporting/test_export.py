@@ -36,6 +36,8 @@ def test_the_sidecar_describes_the_file(exported, weights20, format_name):
     sidecar = json.loads((artifact.path.parent / f"{artifact.path.name}.json").read_text())
     assert sidecar["sha256"] == artifact.sha256 == hashlib.sha256(artifact.path.read_bytes()).hexdigest()
     assert sidecar["bytes"] == artifact.path.stat().st_size
+    said = FORMATS[format_name].megabytes
+    assert said is None or abs(sidecar["bytes"] / 1e6 - said) < 0.02 * said  # what `formats` says of this network
     assert sidecar["labels"] == list(CIFAR10.labels)
     assert (sidecar["mean"], sidecar["std"]) == tuple(weights20.normalization.as_dict().values())
     batch = 1 if format_name == "litert" else "batch"
