@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
     try:
         yield Processes(torch.distributed.get_rank(), torch.distributed.get_world_size(), device)
     finally:
+        gc.collect()  # what still holds the group would end its threads at the interpreter's end, which may abort it
         torch.distributed.destroy_process_group()
 
 

@@ -101,6 +101,7 @@ def train(
             ) from error
         result = write_result(trainer, log) if here.is_first else None
         here.wait()  # others must not leave while the first still computes: their exit would end it
+        del trainer  # what averages its gradients goes before the group that it speaks to
     return result
 
 
