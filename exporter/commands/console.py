@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -27,9 +27,6 @@ from ..system.files import ENDING
 from .help import write_examples, write_options
 from .paths import NamedPath
 from .streams import INTERRUPTED, flushed, guard, say, speaks_on_stdout
-
-if TYPE_CHECKING:
-    pass
 
 HELP = {"help_option_names": ["-h", "--help"]}
 """Settings of every command and group."""
