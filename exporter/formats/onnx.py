@@ -21,7 +21,7 @@ from .metadata import contradictions, variant_of
 from .onnx_choices import LAYOUTS, PORT_TYPES, Layout, OnnxChoices, PortType, require_choices
 from .onnx_graph import onnx_model, read_choices
 from .onnx_graph import serialize as to_bytes
-from .ports import BATCH, OUTPUT, input_port
+from .ports import BATCH, ONNX_FLOATS, OUTPUT, input_port
 
 # https://github.com/onnx/onnx/blob/main/docs/MetadataProps.md; no value exists there for mean/std-normalized input
 IMAGE_METADATA = {
@@ -31,7 +31,6 @@ IMAGE_METADATA = {
 }
 # https://github.com/onnx/onnx/blob/main/docs/DimensionDenotation.md, in NHWC order
 _DENOTATIONS = ("DATA_BATCH", "DATA_FEATURE", "DATA_FEATURE", "DATA_CHANNEL")
-_FLOATS = {"float32": onnx.TensorProto.FLOAT, "float16": onnx.TensorProto.FLOAT16}
 _JSON_KEYS = ("labels", "mean", "std", "schema", "choices", "weights_changes", "quantization")
 
 
@@ -85,7 +84,7 @@ def _check(model: onnx.ModelProto, request: Request, choices: OnnxChoices) -> No
     port = input_port(request.variant).signature(choices.batch, choices.layout, choices.io)
     if len(model.graph.input) != 1 or _signature(model.graph.input[0]) != port:
         problems.append("another input than the contract's")
-    expected = (OUTPUT, _FLOATS[choices.io], (choices.batch or BATCH, request.classes))
+    expected = (OUTPUT, ONNX_FLOATS[choices.io], (choices.batch or BATCH, request.classes))
     if len(model.graph.output) != 1 or _signature(model.graph.output[0]) != expected:
         problems.append("another output than the contract's")
     problems += contradictions(_from_properties(model) or {}, request.metadata)

@@ -26,7 +26,7 @@ from ..networks.zoo import IMAGE_SIZE, InputVariant
 from ..quantization.grids import Grid, Grids, layers
 from ..system.torch_state import plain
 from .onnx_choices import OnnxChoices, Pooling, Precision
-from .ports import OUTPUT, input_port
+from .ports import ONNX_FLOATS, OUTPUT, input_port
 
 
 @plain()
@@ -54,7 +54,7 @@ def onnx_model(module: nn.Module, name: str, choices: OnnxChoices, grids: Grids 
 
     ports = (
         helper.make_tensor_value_info(port, element, shape),
-        helper.make_tensor_value_info(OUTPUT, _FLOATS[choices.io], [shape[0], network.fc.out_features]),
+        helper.make_tensor_value_info(OUTPUT, ONNX_FLOATS[choices.io], [shape[0], network.fc.out_features]),
     )
     body = helper.make_graph(graph.nodes, name, ports[:1], ports[1:], graph.initializers)
     opsets = [helper.make_opsetid("", choices.opset)]
@@ -67,7 +67,7 @@ def read_choices(model: onnx.ModelProto) -> OnnxChoices:
     weights = {tensor.name for tensor in model.graph.initializer}
     port = next((value for value in model.graph.input if value.name not in weights), None)
     dims = list(port.type.tensor_type.shape.dim) if port is not None else []
-    is_float = port is not None and port.type.tensor_type.elem_type in _FLOATS.values()
+    is_float = port is not None and port.type.tensor_type.elem_type in ONNX_FLOATS.values()
     found = (pooling for pooling, operator in _POOLS.items() if operator in operators)
     return OnnxChoices(
         opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
@@ -231,7 +231,6 @@ def _normalized(graph: _Graph, module: nn.Module, value: str) -> str:
     return value
 
 
-_FLOATS = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 # operator of each pooling
 _POOLS: dict[Pooling, str] = {"global": "GlobalAveragePool", "average": "AveragePool", "reduce-mean": "ReduceMean"}
 _POOLED = IMAGE_SIZE // 4  # height and width after the two stages that halve them

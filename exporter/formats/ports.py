@@ -44,11 +44,12 @@ class Port:
 
     def onnx_type_of(self, io: str) -> int:
         """ONNX's number for the type, where floats are of the type `io`."""
-        return _ONNX_FLOATS[io] if self.onnx_type == _ONNX_FLOATS["float32"] else self.onnx_type
+        return ONNX_FLOATS[io] if self.onnx_type == ONNX_FLOATS["float32"] else self.onnx_type
 
 
 _CHANNELS_LAST = (IMAGE_SIZE, IMAGE_SIZE, 3)
-_ONNX_FLOATS = {"float32": 1, "float16": 10}  # TensorProto.FLOAT and FLOAT16
+ONNX_FLOATS = {"float32": 1, "float16": 10}
+"""ONNX's numbers of the types that images and logits have: TensorProto.FLOAT and FLOAT16."""
 _PORTS = {
     # 1 and 2 are TensorProto.FLOAT and TensorProto.UINT8
     "float32": Port("input", torch.float32, (3, IMAGE_SIZE, IMAGE_SIZE), 1),
