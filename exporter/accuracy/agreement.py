@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from ..data import Split
 from ..errors import CifarExportError
 from ..exporting.precision import prepared
-from ..exporting.subject import Subject, facts_of, facts_of_export, precision_of
-from ..formats import FORMATS
+from ..exporting.subject import Subject, facts_of, facts_of_export, precision_of, readers
 from ..formats.onnx_choices import Precision
 from ..gate.forward import Answer, Inputs, Places, Sign, attempt
 from ..gate.isolation import Isolation
@@ -121,9 +120,7 @@ def score_all(
         weights = prepared(weights, reduced)
         facts = facts_of_export(file, weights, variant, trust=trust_file)
         chosen = facts.variant or chosen
-        specs = [spec for spec in specs if spec.reads in (facts.format, "network")]
-        if all(spec.reads == "network" for spec in specs):
-            specs.append(spec_of(FORMATS[facts.format].gate))
+        specs = [spec_of(name) for name in readers((spec.name for spec in specs), facts.format)]
     specs = [spec for spec in specs if reduced in spec.precisions]
     inputs = Inputs({_TEST: split.images[:images]}, chosen, weights.normalization)
     rows = []

@@ -10,8 +10,7 @@ import numpy as np
 
 from ..errors import InvalidInput, first_line
 from ..exporting.precision import prepared
-from ..exporting.subject import Subject, contradicting, facts_of, precision_of, require_reader
-from ..formats import FORMATS
+from ..exporting.subject import Subject, contradicting, facts_of, precision_of, readers, require_reader
 from ..formats.onnx_choices import Precision
 from ..gate.check import check
 from ..gate.inputs import input_sets
@@ -73,9 +72,7 @@ def prove(
     problems: list[str] = []
     if file is not None:
         facts = facts_of(file, variant, trust=trust_file)
-        fitting = [name for name in names if spec_of(name).reads in (facts.format, "network")]
-        if not runtimes and all(spec_of(name).reads == "network" for name in fitting):
-            fitting.append(FORMATS[facts.format].gate)  # of formats whose readers are not asked by default
+        fitting = readers(names, facts.format)
         for name in runtimes:
             if name not in fitting:
                 require_reader(name, file, facts.format)

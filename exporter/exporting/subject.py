@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -133,6 +133,17 @@ def require_trusted(path: Path, *, trust: bool) -> None:
     require_file(path)
     if not trust and format_of(path).code:
         require_vouched(path)
+
+
+def readers(names: Iterable[str], format_name: str) -> list[str]:
+    """Those of the runtimes `names` that run a file of that format, or the network itself.
+
+    Where none of them reads it, as of formats whose readers are not asked by default, what gates the format is added.
+    """
+    fitting = [name for name in names if spec_of(name).reads in (format_name, "network")]
+    if all(spec_of(name).reads == "network" for name in fitting):
+        fitting.append(FORMATS[format_name].gate)
+    return fitting
 
 
 def require_reader(runtime: str, file: Path, format_name: str) -> None:
